@@ -1,0 +1,27 @@
+"""ganlab: a laboratory for GAN losses."""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+# torch and lightning take seconds to import; a typo on the command line should not wait for them
+_HOMES = {
+    "GAN": "ganlab.gan",
+    "Play": "ganlab.gan",
+    "MinimaxGAN": "ganlab.losses",
+    "NonSaturatingGAN": "ganlab.losses",
+    "WGAN": "ganlab.losses",
+    "CGAN": "ganlab.losses",
+    "load": "ganlab.loading",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ganlab' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__():
+    return __all__

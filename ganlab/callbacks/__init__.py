@@ -1,0 +1,10 @@
+"""What watches a run. The module computes, callbacks watch."""
+
+from ganlab.callbacks.cadence import Budget, Periodic
+from ganlab.callbacks.checkpoints import Checkpoints
+from ganlab.callbacks.grids import Grids
+from ganlab.callbacks.progress import ProgressBar
+from ganlab.callbacks.quality import Quality
+from ganlab.callbacks.record import Record
+
+__all__ = ["Budget", "Checkpoints", "Grids", "Periodic", "ProgressBar", "Quality", "Record"]

@@ -1,0 +1,61 @@
+"""Time in ganlab is counted in real images seen: the budget of a run, and what happens every so many images."""
+
+from __future__ import annotations
+
+import time
+
+from lightning import Callback
+
+
+def checked_count(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    return value
+
+
+class Budget(Callback):
+    """Ends training once `images` real images were seen (Lightning's max_steps counts both players' steps)."""
+
+    def __init__(self, images: int):
+        self.images = checked_count("max_images", images)
+
+    def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
+        if gan.images_seen >= self.images:
+            trainer.should_stop = True
+
+
+class Periodic(Callback):
+    """Calls `look` each time `images_seen` passes a multiple of `every`, and at the end of training.
+
+    `seconds` adds up what the looks cost.
+    """
+
+    def __init__(self, every: int):
+        self.every = checked_count("look_every", every)
+        self.seconds = 0.0
+
+    def look(self, trainer, gan) -> None:
+        raise NotImplementedError
+
+    def on_train_start(self, trainer, gan):
+        self._looked_at = gan.images_seen
+
+    def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
+        if gan.images_seen // self.every > self._looked_at // self.every:
+            self._timed_look(trainer, gan)
+
+    def on_train_end(self, trainer, gan):
+        if self._looked_at < gan.images_seen:
+            self._timed_look(trainer, gan)
+
+    def _timed_look(self, trainer, gan):
+        start = time.perf_counter()
+        gan.check_finite()
+        self.look(trainer, gan)
+        self._looked_at = gan.images_seen
+        self.seconds += time.perf_counter() - start
+
+
+def sibling(trainer, kind: type[Callback]):
+    """The run's callback of this kind, or None."""
+    return next((callback for callback in trainer.callbacks if isinstance(callback, kind)), None)

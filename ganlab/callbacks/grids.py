@@ -1,0 +1,68 @@
+"""Pictures of the samples over time, always from the same latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from torchvision.utils import make_grid, save_image
+
+from ganlab.callbacks.cadence import Periodic
+
+
+class Grids(Periodic):
+    """Writes `samples/<images seen>.png` at each look and `samples.png` at the end.
+
+    Images: `rows` x 10, or one column per class for conditional GANs (at most 20). Toys: the samples over real points.
+    """
+
+    def __init__(self, every: int, folder: str, rows: int = 8, seed: int = 0):
+        super().__init__(every)
+        self.folder, self.rows, self.seed = Path(folder), rows, seed
+
+    def look(self, trainer, gan):
+        if not trainer.is_global_zero:
+            return
+        path = self.folder / "samples" / f"{gan.images_seen:010d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if len(trainer.datamodule.shape) == 1:
+            draw_points(path, trainer.datamodule, gan.sample(2500, seed=self.seed), gan.images_seen)
+        else:
+            self._draw_images(path, gan)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("samples", [str(path)], step=gan.images_seen)
+            elif isinstance(logger, TensorBoardLogger):
+                from PIL import Image
+                from torchvision.transforms.functional import pil_to_tensor
+
+                logger.experiment.add_image("samples", pil_to_tensor(Image.open(path)), gan.images_seen)
+        (self.folder / "samples.png").write_bytes(path.read_bytes())
+
+    def _draw_images(self, path: Path, gan):
+        columns = min(gan.conditioning.num_classes, 20) or 10
+        y = torch.arange(columns).repeat(self.rows) if gan.conditioning.num_classes else None
+        images = gan.sample(columns * self.rows, y, seed=self.seed).cpu()
+        scale = max(1, 56 // images.shape[-1])  # small images would be too small to judge on a screen
+        images = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+        save_image(make_grid(images[:, :3], nrow=columns, value_range=(-1, 1), normalize=True, pad_value=1), path)
+
+
+def draw_points(path: Path, datamodule, samples: torch.Tensor, images_seen: int) -> None:
+    """2,500 samples over 2,500 real points and the modes' 3-sigma circles."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Circle
+
+    figure = Figure(figsize=(5, 5), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(aspect="equal")
+    real, limit = datamodule.test.x[:2500], datamodule.centres.abs().max().item() * 1.4
+    for centre in datamodule.centres.tolist():
+        axes.add_patch(Circle(centre, 3 * datamodule.std, fill=False, lw=0.6, color="0.5"))
+    axes.scatter(*real.T, s=3, c="0.75", lw=0, label="real")
+    axes.scatter(*samples.cpu().T, s=3, c="C3", lw=0, alpha=0.6, label="generated")
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), title=f"{images_seen:,} samples seen")
+    axes.legend(loc="upper right", markerscale=4, frameon=False)
+    figure.savefig(path)

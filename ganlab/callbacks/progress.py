@@ -1,0 +1,56 @@
+"""The terminal while training runs: one bar with both losses, speed and the time left."""
+
+from __future__ import annotations
+
+import time
+
+from lightning import Callback
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ganlab.callbacks.cadence import sibling
+from ganlab.callbacks.record import Record
+
+
+class ProgressBar(Callback):
+    """A bar over the budget of images, redrawn four times a second at most; nothing where there is no terminal."""
+
+    def __init__(self, images: int):
+        self.images = images
+
+    def on_train_start(self, trainer, gan):
+        self._bar, self._drawn, self._record = None, 0.0, sibling(trainer, Record)
+        if not trainer.is_global_zero:
+            return
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[losses]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            auto_refresh=False,
+        )
+        self._task = self._bar.add_task(type(gan).__name__, total=self.images, completed=gan.images_seen, losses="")
+        self._bar.start()
+
+    def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
+        now = time.perf_counter()
+        if self._bar is not None and now - self._drawn > 0.25:
+            self._drawn = now
+            self._draw(gan)
+
+    def _draw(self, gan):
+        row = self._record.last
+        losses = row and f"D {row['d/loss']:+.3f}  G {row['g/loss']:+.3f}  {row['images_per_second']:,.0f} images/s"
+        self._bar.update(self._task, completed=min(gan.images_seen, self.images), losses=losses or "")
+        self._bar.refresh()
+
+    def on_train_end(self, trainer, gan):
+        if self._bar is not None:
+            self._draw(gan)
+            self._bar.stop()
+
+    def on_exception(self, trainer, gan, exception):
+        if getattr(self, "_bar", None) is not None:
+            self._bar.stop()

@@ -1,0 +1,57 @@
+"""How good the samples are, while training goes on."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from ganlab.callbacks.cadence import Periodic
+
+log = logging.getLogger(__name__)
+
+
+class Quality(Periodic):
+    """Shows samples of the moving-average generator to a quality metric (`ganlab.metrics`).
+
+    Every look uses the same latents and labels, and a generator of random numbers of its own, so that
+    looking does not change training. Each process makes its share of the samples; torchmetrics adds up.
+
+    `latest` holds the newest values by their full names (`quality/…`), `best` the lowest objective so far.
+    """
+
+    def __init__(self, metric, every: int, seed: int = 0):
+        super().__init__(every)
+        self.metric, self.seed = metric, seed
+        self.latest: dict[str, float] = {}
+        self.best = float("inf")
+        self.improved = False
+
+    @property
+    def objective(self) -> str:
+        return f"quality/{self.metric.objective}"
+
+    def setup(self, trainer, gan, stage):
+        self.metric.setup(trainer.datamodule, trainer.strategy.root_device)
+
+    def on_train_start(self, trainer, gan):
+        super().on_train_start(trainer, gan)
+        self.seconds = 0.0
+
+    @torch.no_grad()
+    def look(self, trainer, gan):
+        n = len(range(trainer.global_rank, self.metric.samples, trainer.world_size))
+        random = torch.Generator().manual_seed(self.seed + trainer.global_rank)
+        y = gan.conditioning.checked(None, n, random)
+        samples = gan.sample(n, y, seed=self.seed + trainer.global_rank)
+        self.metric.reset()
+        self.metric.update(samples, None if y is None else y.to(samples.device))
+        self.latest = {f"quality/{name}": float(value) for name, value in self.metric.compute().items()}
+        self.improved = self.latest[self.objective] < self.best
+        self.best = min(self.best, self.latest[self.objective])
+        floors = {f"quality/{name}_floor": value for name, value in self.metric.floor.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(self.latest | floors, step=gan.images_seen)
+        values = "   ".join(f"{name.removeprefix('quality/')} {value:.4g}" for name, value in self.latest.items())
+        if trainer.is_global_zero:
+            log.info(f"{gan.images_seen:>11,} images   {values}")

@@ -1,0 +1,45 @@
+"""Numbers of the game itself: losses, logits, gradient norms, speed."""
+
+from __future__ import annotations
+
+import time
+
+from lightning import Callback
+
+from ganlab.callbacks.cadence import Periodic
+
+
+class Record(Callback):
+    """Every `trainer.log_every_n_steps` batches: asks the next turns to be observed, and logs what they showed.
+
+    With n_critic > 1 a row waits for the generator's turn, so that each row holds both players. Stands before
+    the callbacks that look, whose time it leaves out of `images_per_second`.
+
+    `last` is the latest row; `training_seconds` the time spent in training alone.
+    """
+
+    def __init__(self):
+        self.last: dict[str, float] = {}
+        self.training_seconds = 0.0
+
+    def on_train_start(self, trainer, gan):
+        self._looking = [c for c in trainer.callbacks if isinstance(c, Periodic)]
+        self._start, self._row_at = time.perf_counter(), (0.0, gan.images_seen)
+
+    def on_train_batch_start(self, trainer, gan, batch, batch_idx):
+        if trainer.fit_loop.epoch_loop.total_batch_idx % trainer.log_every_n_steps == 0:
+            gan.observing = True
+
+    def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
+        seconds = time.perf_counter() - self._start
+        self.training_seconds = seconds - sum(c.seconds for c in self._looking)
+        if not gan.observing or "g/loss" not in gan.observed:
+            return
+        row = {name: float(value) for name, value in gan.observed.items()}
+        gan.observing, gan.observed = False, {}
+        before, images = self._row_at
+        row |= {"d_updates": gan.d_updates, "g_updates": gan.g_updates, "seconds": seconds}
+        row["images_per_second"] = (gan.images_seen - images) / (self.training_seconds - before)
+        self.last, self._row_at = row, (self.training_seconds, gan.images_seen)
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=gan.images_seen)

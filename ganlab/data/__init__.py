@@ -1,0 +1,23 @@
+"""Data sets as LightningDataModules over tensors in memory."""
+
+from ganlab.data.base import Batches, Images, Split, TensorData, to_float
+from ganlab.data.folder import ImageFolder
+from ganlab.data.idx import MNIST, FashionMNIST
+from ganlab.data.images import CIFAR10, Digits
+from ganlab.data.toy import Grid, Mixture, Ring
+
+__all__ = [
+    "CIFAR10",
+    "MNIST",
+    "Batches",
+    "Digits",
+    "FashionMNIST",
+    "Grid",
+    "ImageFolder",
+    "Images",
+    "Mixture",
+    "Ring",
+    "Split",
+    "TensorData",
+    "to_float",
+]

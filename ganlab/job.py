@@ -1,0 +1,62 @@
+"""What Hydra calls for each job: train, and say in one sentence what went wrong if something did."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+log = logging.getLogger(__name__)
+
+WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # read before ganlab sets it for its own use
+
+
+def _family(loss: str, target: str) -> str:
+    """How a run's folder calls its family: by the loss preset, or by the class if that is the user's own."""
+    return loss if target.startswith("ganlab.") else target.rpartition(".")[2]
+
+
+OmegaConf.register_new_resolver("ganlab.family", _family, replace=True)
+
+
+def run(cfg: DictConfig) -> float:
+    """One job. In a sweep a failure is recorded in its folder and the next job goes on."""
+    from ganlab.train import train  # torch and lightning load here, after Hydra has accepted the command line
+
+    try:
+        return train(cfg)
+    except Exception as error:
+        from ganlab.summary import write_json
+
+        sentence = explain(error)
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        write_json(folder / "summary.json", {"name": cfg.name, "status": "failed", "error": sentence})
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            log.error(f"ganlab: {sentence}")
+            return math.nan
+        if WANTS_TRACEBACK:
+            raise
+        sys.exit(f"ganlab: {sentence}")
+
+
+def explain(error: Exception) -> str:
+    """The error in one sentence; where it arose in the user's own code, if it did; how to see everything."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    sentence = " ".join(str(error).split()) if "\n\n" not in str(error) else str(error)
+    if not isinstance(error, (ValueError, OSError, ArithmeticError)) and not type(error).__module__.startswith("hydra"):
+        sentence = f"{type(error).__name__}: {sentence}"
+    package = Path(__file__).parent
+    frames = traceback.extract_tb(error.__traceback__)
+    inner = [f for f in frames if not f.filename.startswith(sys.prefix) and f.filename.startswith("/")]
+    if inner and package not in Path(inner[-1].filename).parents:
+        sentence += f"\n  in {inner[-1].filename}, line {inner[-1].lineno}: {inner[-1].line}"
+    return f"{sentence}\n  (HYDRA_FULL_ERROR=1 shows the whole traceback)"

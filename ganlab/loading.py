@@ -1,0 +1,72 @@
+"""A trained GAN back from its run folder or checkpoint, without running anything that the file says."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from hydra.utils import get_object, instantiate
+
+from ganlab.gan import GAN
+
+
+def load(path: str | Path, trust: Sequence[str] = ()) -> GAN:
+    """The GAN of a run folder (its best checkpoint, else its last) or of one checkpoint, on the CPU, ready to `sample`.
+
+    The file is read with `weights_only=True`, and the classes its config names are built only if they come from
+    ganlab, from torch's optimisers, or from a module in `trust`: a checkpoint from a stranger executes nothing.
+
+    Args:
+        path: a run's folder or a `.ckpt` file.
+        trust: modules of your own that hold the family or networks, e.g. `["my_gan"]`.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: the file is truncated, was not written by ganlab, or names a class of an untrusted module.
+    """
+    path = checkpoint_of(Path(path))
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        config = checkpoint["ganlab"]["config"]["gan"]
+        weights = checkpoint["state_dict"]
+    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no checkpoint of a ganlab run, or is not whole: {str(error).splitlines()[0]}") from error
+    for target in targets(config):
+        require_trusted(target, trust)
+    gan = instantiate(config, _convert_="all")
+    gan.load_state_dict(weights)
+    gan.run_config = checkpoint["ganlab"]["config"]
+    return gan.eval()
+
+
+def checkpoint_of(path: Path) -> Path:
+    candidates = [path] if path.is_file() else [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(f"no checkpoint at {path}; give a run's folder (with checkpoints/ inside) or a .ckpt file")
+
+
+def targets(config) -> Iterator[str]:
+    """Every `_target_` of a nested config."""
+    if isinstance(config, dict):
+        if "_target_" in config:
+            yield config["_target_"]
+        config = list(config.values())
+    if isinstance(config, list):
+        for item in config:
+            yield from targets(item)
+
+
+def require_trusted(target: str, trust: Sequence[str]) -> None:
+    """The name must lead to a class that was *defined* in a trusted module: `ganlab.job.os.system` does not."""
+    modules = ("ganlab", "torch.optim", *trust)
+    named = any(target.startswith(f"{module}.") for module in modules)
+    found = get_object(target) if named else None
+    if not isinstance(found, type) or not any(f"{found.__module__}.".startswith(f"{module}.") for module in modules):
+        raise ValueError(
+            f"the checkpoint names {target}, which is not ganlab's; if you trust its module, pass "
+            f"trust=[{target.partition('.')[0]!r}] to ganlab.load"
+        )

@@ -1,0 +1,70 @@
+"""Convolutional players after DCGAN (Radford et al. 2016), for square images of 8 to 64 pixels and any channels."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalized
+
+from ganlab.networks.layers import NORMS_2D, Head, norm_by_name, with_labels
+
+
+def _pyramid(size: int, width: int) -> tuple[int, list[int]]:
+    """Smallest side and the channels of each level, image side first: 28, 64 -> 7, [64, 128]; 64, 64 -> 4, [64, … 512]."""
+    side, levels = size, 0
+    while side % 2 == 0 and side >= 8:
+        side, levels = side // 2, levels + 1
+    if levels == 0 or side > 8:
+        raise ValueError(f"DCGAN needs an image size that halves to a side of 4 … 8 (8, 16, 28, 32, 64 …), got {size}")
+    return side, [width * 2 ** min(level, 3) for level in range(levels)]
+
+
+class DCGANGenerator(nn.Module):
+    """z [n, latent_dim] and labels [n] -> images [n, channels, size, size] in [-1, 1]."""
+
+    def __init__(self, latent_dim: int, channels: int, size: int, width: int, norm: str = "batch", num_classes: int = 0):
+        super().__init__()
+        self.latent_dim, self.num_classes = latent_dim, num_classes
+        side, widths = _pyramid(size, width)
+        make_norm = norm_by_name(NORMS_2D, norm)
+        widths = widths[::-1]
+        layers = [nn.Unflatten(1, (widths[0], side, side)), make_norm(widths[0]), nn.ReLU()]
+        for before, after in zip(widths, widths[1:]):
+            layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=norm == "none"), make_norm(after), nn.ReLU()]
+        self.stem = nn.Linear(latent_dim + num_classes, widths[0] * side * side)
+        self.body = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh())
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.body(self.stem(with_labels(z, y, self.num_classes)))
+
+
+class DCGANDiscriminator(nn.Module):
+    """x [n, channels, size, size] and labels [n] -> logits [n].
+
+    Labels enter as constant input maps (`concat_classes`) or by projection (`projection_classes`). The norm is
+    off by default: batch norm does not go with gradient penalties, which need D's gradient sample by sample.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: int,
+        width: int,
+        norm: str = "none",
+        spectral_norm: bool = False,
+        concat_classes: int = 0,
+        projection_classes: int = 0,
+    ):
+        super().__init__()
+        self.concat_classes = concat_classes
+        self.per_sample = norm != "batch"
+        wrap = spectrally_normalized if spectral_norm else nn.Identity()
+        make_norm = norm_by_name(NORMS_2D, norm)
+        side, widths = _pyramid(size, width)
+        layers = []
+        for level, (before, after) in enumerate(zip([channels + concat_classes, *widths], widths)):
+            layers += [wrap(nn.Conv2d(before, after, 4, 2, 1)), make_norm(after) if level else nn.Identity(), nn.LeakyReLU(0.2)]
+        self.body = nn.Sequential(*layers, nn.Flatten())
+        self.head = Head(widths[-1] * side * side, projection_classes, spectral_norm)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.head(self.body(with_labels(x, y, self.concat_classes)), y)

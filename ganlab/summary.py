@@ -1,0 +1,90 @@
+"""What a run leaves for people: `summary.json`, and a table at the end of the terminal's output."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ganlab.callbacks import Periodic, Quality, Record
+from ganlab.callbacks.cadence import sibling
+
+PACKAGES = ("ganlab", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
+
+
+def summarise(config: dict, gan, trainer, seconds: float) -> dict:
+    """Everything that a number needs to be believed, JSON-able; what does not exist is null."""
+    quality, record = sibling(trainer, Quality), sibling(trainer, Record)
+    looks = {type(c).__name__.lower(): c.seconds for c in trainer.callbacks if isinstance(c, Periodic)}
+    return {
+        "name": config["name"],
+        "status": "finished",
+        "family": type(gan).__name__,
+        "seed": config["seed"],
+        "quality": quality and quality.latest,
+        "floor": quality and {f"quality/{name}": value for name, value in quality.metric.floor.items()},
+        "objective": quality
+        and {"name": quality.objective, "value": quality.latest[quality.objective], "best": quality.best},
+        "protocol": quality and quality.metric.protocol,
+        "clocks": gan.get_extra_state(),
+        "seconds": {"total": seconds, "training": record.training_seconds, **looks},
+        "images_per_second": gan.images_seen / record.training_seconds,
+        "ema_decay": gan.ema_decay,
+        "precision": str(trainer.precision),
+        "device": device_name(trainer),
+        "processes": trainer.world_size,
+        "versions": {package: version(package) for package in PACKAGES} | {"python": platform.python_version()},
+        "command": ["ganlab", *sys.argv[1:]],
+    }
+
+
+def device_name(trainer) -> str:
+    """The accelerator's own name, or the processor's with its threads."""
+    import torch
+
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        names = [line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+        model = names[0] if names else model
+    return f"{model}, {torch.get_num_threads()} threads"
+
+
+def show(summary: dict, folder: Path) -> None:
+    table = Table(title=f"{summary['name']} ({summary['family']}, seed {summary['seed']})", title_justify="left")
+    table.add_column("quality of the averaged generator")
+    table.add_column("value", justify="right")
+    table.add_column("of real data", justify="right", style="dim")
+    for name, value in (summary["quality"] or {}).items():
+        floor = summary["floor"].get(name)
+        table.add_row(name.removeprefix("quality/"), f"{value:.4g}", "" if floor is None else f"{floor:.4g}")
+    seconds, clocks = summary["seconds"], summary["clocks"]
+    share = seconds.get("quality", 0.0) / seconds["total"]
+    table.caption = (
+        f"{clocks['images_seen']:,} images, {clocks['d_updates']:,} D and {clocks['g_updates']:,} G updates "
+        f"in {seconds['total']:.0f} s, {summary['images_per_second']:,.0f} images/s; quality took {share:.1%} of the time"
+    )
+    table.caption_justify = "left"
+    console = Console()
+    console.print(table)
+    console.print(f"pictures     {folder / 'samples.png'}", soft_wrap=True, highlight=False)
+    console.print(f"everything   {folder}", soft_wrap=True, highlight=False)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The file has the text or does not change; a kill in between leaves no half of it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: dict) -> None:
+    write_whole(path, json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,205 @@
+"""Batches: shuffling, sharding, sizes; and what every TensorData owes the trainer."""
+
+import subprocess
+import sys
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+
+from ganlab.data import Batches, Ring, Split, TensorData, to_float
+
+N = 103  # prime: divides into nothing evenly
+
+
+def numbered(n=N):
+    return Split(torch.arange(n, dtype=torch.float32).unsqueeze(1) * 2, torch.arange(n))
+
+
+def labels(batches):
+    return [y.tolist() for _, y in batches]
+
+
+class Tiny(TensorData):
+    def __init__(self, batch_size=4, n=N):
+        super().__init__(shape=(1, 2, 2), num_classes=3, batch_size=batch_size)
+        self.n, self.loads = n, 0
+
+    def load(self):
+        self.loads += 1
+        x = torch.arange(self.n * 4).remainder(256).to(torch.uint8).view(-1, 1, 2, 2)
+        return Split(x, torch.arange(self.n) % 3), Split(x[:5], torch.arange(5) % 3)
+
+
+def test_an_epoch_is_a_permutation_without_its_remainder():
+    batches = Batches(numbered(), 10)
+    epoch = labels(batches)
+    assert len(batches) == len(epoch) == 10 and all(len(batch) == 10 for batch in epoch)
+    flat = [i for batch in epoch for i in batch]
+    assert len(set(flat)) == 100 and set(flat) <= set(range(N)) and flat != sorted(flat)
+    assert all(torch.equal(x, 2.0 * y.unsqueeze(1)) for x, y in batches)  # x and y stay together
+
+
+def test_the_global_seed_decides_the_order_and_epochs_differ():
+    def three_epochs(seed):
+        torch.manual_seed(seed)
+        batches = Batches(numbered(), 10)
+        return [labels(batches) for _ in range(3)]
+
+    first = three_epochs(5)
+    assert first == three_epochs(5) and first != three_epochs(6)
+    assert first[0] != first[1] != first[2] != first[0]
+
+
+def test_the_order_is_fixed_when_the_pass_begins():
+    batches = Batches(numbered(), 10)
+    torch.manual_seed(1)
+    expected = labels(batches)
+    torch.manual_seed(1)
+    begun = iter(batches)
+    torch.manual_seed(2)  # what others draw meanwhile has no influence
+    assert labels(begun) == expected
+
+
+@pytest.mark.parametrize("world_size, batch_size", [(1, 7), (2, 7), (3, 10), (4, 25), (7, 1)])
+def test_ranks_share_one_permutation(world_size, batch_size):
+    ranks = []
+    for rank in range(world_size):
+        torch.manual_seed(3)
+        ranks.append(labels(Batches(numbered(), batch_size, rank, world_size)))
+    assert {len(rank) for rank in ranks} == {N // world_size // batch_size}
+    torch.manual_seed(3)
+    alone = labels(Batches(numbered(), batch_size * world_size))
+    assert len(alone) == len(ranks[0])
+    for together, of_ranks in zip(alone, zip(*ranks, strict=True), strict=True):
+        assert sorted(together) == sorted(i for batch in of_ranks for i in batch)  # the same samples, none twice
+
+
+@pytest.mark.parametrize("world_size, batch_size, advice", [(1, 104, "batch_size=103"), (4, 26, "batch_size=25")])
+def test_a_batch_larger_than_the_share_is_refused(world_size, batch_size, advice):
+    with pytest.raises(ValueError, match=f"{batch_size}.*{advice} or less"):
+        Batches(numbered(), batch_size, 0, world_size)
+
+
+def test_a_batch_as_large_as_the_split_is_one_batch():
+    assert sorted(labels(Batches(numbered(), N))[0]) == list(range(N))
+
+
+@pytest.mark.parametrize("batch_size", [0, -3, 2.0, "64", True, None])
+def test_batch_size_is_validated(batch_size):
+    with pytest.raises(ValueError, match="data.batch_size must be a whole number of at least 1, got"):
+        Tiny(batch_size=batch_size)
+
+
+def test_a_subclass_must_say_how_to_load():
+    with pytest.raises(TypeError, match="load"):
+        TensorData(shape=(2,), num_classes=1, batch_size=1)
+
+
+def test_to_float_maps_bytes_onto_minus_one_to_one():
+    x = torch.arange(256, dtype=torch.uint8).view(4, 1, 8, 8)
+    expected = torch.from_numpy(np.linspace(-1, 1, 256)).view(4, 1, 8, 8)
+    assert to_float(x).dtype == torch.float32
+    torch.testing.assert_close(to_float(x).double(), expected, atol=1e-6, rtol=0)
+    assert to_float(x).min() == -1 and to_float(x).max() == 1
+
+
+def test_setup_is_idempotent():
+    data = Tiny()
+    data.setup()
+    x = data.train.x
+    data.setup("fit")
+    assert data.loads == 1 and data.train.x is x
+
+
+def test_fingerprint_sees_every_part_of_the_train_split():
+    def fingerprint(change=None):
+        data = Tiny()
+        data.setup()
+        if change:
+            data.train = change(*data.train)
+        return data.fingerprint
+
+    def flipped(tensor):
+        tensor = tensor.clone()
+        tensor.view(-1)[17] += 1
+        return tensor
+
+    prints = [
+        fingerprint(),
+        fingerprint(lambda x, y: Split(flipped(x), y)),
+        fingerprint(lambda x, y: Split(x, flipped(y))),
+        fingerprint(lambda x, y: Split(x.view(-1, 1, 1, 4), y)),
+        fingerprint(lambda x, y: Split(x.view(torch.int8), y)),
+        fingerprint(lambda x, y: Split(x[:-1], y[:-1])),
+    ]
+    assert len(set(prints)) == len(prints) and all(len(p) == 64 and int(p, 16) for p in prints)
+    assert fingerprint() == prints[0]
+    assert fingerprint(lambda x, y: Split(x.flip(3).contiguous().flip(3), y)) == prints[0]  # bytes, not strides
+
+
+class Recorder(L.LightningModule):
+    """Keeps what the trainer hands over."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.automatic_optimization = False
+        self.seen = []
+
+    def training_step(self, batch, index):
+        self.seen.append(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD([self.weight], lr=1.0)
+
+
+def fit(data, epochs=2):
+    module = Recorder()
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    L.Trainer(accelerator="cpu", devices=1, max_epochs=epochs, **quiet).fit(module, data)
+    return module.seen
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_trainer_gets_floats_from_bytes_and_points_as_they_are():
+    torch.manual_seed(0)
+    seen = fit(Tiny(batch_size=10))
+    assert len(seen) == 20
+    x, y = seen[0]
+    assert x.shape == (10, 1, 2, 2) and x.dtype == torch.float32 and x.min() >= -1 and x.max() <= 1 and x.min() < 0
+    assert y.dtype == torch.int64
+    ring = Ring(dim=2, num_classes=8, std=0.01, batch_size=16, train_size=64, test_size=8, data_seed=0)
+    points = torch.cat([x for x, _ in fit(ring, epochs=1)])
+    assert sorted(points.tolist()) == sorted(ring.train.x.tolist())
+
+
+TWO_RANKS = """
+import sys, torch, torch.distributed as dist
+from ganlab.data import Ring
+dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=int(sys.argv[2]), world_size=2)
+torch.manual_seed(100 + dist.get_rank())     # the ranks' own generators disagree
+data = Ring(dim=2, num_classes=8, std=0.01, batch_size=8, train_size=67, test_size=1, data_seed=0)
+data.setup()
+for epoch in range(2):
+    mine = torch.cat([x for x, _ in data.train_dataloader()])
+    both = [torch.empty_like(mine) for _ in range(2)]
+    dist.all_gather(both, mine)
+    rows = {tuple(row) for row in torch.cat(both).tolist()}
+    assert len(mine) == 32 and len(rows) == 64 and rows <= {tuple(row) for row in data.train.x.tolist()}
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
+def test_real_ranks_agree_on_the_permutation(tmp_path):
+    command = [sys.executable, "-c", TWO_RANKS, str(tmp_path / "meeting")]
+    ranks = [subprocess.Popen([*command, str(r)], stderr=subprocess.PIPE, text=True) for r in range(2)]
+    errors = [rank.communicate(timeout=100)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], errors

@@ -1,0 +1,57 @@
+"""conf/data/*.yaml: each file builds its class and holds the published numbers."""
+
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+import ganlab.data
+
+CONF = Path(__file__).parents[2] / "conf" / "data"
+FILES = {
+    "ring": ganlab.data.Ring,
+    "grid": ganlab.data.Grid,
+    "digits": ganlab.data.Digits,
+    "mnist": ganlab.data.MNIST,
+    "fashion_mnist": ganlab.data.FashionMNIST,
+    "cifar10": ganlab.data.CIFAR10,
+    "folder": ganlab.data.ImageFolder,
+}
+
+
+def build(name, *overrides):
+    facts = OmegaConf.load(CONF / f"{name}.yaml")
+    facts.pop("defaults", None)  # what else a data set chooses is the composed config's matter
+    config = OmegaConf.merge({"data_dir": "here", "data": facts}, OmegaConf.from_dotlist([*overrides]))
+    return instantiate(config.data)
+
+
+def test_every_file_is_listed():
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(FILES)
+
+
+@pytest.mark.parametrize("name, cls", FILES.items())
+def test_a_file_builds_its_class(name, cls):
+    data = build(name)
+    assert type(data) is cls and len(data.shape) in (1, 3)
+    if isinstance(data, ganlab.data.Images):
+        assert data.data_dir == Path("here")
+
+
+def test_the_published_numbers():
+    ring, grid = build("ring"), build("grid")
+    assert (ring.num_classes, ring.std, grid.num_classes, grid.std) == (8, 0.01, 25, 0.05)
+    assert (ring.train_size, ring.test_size) == (grid.train_size, grid.test_size) == (50_000, 25_000)
+    assert build("digits").shape == (1, 8, 8) and build("cifar10").shape == (3, 32, 32)
+
+
+def test_modes_come_from_num_classes():
+    assert build("ring", "data.num_classes=12").centres.shape == (12, 2)
+    assert build("grid", "data.num_classes=9").centres.shape == (9, 2)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_batch_of_nothing_is_refused(name):
+    with pytest.raises(Exception, match="data.batch_size must be a whole number of at least 1, got 0"):
+        build(name, "data.batch_size=0")
