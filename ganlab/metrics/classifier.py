@@ -105,7 +105,8 @@ def load_classifier(datamodule, device: torch.device) -> tuple[Classifier, dict]
         saved = [_cached_or_trained(datamodule, data.lower(), device)]
     if distributed:
         torch.distributed.broadcast_object_list(saved)
-    network = Classifier(datamodule.shape[0], datamodule.shape[-1], datamodule.num_classes)
+    with torch.random.fork_rng(devices=[]):  # the initial weights, soon overwritten, draw from the global RNG
+        network = Classifier(datamodule.shape[0], datamodule.shape[-1], datamodule.num_classes)
     network.load_state_dict(saved[0]["weights"])
     return network.requires_grad_(False).eval().to(device), saved[0]["card"]
 

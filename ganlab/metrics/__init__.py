@@ -1,0 +1,6 @@
+"""Quality metrics: torchmetrics `Metric`s that hold samples against real data, with the floor beside each number."""
+
+from ganlab.metrics.modes import ToyQuality
+from ganlab.metrics.quality import ClassifierQuality, InceptionQuality
+
+__all__ = ["ClassifierQuality", "InceptionQuality", "ToyQuality"]
