@@ -1,5 +1,7 @@
 """Counts over bins: their KL divergence from a target, and what a perfect sampler of n samples scores."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,8 +27,8 @@ def kl_divergence(counts: Tensor, target: Tensor) -> Tensor:
 def binomial_pmf(n: int, p: float) -> Tensor:
     """P(X = 0..n) of X ~ Binomial(n, p), 0 < p < 1, float64 [n + 1]."""
     k = torch.arange(n + 1, dtype=torch.float64)
-    choose = torch.lgamma(torch.tensor(n + 1.0).double()) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
-    return (choose + torch.xlogy(k, torch.tensor(p)) + (n - k) * torch.log1p(torch.tensor(-p).double())).exp()
+    choose = math.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
+    return (choose + k * math.log(p) + (n - k) * math.log1p(-p)).exp()
 
 
 def expected_kl(target: Tensor, n: int) -> float:
@@ -38,7 +40,7 @@ def expected_kl(target: Tensor, n: int) -> float:
     share = torch.arange(n + 1, dtype=torch.float64) / n
     values, multiplicity = target.double().cpu().unique(return_counts=True)
     return sum(
-        int(times) * float((binomial_pmf(n, p) * (torch.xlogy(share, share) - share * torch.tensor(p).log())).sum())
+        int(times) * float((binomial_pmf(n, p) * (torch.xlogy(share, share) - share * math.log(p))).sum())
         for p, times in zip(values.tolist(), multiplicity)
         if 0 < p < 1
     )

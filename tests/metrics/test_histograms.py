@@ -45,7 +45,8 @@ def test_expected_kl_and_coverage_against_simulation(target, n):
     assert expected_coverage(torch.tensor(target), n) == pytest.approx(covered.mean(), abs=error)
 
 
-def test_expected_kl_of_the_stacked_modes():
-    """The project's facts: 1000 uniform modes, 26,000 and 10,000 samples."""
-    assert expected_kl(torch.full((1000,), 1e-3), 26_000) == pytest.approx(0.0195, abs=1e-4)
+def test_expected_kl_of_1000_modes():
+    """Second-order expansion in 1/n: (K - 1) / 2n + (sum of 1/p - 1) / 12n^2."""
+    expected = 999 / 52_000 + (1e6 - 1) / (12 * 26_000**2)
+    assert expected_kl(torch.full((1000,), 1e-3), 26_000) == pytest.approx(expected, abs=1e-5)
     assert expected_coverage(torch.full((1000,), 1e-3), 2500) == pytest.approx(918, abs=0.5)

@@ -1,0 +1,128 @@
+"""Tiny GANs and quiet trainers for every room's tests."""
+
+import warnings
+
+import pytest
+import torch
+from lightning import Callback, Trainer
+
+import ganlab.losses
+from ganlab.conditioning import ClassLabels
+from ganlab.gan import GAN
+from ganlab.networks import MLPDiscriminator, MLPGenerator
+
+
+def public_families():
+    """Every GAN that ganlab.losses defines for the public."""
+    found = vars(ganlab.losses).values()
+    return [c for c in found if isinstance(c, type) and issubclass(c, GAN) and c is not GAN and c.__name__[0] != "_"]
+
+
+@pytest.fixture(params=public_families(), ids=lambda family: family.__name__)
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def make_gan():
+    """A GAN of MLPs on points; `classes` gives it labels, and a family that requires labels gets 3."""
+
+    def make(
+        family=ganlab.losses.NonSaturatingGAN,
+        *,
+        classes=0,
+        feed="projection_classes",
+        shape=(2,),
+        norm="none",
+        g_norm="none",
+        spectral_norm=False,
+        optimizer=lambda p: torch.optim.SGD(p, lr=0.1),
+        seed=0,
+        **gan,
+    ):
+        torch.manual_seed(seed)
+        classes = classes or (3 if family.requires_labels else 0)
+        generator = MLPGenerator(3, shape, [8], bounded=False, norm=g_norm, num_classes=classes)
+        discriminator = MLPDiscriminator(shape, [7, 5], norm, spectral_norm, **({feed: classes} if classes else {}))
+        gan.setdefault("conditioning", ClassLabels(classes) if classes else None)
+        gan.setdefault("generator_optimizer", optimizer)
+        gan.setdefault("discriminator_optimizer", optimizer)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*without a Lipschitz constraint.*")
+            return family(generator, discriminator, **gan)
+
+    return make
+
+
+@pytest.fixture
+def make_batches():
+    """Labelled batches off centre, so that no symmetry hides a sign."""
+
+    def make(count, size=6, shape=(2,), classes=3, seed=1):
+        random = torch.Generator().manual_seed(seed)
+        return [
+            (torch.randn(size, *shape, generator=random) * 0.7 + 0.4, torch.randint(classes, (size,), generator=random))
+            for _ in range(count)
+        ]
+
+    return make
+
+
+class Loader:
+    """A list of batches as Lightning wants it; it would take a bare list for several loaders."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+class SeedAtStart(Callback):
+    def __init__(self, seed):
+        self.seed = seed
+
+    def on_train_start(self, trainer, gan):
+        torch.manual_seed(self.seed)
+
+
+@pytest.fixture
+def make_trainer():
+    """A silent CPU trainer on one thread; the random numbers of training start from `seed`."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def make(*callbacks, seed=5, max_epochs=1, logger=False, **settings):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Trainer(
+                accelerator="cpu",
+                devices=1,
+                max_epochs=max_epochs,
+                logger=logger,
+                callbacks=[SeedAtStart(seed), *callbacks],
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                **settings,
+            )
+
+    yield make
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def fit(make_trainer):
+    """Trains a GAN on a list of batches or a datamodule, and hands back the trainer."""
+
+    def fit(gan, data, *callbacks, ckpt_path=None, **settings):
+        trainer = make_trainer(*callbacks, **settings)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer.fit(gan, Loader(data) if isinstance(data, list) else data, ckpt_path=ckpt_path)
+        return trainer
+
+    return fit
