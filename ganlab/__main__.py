@@ -23,6 +23,8 @@ def main() -> None:
     except Exception as error:
         if WANTS_TRACEBACK:
             raise
+        if isinstance(error, OSError):  # a job explains its own errors, so this is Hydra making the job's folder
+            sys.exit(f"ganlab: the output folder cannot be written ({error}); choose another with hydra.run.dir=FOLDER")
         sys.exit(f"ganlab: {explain(error)}")
 
 

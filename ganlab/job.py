@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import os
 import sys
+import sysconfig
 import traceback
 from pathlib import Path
 
@@ -24,7 +26,14 @@ def _family(loss: str, target: str) -> str:
     return loss if target.startswith("ganlab.") else target.rpartition(".")[2]
 
 
+def _folder(overrides: str) -> str:
+    """A sweep job's folder: its overrides, safe as one name, short enough for any file system."""
+    name = overrides.replace("/", "_") or "job"
+    return name if len(name) <= 150 else f"{name[:140]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 OmegaConf.register_new_resolver("ganlab.family", _family, replace=True)
+OmegaConf.register_new_resolver("ganlab.folder", _folder, replace=True)
 
 
 def run(cfg: DictConfig) -> float:
@@ -51,12 +60,11 @@ def explain(error: Exception) -> str:
     """The error in one sentence; where it arose in the user's own code, if it did; how to see everything."""
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
-    sentence = " ".join(str(error).split()) if "\n\n" not in str(error) else str(error)
+    sentence = str(error).strip()
     if not isinstance(error, (ValueError, OSError, ArithmeticError)) and not type(error).__module__.startswith("hydra"):
         sentence = f"{type(error).__name__}: {sentence}"
-    package = Path(__file__).parent
-    frames = traceback.extract_tb(error.__traceback__)
-    inner = [f for f in frames if not f.filename.startswith(sys.prefix) and f.filename.startswith("/")]
-    if inner and package not in Path(inner[-1].filename).parents:
-        sentence += f"\n  in {inner[-1].filename}, line {inner[-1].lineno}: {inner[-1].line}"
+    installed = (str(Path(__file__).parent), *sysconfig.get_paths().values())
+    own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(("<", *installed))]
+    if own:
+        sentence += f"\n  in {own[-1].filename}, line {own[-1].lineno}: {own[-1].line}"
     return f"{sentence}\n  (HYDRA_FULL_ERROR=1 shows the whole traceback)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import sys
@@ -59,24 +60,24 @@ def device_name(trainer) -> str:
 
 
 def show(summary: dict, folder: Path) -> None:
-    table = Table(title=f"{summary['name']} ({summary['family']}, seed {summary['seed']})", title_justify="left")
-    table.add_column("quality of the averaged generator")
-    table.add_column("value", justify="right")
-    table.add_column("of real data", justify="right", style="dim")
-    for name, value in (summary["quality"] or {}).items():
-        floor = summary["floor"].get(name)
-        table.add_row(name.removeprefix("quality/"), f"{value:.4g}", "" if floor is None else f"{floor:.4g}")
+    console = Console(highlight=False)
+    if summary["quality"]:
+        table = Table(title=f"{summary['name']} ({summary['family']})", title_justify="left")
+        table.add_column("quality of the averaged generator")
+        table.add_column("value", justify="right")
+        table.add_column("of real data", justify="right", style="dim")
+        for name, value in summary["quality"].items():
+            floor = summary["floor"].get(name)
+            table.add_row(name.removeprefix("quality/"), f"{value:.4g}", "" if floor is None else f"{floor:.4g}")
+        console.print(table)
     seconds, clocks = summary["seconds"], summary["clocks"]
-    share = seconds.get("quality", 0.0) / seconds["total"]
-    table.caption = (
-        f"{clocks['images_seen']:,} images, {clocks['d_updates']:,} D and {clocks['g_updates']:,} G updates "
-        f"in {seconds['total']:.0f} s, {summary['images_per_second']:,.0f} images/s; quality took {share:.1%} of the time"
+    console.print(
+        f"{clocks['images_seen']:,} images, {clocks['d_updates']:,} D and {clocks['g_updates']:,} G updates in "
+        f"{seconds['total']:.0f} s ({summary['images_per_second']:,.0f} images/s while training; "
+        f"quality took {seconds.get('quality', 0) / seconds['total']:.1%} of the time)\n"
+        f"pictures     {folder / 'samples.png'}\neverything   {folder}",
+        soft_wrap=True,
     )
-    table.caption_justify = "left"
-    console = Console()
-    console.print(table)
-    console.print(f"pictures     {folder / 'samples.png'}", soft_wrap=True, highlight=False)
-    console.print(f"everything   {folder}", soft_wrap=True, highlight=False)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -87,4 +88,13 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: dict) -> None:
-    write_whole(path, json.dumps(value, indent=2) + "\n")
+    """Strict JSON: numbers that are not finite become null."""
+    write_whole(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def finite(value):
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

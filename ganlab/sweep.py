@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import statistics
 from collections import defaultdict
 from pathlib import Path
@@ -63,8 +64,9 @@ def show(jobs: list[dict], folder: Path) -> None:
     names = list(dict.fromkeys(name for job in jobs for name in job.get("quality") or {}))
     objective = next((job["objective"]["name"] for job in jobs if job.get("objective")), None)
 
-    def values(group, name):
-        return [job["quality"][name] for job in group if job.get("quality") and name in job["quality"]]
+    def values(group, name):  # null in JSON: the value was not finite
+        qualities = [job.get("quality") or {} for job in group]
+        return [math.inf if q[name] is None else q[name] for q in qualities if name in q]
 
     def cell(group, name):
         found = values(group, name)
@@ -75,7 +77,7 @@ def show(jobs: list[dict], folder: Path) -> None:
 
     def rank(item):
         found = values(item[1], objective)
-        return statistics.median(found) if found else float("inf")
+        return statistics.median(found) if found else math.inf
 
     table = Table(title=f"sweep of {len(jobs)} jobs, best first by {objective}", title_justify="left")
     for heading in ("setting", "seeds", *(name.removeprefix("quality/") for name in names)):

@@ -64,8 +64,9 @@ class Wandb(WandbLogger):
         if self._experiment is None:
             import wandb
 
-            mode = os.environ.get("WANDB_MODE") or ("online" if key_is_configured() else "offline")
             settings = wandb.Settings(silent=True, init_timeout=30)
+            mode = os.environ.get("WANDB_MODE") or ("online" if key_is_configured(settings.base_url) else "offline")
+            self._wandb_init.pop("anonymous", None)  # Lightning passes it, and W&B complains of it
             try:
                 run = wandb.init(**self._wandb_init, mode=mode, settings=settings)
             except Exception as error:  # whatever W&B's service says, the run goes on without it
@@ -81,12 +82,11 @@ class Wandb(WandbLogger):
         self.experiment.log({**metrics, "images_seen": step})
 
 
-def key_is_configured() -> bool:
+def key_is_configured(base_url: str) -> bool:
     """Whether W&B would find a key without asking: in WANDB_API_KEY or in the netrc file that `wandb login` writes."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
     try:
-        return netrc.netrc().authenticators(host) is not None
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(urlparse(base_url).netloc) is not None
     except (OSError, netrc.NetrcParseError):
         return False

@@ -188,7 +188,8 @@ def test_two_processes_on_halves_equal_one_on_the_whole_batch(ranks, case):
     assert one["clocks"] == {"images_seen": WHOLE * STEPS, "d_updates": STEPS, "g_updates": STEPS // 2, "turns_since_g": 0}
     for name, value in one["state"].items():
         assert torch.equal(one["start"][name], two["start"][name])
-        assert not torch.equal(value, one["start"][name]), f"{name} did not move"
+        if name.endswith("weight"):  # WGAN's loss and penalty leave the critic's last bias where it is
+            assert not torch.equal(value, one["start"][name]), f"{name} did not move"
         torch.testing.assert_close(two["state"][name], value, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
 
 

@@ -204,7 +204,7 @@ UNTRUSTED = [
     "ganlab.loading.torch.load",
     "ganlab.loading.load",
     "ganlab.losses.GAN.load_from_checkpoint",
-    "ganlab.loading.pickle.Unpickler",
+    "ganlab.loading.Sequence",
     "ganlab.loading.Path",
     "torch.optim.Adam.step",
     "torch.load",
@@ -247,6 +247,12 @@ def test_a_config_that_names_a_strangers_code_is_refused(forge, stranger, target
     with pytest.raises(ValueError, match=f"the checkpoint names {target}, which is not ganlab's; .* pass trust="):
         ganlab.load(path)
     assert not stranger.exists()
+
+
+def test_a_name_that_leads_nowhere_is_refused_in_words(forge):
+    path = forge(lambda content: at_generator(content["ganlab"]["config"]["gan"], "ganlab.networks.OfALaterVersion"))
+    with pytest.raises(ValueError, match="the checkpoint names ganlab.networks.OfALaterVersion, which "):
+        ganlab.load(path)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from lightning import Callback
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ganlab.callbacks.cadence import sibling
 from ganlab.callbacks.record import Record
@@ -23,15 +23,14 @@ class ProgressBar(Callback):
             return
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=10),
             TaskProgressColumn(),
-            TextColumn("{task.fields[losses]}"),
-            TimeElapsedColumn(),
+            TextColumn("{task.fields[game]}"),
+            TimeRemainingColumn(compact=True),
             TextColumn("left"),
-            TimeRemainingColumn(),
             auto_refresh=False,
         )
-        self._task = self._bar.add_task(type(gan).__name__, total=self.images, completed=gan.images_seen, losses="")
+        self._task = self._bar.add_task(type(gan).__name__, total=self.images, completed=gan.images_seen, game="")
         self._bar.start()
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
@@ -42,8 +41,8 @@ class ProgressBar(Callback):
 
     def _draw(self, gan):
         row = self._record.last
-        losses = row and f"D {row['d/loss']:+.3f}  G {row['g/loss']:+.3f}  {row['images_per_second']:,.0f} images/s"
-        self._bar.update(self._task, completed=min(gan.images_seen, self.images), losses=losses or "")
+        game = row and f"D {row['d/loss']:+.3f} G {row['g/loss']:+.3f} {row['images_per_second']:,.0f} images/s"
+        self._bar.update(self._task, completed=min(gan.images_seen, self.images), game=game or "")
         self._bar.refresh()
 
     def on_train_end(self, trainer, gan):
