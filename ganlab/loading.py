@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,16 +26,23 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> GAN:
         ValueError: the file is truncated, was not written by ganlab, or names a class of an untrusted module.
     """
     path = checkpoint_of(Path(path))
+    no_checkpoint = f"{path} is no checkpoint of a ganlab run, or is not whole"
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         config = checkpoint["ganlab"]["config"]["gan"]
         weights = checkpoint["state_dict"]
-    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no checkpoint of a ganlab run, or is not whole: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a damaged file makes torch raise nearly anything
+        raise ValueError(f"{no_checkpoint} ({type(error).__name__}: {str(error).partition(chr(10))[0]})") from error
     for target in targets(config):
         require_trusted(target, trust)
-    gan = instantiate(config, _convert_="all")
-    gan.load_state_dict(weights)
+    with torch.random.fork_rng(devices=[]):  # the first weights, soon overwritten, are drawn from the caller's state
+        gan = instantiate(config, _convert_="all") if isinstance(config, dict) else None
+    if not isinstance(gan, GAN):
+        raise ValueError(f"{no_checkpoint} (its config builds {type(gan).__name__}, not a GAN)")
+    try:
+        gan.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{no_checkpoint} (its weights do not fit its config)") from error
     gan.run_config = checkpoint["ganlab"]["config"]
     return gan.eval()
 
@@ -50,21 +56,26 @@ def checkpoint_of(path: Path) -> Path:
 
 
 def targets(config) -> Iterator[str]:
-    """Every `_target_` of a nested config."""
+    """Every `_target_` of a nested config, and every string that OmegaConf would make something else of."""
     if isinstance(config, dict):
         if "_target_" in config:
-            yield config["_target_"]
+            yield str(config["_target_"])
         config = list(config.values())
-    if isinstance(config, list):
+    if isinstance(config, (list, tuple)):
         for item in config:
             yield from targets(item)
+    elif isinstance(config, str) and "${" in config:  # a run saves its config resolved; oc.create could make a _target_
+        yield config
 
 
 def require_trusted(target: str, trust: Sequence[str]) -> None:
     """The name must lead to a class that was *defined* in a trusted module: `ganlab.job.os.system` does not."""
     modules = ("ganlab", "torch.optim", *trust)
     named = any(target.startswith(f"{module}.") for module in modules)
-    found = get_object(target) if named else None
+    try:
+        found = get_object(target) if named else None
+    except ImportError as error:
+        raise ValueError(f"the checkpoint names {target}, which cannot be imported: {str(error).splitlines()[0]}") from error
     if not isinstance(found, type) or not any(f"{found.__module__}.".startswith(f"{module}.") for module in modules):
         raise ValueError(
             f"the checkpoint names {target}, which is not ganlab's; if you trust its module, pass "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torch.nn.utils.parametrize import is_parametrized
 
 
 class Regularizer:
@@ -89,6 +90,6 @@ def is_spectrally_normalized(module: nn.Module) -> bool:
     """Whether every layer with a weight matrix carries torch's spectral norm."""
     layers = [m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     return bool(layers) and all(
-        any(isinstance(p, parametrizations._SpectralNorm) for p in getattr(m, "parametrizations", {}).get("weight", []))
+        is_parametrized(m, "weight") and any(isinstance(p, parametrizations._SpectralNorm) for p in m.parametrizations.weight)
         for m in layers
     )

@@ -143,7 +143,15 @@ ROW = {
 )
 def test_each_row_holds_both_players_at_images_seen(make_gan, fit, n_critic, every, at):
     memory = Memory()
-    fit(make_gan(n_critic=n_critic), Points(), Record(), Budget(140), max_epochs=-1, log_every_n_steps=every, logger=memory)
+    fit(
+        make_gan(n_critic=n_critic),
+        Points(),
+        Record(),
+        Budget(140),
+        max_epochs=-1,
+        log_every_n_steps=every,
+        logger=memory,
+    )
     assert [step for step, _ in memory.rows] == at
     for step, row in memory.rows:
         assert row.keys() == ROW
@@ -171,7 +179,9 @@ def test_the_numbers_of_a_row_are_right(make_gan, make_batches, fit):
     assert row["d/logit_real"] != pytest.approx(row["d/logit_fake"], abs=1e-3)
     assert row["d/accuracy_real"] == pytest.approx((r > 0).float().mean().item())
     assert row["d/accuracy_fake"] == pytest.approx((f < 0).float().mean().item())
-    assert row["d/loss"] == pytest.approx((torch.log1p(torch.exp(-r)).mean() + torch.log1p(torch.exp(f)).mean()).item(), rel=1e-5)
+    assert row["d/loss"] == pytest.approx(
+        (torch.log1p(torch.exp(-r)).mean() + torch.log1p(torch.exp(f)).mean()).item(), rel=1e-5
+    )
     assert row["g/loss"] == pytest.approx(g_loss.item(), rel=1e-5)
     assert row["g/grad_norm"] == pytest.approx(g_norm.item(), rel=1e-4)
     assert row["d/penalty"] == 0
@@ -237,7 +247,9 @@ def test_looks_do_not_disturb_training(make_gan, fit, family, tmp_path):
     states = []
     for every in (None, 14, 70):
         folder = str(tmp_path / str(every))
-        watchers = [Quality(Scripted(*range(20)), every), Grids(every, folder), Checkpoints(every, folder)] if every else []
+        watchers = (
+            [Quality(Scripted(*range(20)), every), Grids(every, folder), Checkpoints(every, folder)] if every else []
+        )
         gan = make_gan(family, shape=(1, 4, 4), g_norm="batch", optimizer=torch.optim.Adam)
         fit(gan, Points((1, 4, 4)), *watchers, Budget(140), max_epochs=-1)
         states.append(gan.state_dict())

@@ -185,12 +185,19 @@ def test_two_processes_on_halves_equal_one_on_the_whole_batch(ranks, case):
         one = trained(case, WHOLE, devices=1)
     two = ranks[0][case]
     assert one["clocks"] == two["clocks"]
-    assert one["clocks"] == {"images_seen": WHOLE * STEPS, "d_updates": STEPS, "g_updates": STEPS // 2, "turns_since_g": 0}
+    assert one["clocks"] == {
+        "images_seen": WHOLE * STEPS,
+        "d_updates": STEPS,
+        "g_updates": STEPS // 2,
+        "turns_since_g": 0,
+    }
     for name, value in one["state"].items():
         assert torch.equal(one["start"][name], two["start"][name])
         if name.endswith("weight"):  # WGAN's loss and penalty leave the critic's last bias where it is
             assert not torch.equal(value, one["start"][name]), f"{name} did not move"
-        torch.testing.assert_close(two["state"][name], value, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            two["state"][name], value, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 def test_by_default_each_rank_draws_noise_of_its_own(ranks):

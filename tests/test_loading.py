@@ -108,7 +108,14 @@ def test_a_truncated_file_is_refused_in_words(run, tmp_path, keep):
 
 @pytest.mark.parametrize(
     "content",
-    [b"hello", b"\x00" * 400, bytes(range(256)) * 8, b"PK\x03\x04" + b"x" * 300, b"\x80\x02}q\x00.", b"\x89PNG\r\n\x1a\n" * 9],
+    [
+        b"hello",
+        b"\x00" * 400,
+        bytes(range(256)) * 8,
+        b"PK\x03\x04" + b"x" * 300,
+        b"\x80\x02}q\x00.",
+        b"\x89PNG\r\n\x1a\n" * 9,
+    ],
     ids=["text", "zeros", "bytes", "zip", "dict", "png"],
 )
 def test_a_foreign_file_is_refused_in_words(tmp_path, content):

@@ -1,4 +1,4 @@
-"""Every family's loss is the loss it says it is: closed forms in float64, an independent reference, and its gradient."""
+"""Every family's loss is the loss it says it is: closed forms in float64, an independent reference, gradients."""
 
 import numpy as np
 import pytest
@@ -88,7 +88,12 @@ def test_agrees_with_torchs_binary_cross_entropy(classic):
 
 @pytest.mark.parametrize(
     ("kind", "at_10", "at_5"),
-    [(MinimaxGAN, 4.5398e-5, 6.6929e-3), (NonSaturatingGAN, 0.99995, 0.99331), (CGAN, 0.99995, 0.99331), (WGAN, 1.0, 1.0)],
+    [
+        (MinimaxGAN, 4.5398e-5, 6.6929e-3),
+        (NonSaturatingGAN, 0.99995, 0.99331),
+        (CGAN, 0.99995, 0.99331),
+        (WGAN, 1.0, 1.0),
+    ],
 )
 def test_strength_of_the_generators_gradient_when_the_discriminator_wins(kind, at_10, at_5):
     """Facts, section 1: what separates minimax from non-saturating is this number, not the name."""

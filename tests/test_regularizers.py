@@ -1,4 +1,4 @@
-"""Penalties against closed forms, planted critics for the defects that libraries ship, projections, and their cadence."""
+"""Penalties against closed forms, planted critics for defects that libraries ship, projections, and their cadence."""
 
 import warnings
 
@@ -55,7 +55,9 @@ def test_on_a_linear_critic(shape):
     for norm in (0.3, 2.5):
         critic = Linear(shape, norm)
         assert R1(3.0).term(critic, play_of(real, fake)).item() == pytest.approx(3 / 2 * norm**2, rel=1e-5)
-        assert GradientPenalty(7.0).term(critic, play_of(real, fake)).item() == pytest.approx(7 * (norm - 1) ** 2, rel=1e-5)
+        assert GradientPenalty(7.0).term(critic, play_of(real, fake)).item() == pytest.approx(
+            7 * (norm - 1) ** 2, rel=1e-5
+        )
 
 
 @pytest.mark.parametrize("shape", SHAPES)

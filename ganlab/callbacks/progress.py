@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from lightning import Callback
@@ -19,7 +20,7 @@ class ProgressBar(Callback):
 
     def on_train_start(self, trainer, gan):
         self._bar, self._drawn, self._record = None, 0.0, sibling(trainer, Record)
-        if not trainer.is_global_zero:
+        if not (trainer.is_global_zero and sys.stdout.isatty()):
             return
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -40,7 +41,7 @@ class ProgressBar(Callback):
             self._draw(gan)
 
     def _draw(self, gan):
-        row = self._record.last
+        row = self._record and self._record.last
         game = row and f"D {row['d/loss']:+.3f} G {row['g/loss']:+.3f} {row['images_per_second']:,.0f} images/s"
         self._bar.update(self._task, completed=min(gan.images_seen, self.images), game=game or "")
         self._bar.refresh()

@@ -34,6 +34,12 @@ class Quality(Periodic):
     def setup(self, trainer, gan, stage):
         self.metric.setup(trainer.datamodule, trainer.strategy.root_device)
 
+    def state_dict(self):
+        return {"best": self.best}
+
+    def load_state_dict(self, state):
+        self.best = state["best"]
+
     def on_train_start(self, trainer, gan):
         super().on_train_start(trainer, gan)
         self.seconds = 0.0

@@ -134,7 +134,10 @@ def test_concatenated_labels_are_constant_one_hot_maps():
 @pytest.mark.parametrize("norm", NORMS["dcgan"])
 def test_dcgan_has_the_norm_it_was_asked_for(norm):
     kinds = {"batch": torch.nn.BatchNorm2d, "instance": torch.nn.InstanceNorm2d, "layer": torch.nn.GroupNorm}
-    for net, expected in ((generator("dcgan", norm), 2), (discriminator("dcgan", norm), 1)):  # none on the image's level
+    for net, expected in (
+        (generator("dcgan", norm), 2),
+        (discriminator("dcgan", norm), 1),
+    ):  # none on the image's level
         counts = {name: sum(isinstance(m, kind) for m in net.modules()) for name, kind in kinds.items()}
         assert counts == {name: expected * (name == norm) for name in kinds}
 
