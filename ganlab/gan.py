@@ -113,6 +113,13 @@ class GAN(LightningModule, ABC):
         name = type(self).__name__
         if self.requires_labels and not self.conditioning.num_classes:
             raise ValueError(f"{name} needs labels and has none; add conditioning=labels (or conditioning=concat)")
+        for role, player in (("generator", generator), ("discriminator", discriminator)):
+            built_for = getattr(player, "num_classes", self.conditioning.num_classes)
+            if built_for != self.conditioning.num_classes:
+                raise ValueError(
+                    f"the {role} was built for {built_for} classes and the conditioning has "
+                    f"{self.conditioning.num_classes}; choose both with conditioning=none, labels or concat"
+                )
         lipschitz = any(r.lipschitz for r in self.regularizers.values()) or is_spectrally_normalized(discriminator)
         if self.requires_lipschitz and not lipschitz:
             rank_zero_warn(

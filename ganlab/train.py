@@ -39,7 +39,8 @@ def train(cfg: DictConfig) -> float:
     loggers = [build(logger) for logger in config["logger"].values() if logger]
     trainer = instantiate(config["trainer"], _partial_=True, _convert_="all")(callbacks=callbacks, logger=loggers)
 
-    write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))
+    if trainer.is_global_zero:
+        write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))
     for logger in loggers:
         logger.log_hyperparams(config)
     sizes = [f"{sum(p.numel() for p in player.parameters()):,}" for player in (gan.generator, gan.discriminator)]

@@ -1,4 +1,4 @@
-"""Convolutional players after DCGAN (Radford et al. 2016), for square images of 8 to 64 pixels and any channels."""
+"""Convolutional players after DCGAN (Radford et al. 2016), for square images of 8 pixels and up."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def _pyramid(size: int, width: int) -> tuple[int, list[int]]:
     side, levels = size, 0
     while side % 2 == 0 and side >= 8:
         side, levels = side // 2, levels + 1
-    if levels == 0 or side > 8:
-        raise ValueError(f"DCGAN needs an image size that halves to a side of 4 … 8 (8, 16, 28, 32, 64 …), got {size}")
+    if levels == 0 or side > 7:
+        raise ValueError(f"DCGAN needs an image size that halves to a side of 4 … 7 (8, 16, 28, 32, 64 …), got {size}")
     return side, [width * 2 ** min(level, 3) for level in range(levels)]
 
 
@@ -55,7 +55,7 @@ class DCGANDiscriminator(nn.Module):
         projection_classes: int = 0,
     ):
         super().__init__()
-        self.concat_classes = concat_classes
+        self.concat_classes, self.num_classes = concat_classes, max(concat_classes, projection_classes)
         self.per_sample = norm != "batch"
         wrap = spectrally_normalized if spectral_norm else nn.Identity()
         make_norm = norm_by_name(NORMS_2D, norm)

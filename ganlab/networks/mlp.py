@@ -55,7 +55,7 @@ class MLPDiscriminator(nn.Module):
         projection_classes: int = 0,
     ):
         super().__init__()
-        self.concat_classes = concat_classes
+        self.concat_classes, self.num_classes = concat_classes, max(concat_classes, projection_classes)
         self.per_sample = norm != "batch"
         sizes = [math.prod(shape) + concat_classes, *hidden]
         self.body = _hidden(sizes, nn.LeakyReLU(0.2), norm, spectral_norm)
