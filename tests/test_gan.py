@@ -358,12 +358,12 @@ def test_a_discriminator_without_the_attribute_gets_separate_passes(make_gan, ma
     assert seen == [6, 6, 6]
 
 
-@pytest.mark.parametrize("per_sample", [True, False])
-def test_logits_of_a_wrong_shape_are_refused(make_gan, make_batches, fit, per_sample):
+@pytest.mark.parametrize("one_pass", [True, False])
+def test_logits_of_a_wrong_shape_are_refused(make_gan, make_batches, fit, one_pass):
     gan = make_gan()
     gan.discriminator = nn.Linear(2, 1)
     gan.discriminator.forward = lambda x, y=None: nn.functional.linear(x, gan.discriminator.weight)
-    gan.discriminator.per_sample = per_sample
+    gan.discriminator.one_pass = one_pass
     with pytest.raises(ValueError, match=r"one logit per sample, \[6\], got \[6, 1\]"):
         fit(gan, make_batches(1))
 

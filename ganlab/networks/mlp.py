@@ -56,7 +56,7 @@ class MLPDiscriminator(nn.Module):
     ):
         super().__init__()
         self.concat_classes, self.num_classes = concat_classes, max(concat_classes, projection_classes)
-        self.per_sample = norm != "batch"
+        self.one_pass = norm != "batch"
         sizes = [math.prod(shape) + concat_classes, *hidden]
         self.body = _hidden(sizes, nn.LeakyReLU(0.2), norm, spectral_norm)
         self.head = Head(hidden[-1], projection_classes, spectral_norm)

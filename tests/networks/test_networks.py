@@ -1,4 +1,4 @@
-"""Shapes, ranges, labels and the promise `per_sample`, by experiment."""
+"""Shapes, ranges, labels and the promise `one_pass`, by experiment."""
 
 import pytest
 import torch
@@ -58,14 +58,14 @@ def test_unknown_norm_is_refused_with_the_choices(build, kind):
 
 @pytest.mark.parametrize(("kind", "norm"), ALL)
 @pytest.mark.parametrize("feed", ["projection_classes", "concat_classes"])
-def test_per_sample_is_true_exactly_where_samples_do_not_mix(kind, norm, feed):
+def test_one_pass_is_promised_only_where_samples_do_not_mix(kind, norm, feed):
     """In training mode, where batch norm mixes: the same sample in other company."""
     d = discriminator(kind, norm, **{feed: 4})
     x, other, y = torch.randn(5, 2, 16, 16), torch.randn(5, 2, 16, 16) * 3 + 1, torch.tensor([0, 1, 2, 3, 0])
     company = torch.cat([x[:2], other])
     alone, accompanied = d(x, y)[:2], d(company, torch.cat([y[:2], y]))[:2]
-    assert d.per_sample == torch.allclose(alone, accompanied, atol=1e-5)
-    assert d.per_sample == (norm != "batch")
+    assert torch.allclose(alone, accompanied, atol=1e-5) == (norm != "batch")
+    assert getattr(d, "one_pass", False) == (kind == "mlp" and norm != "batch")
 
 
 @pytest.mark.parametrize(("kind", "norm"), ALL)
