@@ -75,7 +75,7 @@ def test_every_loss_can_be_conditional(loss, conditioning, data):
 
 def test_presets_hold_the_papers_numbers():
     """Facts §6: WGAN RMSprop 5e-5, ±0.01, 5; WGAN-GP Adam 1e-4 (0, 0.9), weight 10, 5; DCGAN Adam 2e-4, beta1 0.5."""
-    wgan, gp, ns = composed("loss=wgan"), composed("loss=wgan_gp"), composed("loss=ns")
+    wgan, gp, ns = composed("loss=wgan"), composed("loss=wgan_gp"), composed("loss=ns", "optimizer=adam")
     for player in ("generator", "discriminator"):
         assert wgan.optimizer[player] == {"_target_": "torch.optim.RMSprop", "_partial_": True, "lr": 5e-5}
         assert (gp.optimizer[player].lr, gp.optimizer[player].betas) == (1e-4, [0.0, 0.9])
