@@ -14,7 +14,7 @@ _HOMES = {
     "CGAN": "ganlab.losses",
     "load": "ganlab.loading",
 }
-__all__ = sorted(_HOMES)
+__all__ = ["CGAN", "GAN", "WGAN", "MinimaxGAN", "NonSaturatingGAN", "Play", "load"]
 
 
 def __getattr__(name: str):

@@ -29,7 +29,6 @@ class Unconditional:
     def checked(self, y, n, random=None):
         if y is not None:
             raise ValueError("this GAN is unconditional and takes no labels; leave y out")
-        return None
 
 
 class ClassLabels:
@@ -48,7 +47,9 @@ class ClassLabels:
         if y is None:
             raise ValueError("the batch has no labels; use conditioning=none or labelled data")
         if y.device.type == "cpu" and not (0 <= y.min() and y.max() < self.num_classes):  # a look at a GPU would wait
-            raise ValueError(f"labels must lie in 0 … {self.num_classes - 1}, got {y.min()} … {y.max()}; set data.num_classes")
+            raise ValueError(
+                f"labels must lie in 0 … {self.num_classes - 1}, got {y.min()} … {y.max()}; set data.num_classes"
+            )
         return y, torch.randint(self.num_classes, (n,), device=y.device)
 
     def checked(self, y, n, random=None):

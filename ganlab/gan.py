@@ -206,8 +206,12 @@ class GAN(LightningModule, ABC):
         else:
             real_logits, fake_logits = self.discriminator(real, real_y), self.discriminator(fake, fake_y)
         if fake_logits.shape != (len(fake),):
-            raise ValueError(f"the discriminator must return one logit per sample, [{len(fake)}], got {list(fake_logits.shape)}")
-        return Play(real, fake, real_y, fake_y, None if real_logits is None else real_logits.float(), fake_logits.float())
+            raise ValueError(
+                f"the discriminator must return one logit per sample, [{len(fake)}], got {list(fake_logits.shape)}"
+            )
+        return Play(
+            real, fake, real_y, fake_y, None if real_logits is None else real_logits.float(), fake_logits.float()
+        )
 
     def noise(self, n: int) -> Tensor:
         """Latents [n, latent_dim] from N(0, I)."""
@@ -304,7 +308,9 @@ class GAN(LightningModule, ABC):
     # Use after training
 
     @torch.no_grad()
-    def sample(self, n: int, y: Tensor | int | None = None, *, seed: int | None = None, batch_size: int = 500) -> Tensor:
+    def sample(
+        self, n: int, y: Tensor | int | None = None, *, seed: int | None = None, batch_size: int = 500
+    ) -> Tensor:
         """Samples from the moving average of the generator.
 
         Args:

@@ -75,7 +75,9 @@ def require_trusted(target: str, trust: Sequence[str]) -> None:
     try:
         found = get_object(target) if named else None
     except ImportError as error:
-        raise ValueError(f"the checkpoint names {target}, which cannot be imported: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"the checkpoint names {target}, which cannot be imported: {str(error).splitlines()[0]}"
+        ) from error
     if not isinstance(found, type) or not any(f"{found.__module__}.".startswith(f"{module}.") for module in modules):
         raise ValueError(
             f"the checkpoint names {target}, which is not ganlab's; if you trust its module, pass "

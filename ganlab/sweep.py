@@ -85,7 +85,9 @@ def show(jobs: list[dict], folder: Path) -> None:
     for setting, group in sorted(settings.items(), key=rank):
         done = sum(job["status"] == "finished" for job in group)
         seeds = str(done) if done == len(group) else f"{done}, [red]{len(group) - done} failed[/]"
-        table.add_row(" ".join("=".join(pair) for pair in setting) or "all", seeds, *(cell(group, name) for name in names))
+        table.add_row(
+            " ".join("=".join(pair) for pair in setting) or "all", seeds, *(cell(group, name) for name in names)
+        )
     table.caption = "median [smallest, largest] over seeds; failed jobs have no numbers"
     console = Console()
     console.print(table)

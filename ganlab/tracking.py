@@ -32,7 +32,9 @@ class CSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics, step=None):
-        row = {"images_seen": step} | {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in metrics.items()}
+        row = {"images_seen": step} | {
+            name: f"{value:.6g}" if isinstance(value, float) else value for name, value in metrics.items()
+        }
         if new := [name for name in row if name not in self._columns]:
             self._columns += new
             rows = []
@@ -70,7 +72,7 @@ class Wandb(WandbLogger):
             try:
                 run = wandb.init(**self._wandb_init, mode=mode, settings=settings)
             except Exception as error:  # whatever W&B's service says, the run goes on without it
-                log.warning(f"W&B cannot be reached ({str(error).splitlines()[0]}); this run is logged offline")
+                log.warning(f"W&B cannot be reached ({str(error).partition(chr(10))[0]}); this run is logged offline")
                 run = wandb.init(**self._wandb_init, mode="offline", settings=settings)
             run.define_metric("images_seen")
             run.define_metric("*", step_metric="images_seen")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalized
@@ -22,14 +24,16 @@ def _pyramid(size: int, width: int) -> tuple[int, list[int]]:
 class DCGANGenerator(nn.Module):
     """z [n, latent_dim] and labels [n] -> images [n, channels, size, size] in [-1, 1]."""
 
-    def __init__(self, latent_dim: int, channels: int, size: int, width: int, norm: str = "batch", num_classes: int = 0):
+    def __init__(
+        self, latent_dim: int, channels: int, size: int, width: int, norm: str = "batch", num_classes: int = 0
+    ):
         super().__init__()
         self.latent_dim, self.num_classes = latent_dim, num_classes
         side, widths = _pyramid(size, width)
         make_norm = norm_by_name(NORMS_2D, norm)
         widths = widths[::-1]
         layers = [nn.Unflatten(1, (widths[0], side, side)), make_norm(widths[0]), nn.ReLU()]
-        for before, after in zip(widths, widths[1:]):
+        for before, after in pairwise(widths):
             layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=norm == "none"), make_norm(after), nn.ReLU()]
         self.stem = nn.Linear(latent_dim + num_classes, widths[0] * side * side)
         self.body = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh())
@@ -63,7 +67,11 @@ class DCGANDiscriminator(nn.Module):
         side, widths = _pyramid(size, width)
         layers = []
         for level, (before, after) in enumerate(zip([channels + concat_classes, *widths], widths)):
-            layers += [wrap(nn.Conv2d(before, after, 4, 2, 1)), make_norm(after) if level else nn.Identity(), nn.LeakyReLU(0.2)]
+            layers += [
+                wrap(nn.Conv2d(before, after, 4, 2, 1)),
+                make_norm(after) if level else nn.Identity(),
+                nn.LeakyReLU(0.2),
+            ]
         self.body = nn.Sequential(*layers, nn.Flatten())
         self.head = Head(widths[-1] * side * side, projection_classes, spectral_norm)
         self.to(memory_format=torch.channels_last)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalized
@@ -15,7 +16,7 @@ def _hidden(sizes: Sequence[int], activation: nn.Module, norm: str, spectral_nor
     wrap = spectrally_normalized if spectral_norm else nn.Identity()
     make_norm = norm_by_name(NORMS_1D, norm)
     layers = []
-    for before, after in zip(sizes, sizes[1:]):
+    for before, after in pairwise(sizes):
         layers += [wrap(nn.Linear(before, after)), make_norm(after), activation]
     return nn.Sequential(*layers)
 

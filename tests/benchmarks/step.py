@@ -133,7 +133,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each loop in each round, roughly")
     arguments = parser.parse_args()
     quieten_libraries()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.rounds} rounds in turn; median [range]")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.rounds} rounds in turn; median [range]"
+    )
     cases = [
         ("MLP ring, batch 256", partial(ring, 256), "32-true"),
         ("DCGAN-28, width 32, batch 64", partial(fashion, 64), "32-true"),
