@@ -34,8 +34,9 @@ def summarise(config: dict, gan, trainer, seconds: float) -> dict:
         and {"name": quality.objective, "value": quality.latest[quality.objective], "best": quality.best},
         "protocol": quality and quality.metric.protocol,
         "clocks": gan.get_extra_state(),
-        "seconds": {"total": seconds, "training": record.training_seconds, **looks},
-        "images_per_second": gan.images_seen / record.training_seconds,
+        "seconds": {"total": seconds, "training": record and record.training_seconds, **looks}
+        | ({"quality_setup": quality.setup_seconds} if quality else {}),
+        "images_per_second": record and record.images / record.training_seconds,
         "ema_decay": gan.ema_decay,
         "precision": str(trainer.precision),
         "device": device_name(trainer),
@@ -72,10 +73,11 @@ def show(summary: dict, folder: Path) -> None:
             table.add_row(name.removeprefix("quality/"), f"{value:.4g}", "" if floor is None else f"{floor:.4g}")
         console.print(table)
     seconds, clocks = summary["seconds"], summary["clocks"]
+    share = {part: seconds.get(part, 0) / seconds["total"] for part in ("quality", "quality_setup")}
     console.print(
         f"{clocks['images_seen']:,} images, {clocks['d_updates']:,} D and {clocks['g_updates']:,} G updates in "
-        f"{seconds['total']:.0f} s ({summary['images_per_second']:,.0f} images/s while training; "
-        f"quality took {seconds.get('quality', 0) / seconds['total']:.1%} of the time)\n"
+        f"{seconds['total']:.0f} s; {summary['images_per_second'] or math.nan:,.0f} images/s while training\n"
+        f"looking at quality took {share['quality']:.1%} of the time, and {share['quality_setup']:.1%} its preparation\n"
         f"pictures     {folder / 'samples.png'}\neverything   {folder}",
         soft_wrap=True,
     )

@@ -90,3 +90,11 @@ def test_presets_hold_the_papers_numbers():
 def test_named_regularizers_merge():
     config = composed("loss=ns", "regularizer=[r1,gp]", "regularizer.r1.gamma=10")
     assert config.regularizer.r1.gamma == 10 and config.regularizer.gp.weight == 10
+
+
+@pytest.mark.parametrize("trainer", sorted(path.stem for path in (CONF / "trainer").glob("*.yaml")))
+def test_trainer_presets_differ_only_in_what_they_say(trainer):
+    config = OmegaConf.to_container(composed(f"trainer={trainer}").trainer)
+    assert set(config) == set(composed("trainer=auto").trainer)
+    if trainer in ("ddp", "multi_node"):
+        assert config["strategy"] == "ddp_find_unused_parameters_true"  # facts §8.7

@@ -38,7 +38,7 @@ class Periodic(Callback):
         raise NotImplementedError
 
     def on_train_start(self, trainer, gan):
-        self._looked_at = gan.images_seen
+        self._looked_at, self.seconds = gan.images_seen, 0.0
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
         if gan.images_seen // self.every > self._looked_at // self.every:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import torch
 
@@ -17,7 +18,8 @@ class Quality(Periodic):
     Every look uses the same latents and labels, and a generator of random numbers of its own, so that
     looking does not change training. Each process makes its share of the samples; torchmetrics adds up.
 
-    `latest` holds the newest values by their full names (`quality/…`), `best` the lowest objective so far.
+    `latest` holds the newest values by their full names (`quality/…`), `best` the lowest objective so far;
+    `setup_seconds` went into the metric's extractor and real statistics.
     """
 
     def __init__(self, metric, every: int, seed: int = 0):
@@ -32,17 +34,15 @@ class Quality(Periodic):
         return f"quality/{self.metric.objective}"
 
     def setup(self, trainer, gan, stage):
+        start = time.perf_counter()
         self.metric.setup(trainer.datamodule, trainer.strategy.root_device)
+        self.setup_seconds = time.perf_counter() - start
 
     def state_dict(self):
         return {"best": self.best}
 
     def load_state_dict(self, state):
         self.best = state["best"]
-
-    def on_train_start(self, trainer, gan):
-        super().on_train_start(trainer, gan)
-        self.seconds = 0.0
 
     @torch.no_grad()
     def look(self, trainer, gan):

@@ -15,16 +15,17 @@ class Record(Callback):
     With n_critic > 1 a row waits for the generator's turn, so that each row holds both players. Stands before
     the callbacks that look, whose time it leaves out of `images_per_second`.
 
-    `last` is the latest row; `training_seconds` the time spent in training alone.
+    `last` is the latest row; `training_seconds` the time spent in training alone, on `images` real images.
     """
 
     def __init__(self):
         self.last: dict[str, float] = {}
-        self.training_seconds = 0.0
+        self.training_seconds, self.images = 0.0, 0
 
     def on_train_start(self, trainer, gan):
         self._looking = [c for c in trainer.callbacks if isinstance(c, Periodic)]
-        self._start, self._row_at = time.perf_counter(), (0.0, gan.images_seen)
+        self._start, self._first_image = time.perf_counter(), gan.images_seen
+        self._row_at = (0.0, gan.images_seen)
 
     def on_train_batch_start(self, trainer, gan, batch, batch_idx):
         if trainer.fit_loop.epoch_loop.total_batch_idx % trainer.log_every_n_steps == 0:
@@ -33,6 +34,7 @@ class Record(Callback):
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
         seconds = time.perf_counter() - self._start
         self.training_seconds = seconds - sum(c.seconds for c in self._looking)
+        self.images = gan.images_seen - self._first_image
         if not gan.observing or "g/loss" not in gan.observed:
             return
         row = {name: float(value) for name, value in gan.observed.items()}
