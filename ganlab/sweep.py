@@ -73,25 +73,35 @@ def show(jobs: list[dict], folder: Path) -> None:
         if not found:
             return "–"
         median = f"{statistics.median(found):.4g}"
-        return median if len(found) == 1 else f"{median}  [{min(found):.4g}, {max(found):.4g}]"
+        return median if len(found) == 1 else f"{median}\n[dim]{min(found):.4g} … {max(found):.4g}[/]"
 
     def rank(item):
         found = values(item[1], objective)
         return statistics.median(found) if found else math.inf
 
-    table = Table(title=f"sweep of {len(jobs)} jobs, best first by {objective}", title_justify="left")
+    table = Table(title=f"sweep of {len(jobs)} jobs, best first by {objective}", title_justify="left", show_lines=True)
     for heading in ("setting", "seeds", *(name.removeprefix("quality/") for name in names)):
-        table.add_column(heading, justify="left" if heading == "setting" else "right")
+        table.add_column(heading, justify="left" if heading == "setting" else "right", overflow="fold")
     for setting, group in sorted(settings.items(), key=rank):
         done = sum(job["status"] == "finished" for job in group)
         seeds = str(done) if done == len(group) else f"{done}, [red]{len(group) - done} failed[/]"
         table.add_row(
-            " ".join("=".join(pair) for pair in setting) or "all", seeds, *(cell(group, name) for name in names)
+            " ".join(f"{name}={short(value)}" for name, value in setting) or "all",
+            seeds,
+            *(cell(group, name) for name in names),
         )
-    table.caption = "median [smallest, largest] over seeds; failed jobs have no numbers"
+    table.caption = "median, below it smallest … largest over the seeds; failed jobs have no numbers"
     console = Console()
     console.print(table)
     for job in jobs:
         if job["status"] != "finished":
             console.print(f"[red]failed[/] {job['folder']}: {job['error']}", soft_wrap=True, highlight=False)
     console.print(f"every job    {folder / 'sweep.csv'}", soft_wrap=True, highlight=False)
+
+
+def short(value: str) -> str:
+    """An override's value; a search's numbers with 4 digits instead of 17."""
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return value

@@ -39,12 +39,12 @@ def train(cfg: DictConfig) -> float:
     loggers = [build(logger) for logger in config["logger"].values() if logger]
     trainer = instantiate(config["trainer"], _partial_=True, _convert_="all")(callbacks=callbacks, logger=loggers)
 
-    if trainer.is_global_zero:
-        write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))
     for logger in loggers:
         logger.log_hyperparams(config)
-    sizes = [f"{sum(p.numel() for p in player.parameters()):,}" for player in (gan.generator, gan.discriminator)]
-    log.info(f"{config['name']}: {type(gan).__name__}, {sizes[0]} weights in G and {sizes[1]} in D, on {folder}")
+    if trainer.is_global_zero:
+        write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))
+        sizes = [f"{sum(p.numel() for p in player.parameters()):,}" for player in (gan.generator, gan.discriminator)]
+        log.info(f"{config['name']}: {type(gan).__name__}, {sizes[0]} weights in G and {sizes[1]} in D, on {folder}")
     try:
         trainer.fit(gan, datamodule)
     finally:
