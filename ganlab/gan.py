@@ -110,18 +110,21 @@ class GAN(LightningModule, ABC):
         self.observing = False  # a callback asks the next turns for numbers that cost something
         self.observed: dict[str, Tensor] = {}
         self._unchecked: list[tuple[int, str, Tensor]] = []
+        self._refuse_misfits()
 
+    def _refuse_misfits(self) -> None:
+        """Labels that a part needs and another lacks end the run before it starts; a missing constraint warns."""
         name = type(self).__name__
         if self.requires_labels and not self.conditioning.num_classes:
             raise ValueError(f"{name} needs labels and has none; add conditioning=labels (or conditioning=concat)")
-        for role, player in (("generator", generator), ("discriminator", discriminator)):
+        for role, player in (("generator", self.generator), ("discriminator", self.discriminator)):
             built_for = getattr(player, "num_classes", self.conditioning.num_classes)
             if built_for != self.conditioning.num_classes:
                 raise ValueError(
                     f"the {role} was built for {built_for} classes and the conditioning has "
                     f"{self.conditioning.num_classes}; choose both with conditioning=none, labels or concat"
                 )
-        lipschitz = any(r.lipschitz for r in self.regularizers.values()) or is_spectrally_normalized(discriminator)
+        lipschitz = any(r.lipschitz for r in self.regularizers.values()) or is_spectrally_normalized(self.discriminator)
         if self.requires_lipschitz and not lipschitz:
             rank_zero_warn(
                 f"{name} without a Lipschitz constraint measures no Wasserstein distance and tends to explode; "

@@ -14,9 +14,10 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
+from ganlab.conditioning import ClassLabels
 from ganlab.gan import GAN
 from ganlab.losses import CGAN, WGAN, MinimaxGAN, NonSaturatingGAN
-from ganlab.networks import DCGANDiscriminator, DCGANGenerator
+from ganlab.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
 from ganlab.regularizers import R1, GradientPenalty, Regularizer, WeightClipping
 
 
@@ -675,3 +676,14 @@ def test_no_samples_are_refused(trained, n):
 
 def test_points_are_samples_too(make_gan):
     assert make_gan().sample(5, seed=0).shape == (5, 2)
+
+
+@pytest.mark.parametrize("role", ["generator", "discriminator"])
+def test_a_player_built_without_the_labels_is_refused(role):
+    """Else a conditional GAN would train unconditionally, in silence."""
+    classes = {"generator": 3, "discriminator": 3} | {role: 0}
+    g = MLPGenerator(3, [2], [8], bounded=False, num_classes=classes["generator"])
+    d = MLPDiscriminator([2], [8], projection_classes=classes["discriminator"])
+    sgd = {f"{player}_optimizer": lambda p: torch.optim.SGD(p, 0.1) for player in ("generator", "discriminator")}
+    with pytest.raises(ValueError, match=f"the {role} was built for 0 classes and the conditioning has 3"):
+        NonSaturatingGAN(g, d, conditioning=ClassLabels(3), **sgd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 
 from lightning import Callback
 
@@ -24,7 +25,7 @@ class Budget(Callback):
             trainer.should_stop = True
 
 
-class Periodic(Callback):
+class Periodic(Callback, ABC):
     """Calls `look` each time `images_seen` passes a multiple of `every`, and at the end of training.
 
     `seconds` adds up what the looks cost.
@@ -34,8 +35,9 @@ class Periodic(Callback):
         self.every = checked_count("look_every", every)
         self.seconds = 0.0
 
+    @abstractmethod
     def look(self, trainer, gan) -> None:
-        raise NotImplementedError
+        """What happens; on every process."""
 
     def on_train_start(self, trainer, gan):
         self._looked_at, self.seconds = gan.images_seen, 0.0

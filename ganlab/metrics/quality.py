@@ -1,5 +1,7 @@
 """Image quality: the Fréchet distance between features of generated and of real images (Heusel et al. 2017)."""
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -35,13 +37,13 @@ class FrechetQuality(Metric):
     def objective(self) -> str:
         return f"frechet_{self.extractor}_{short_count(self.samples)}"
 
+    @abstractmethod
     def build(self, datamodule, device: torch.device) -> dict:
         """Set `self.frechet` up; return the extractor's card for the protocol."""
-        raise NotImplementedError
 
+    @abstractmethod
     def observe(self, images: Tensor, real: bool) -> Tensor | None:
         """Feed images [n, C, H, W] in [-1, 1] to `self.frechet`; return their classes [n] where the extractor knows."""
-        raise NotImplementedError
 
     def setup(self, datamodule, device) -> None:
         if len(datamodule.shape) != 3:
