@@ -32,11 +32,11 @@ def _folder(overrides: str) -> str:
     return name if len(name) <= 150 else f"{name[:140]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _fast_precision() -> str:
+def _fast_precision(accelerator: str) -> str:
     """bf16 where this machine's device has units for it; a CPU without them would emulate it, up to 8 times slower."""
     import torch
 
-    if torch.cuda.is_available():
+    if accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
