@@ -5,16 +5,17 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 # torch and lightning take seconds to import; a typo on the command line should not wait for them
+_FAMILIES = (
+    "CGAN", "LSGAN", "WGAN", "AlphaGAN", "HingeGAN", "JensenShannonGAN", "KLGAN", "MinimaxGAN", "NonSaturatingGAN",
+    "PearsonGAN", "RaGAN", "ReverseKLGAN", "RpGAN", "SquaredHellingerGAN",
+)  # fmt: skip
 _HOMES = {
     "GAN": "ganlab.gan",
     "Play": "ganlab.gan",
-    "MinimaxGAN": "ganlab.losses",
-    "NonSaturatingGAN": "ganlab.losses",
-    "WGAN": "ganlab.losses",
-    "CGAN": "ganlab.losses",
     "load": "ganlab.loading",
+    **dict.fromkeys(_FAMILIES, "ganlab.losses"),
 }
-__all__ = ["CGAN", "GAN", "WGAN", "MinimaxGAN", "NonSaturatingGAN", "Play", "load"]
+__all__ = ["GAN", "Play", "load", *_FAMILIES]
 
 
 def __getattr__(name: str):

@@ -1,8 +1,10 @@
-"""`python -m ganlab overrides…`: finds conf/, lets Hydra compose, runs the job."""
+"""`python -m ganlab [verb] overrides…`: finds conf/, lets Hydra compose, runs the verb (train if none is named)."""
 
 import os
 import sys
 from pathlib import Path
+
+VERBS = ("train", "inspect")  # each a function of ganlab.job
 
 
 def conf_folder() -> str:
@@ -12,20 +14,27 @@ def conf_folder() -> str:
 
 
 def main() -> None:
+    verb = "train"
+    if len(sys.argv) > 1 and sys.argv[1].isidentifier():
+        verb = sys.argv.pop(1)
+        if verb not in VERBS:
+            sys.exit(f"ganlab: unknown verb {verb!r}; choose one of {', '.join(VERBS)}, or write overrides as key=value")
+
     import hydra
 
-    from ganlab.job import WANTS_TRACEBACK, explain, run
+    from ganlab import job
 
+    job.verb = verb
     sys.path.insert(0, os.getcwd())  # a user's own module, in the folder where they stand: gan._target_=my_gan.MyGAN
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing its own traceback
     try:
-        hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(run)()
+        hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(getattr(job, verb))()
     except Exception as error:
-        if WANTS_TRACEBACK:
+        if job.WANTS_TRACEBACK:
             raise
         if isinstance(error, OSError):  # a job explains its own errors, so this is Hydra making the job's folder
             sys.exit(f"ganlab: the output folder cannot be written ({error}); choose another with hydra.run.dir=FOLDER")
-        sys.exit(f"ganlab: {explain(error)}")
+        sys.exit(f"ganlab: {job.explain(error)}")
 
 
 if __name__ == "__main__":

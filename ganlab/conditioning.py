@@ -2,46 +2,88 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 
-class Conditioning(Protocol):
-    num_classes: int
+class Unconditional(nn.Module):
+    """No labels: the data's are ignored. What every conditioning offers, at its simplest.
+
+    `num_classes`: 0 without labels. `auxiliary`: D must have a `judge(x, y)` that also returns class logits [n, K].
+    """
+
+    num_classes = 0
+    auxiliary = False
 
     def labels(self, y: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]:
         """Labels of the real batch and of n fakes, from the data's labels y [n]."""
+        return None, None
 
     def checked(self, y: Tensor | int | None, n: int, random: torch.Generator | None = None) -> Tensor | None:
         """Labels for n samples that somebody asked for, drawn from the prior where y is None."""
-
-
-class Unconditional:
-    """No labels: the data's are ignored."""
-
-    num_classes = 0
-
-    def labels(self, y, n):
-        return None, None
-
-    def checked(self, y, n, random=None):
         if y is not None:
             raise ValueError("this GAN is unconditional and takes no labels; leave y out")
 
+    def learn(self, y: Tensor) -> None:
+        """The training set's labels [N], before training starts."""
 
-class ClassLabels:
-    """Real samples wear the data's label, fakes one drawn uniformly from the classes.
+    def discriminator_term(self, play) -> Tensor | None:
+        """Scalar that D minimises besides its family's loss, or None."""
+
+    def generator_term(self, play) -> Tensor | None:
+        """Scalar that G minimises besides its family's loss, or None."""
+
+
+class Uniform(nn.Module):
+    """Fakes wear labels drawn uniformly from the classes. What every prior offers, at its simplest."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.num_classes = num_classes
+
+    def draw(self, n: int, *, like: Tensor | None = None, random: torch.Generator | None = None) -> Tensor:
+        """n labels; `like` = the real batch's [n], where there is one, on whose device they are drawn."""
+        return torch.randint(self.num_classes, (n,), generator=random, device=None if like is None else like.device)
+
+    def learn(self, y: Tensor) -> None:
+        """The training set's labels [N]."""
+
+
+class Batch(Uniform):
+    """Fakes wear the real batch's own labels, so that both are compared class by class; uniform after training."""
+
+    def draw(self, n, *, like=None, random=None):
+        return super().draw(n, random=random) if like is None else like
+
+
+class Marginal(Uniform):
+    """Fakes wear labels drawn as often as in the training set, uniform before it is seen; saved with the checkpoint."""
+
+    def __init__(self, num_classes: int):
+        super().__init__(num_classes)
+        self.register_buffer("frequencies", torch.ones(num_classes) / num_classes)
+
+    def draw(self, n, *, like=None, random=None):
+        frequencies = self.frequencies.cpu() if like is None else self.frequencies
+        return torch.multinomial(frequencies, n, replacement=True, generator=random)
+
+    def learn(self, y):
+        self.frequencies.copy_(torch.bincount(y, minlength=self.num_classes) / len(y))
+
+
+class ClassLabels(Unconditional):
+    """Real samples wear the data's label, fakes one from the prior (uniform where none is given).
 
     Raises:
         ValueError: the batch has no labels, or a label is outside 0 … num_classes - 1.
     """
 
-    def __init__(self, num_classes: int):
+    def __init__(self, num_classes: int, prior: Uniform | None = None):
+        super().__init__()
         if not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(f"labels need at least 2 classes, got num_classes={num_classes!r}; use conditioning=none")
-        self.num_classes = num_classes
+        self.num_classes, self.prior = num_classes, prior or Uniform(num_classes)
 
     def labels(self, y, n):
         if y is None:
@@ -50,11 +92,11 @@ class ClassLabels:
             raise ValueError(
                 f"labels must lie in 0 … {self.num_classes - 1}, got {y.min()} … {y.max()}; set data.num_classes"
             )
-        return y, torch.randint(self.num_classes, (n,), device=y.device)
+        return y, self.prior.draw(n, like=y)
 
     def checked(self, y, n, random=None):
         if y is None:
-            return torch.randint(self.num_classes, (n,), generator=random)
+            return self.prior.draw(n, random=random)
         y = torch.as_tensor(y).expand(n) if torch.as_tensor(y).ndim == 0 else torch.as_tensor(y)
         if y.shape != (n,):
             raise ValueError(f"{n} samples need {n} labels, got {list(y.shape)}")
@@ -62,9 +104,28 @@ class ClassLabels:
             raise ValueError(f"labels must be integers in 0 … {self.num_classes - 1}, got {y.unique().tolist()}")
         return y.long()
 
+    def learn(self, y):
+        self.prior.learn(y)
 
-class BatchLabels(ClassLabels):
-    """Fakes wear the real batch's own labels, so that real and fake are compared class by class."""
 
-    def labels(self, y, n):
-        return super().labels(y, n)[0], y
+class AuxiliaryClassifier(ClassLabels):
+    """AC-GAN (Odena et al. 2017, eq. 2-3): D also names the class; both players minimise weight * cross-entropy.
+
+    D's: of real and of fake samples, each a mean, added; G's: of fakes. D's own logit sees no label. It fails by
+    drawing each class too alike: samples that are easy to classify cost least.
+    """
+
+    auxiliary = True
+
+    def __init__(self, num_classes: int, weight: float, prior: Uniform | None = None):
+        super().__init__(num_classes, prior)
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not weight > 0:
+            raise ValueError(f"conditioning.weight must be a number above 0, got {weight!r}")
+        self.weight = weight
+
+    def discriminator_term(self, play):
+        real = cross_entropy(play.real_class_logits, play.real_y)
+        return self.weight * (real + cross_entropy(play.fake_class_logits, play.fake_y))
+
+    def generator_term(self, play):
+        return self.weight * cross_entropy(play.fake_class_logits, play.fake_y)

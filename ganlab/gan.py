@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 import ganlab
-from ganlab.conditioning import Conditioning, Unconditional
-from ganlab.regularizers import Regularizer, is_spectrally_normalized
+from ganlab import misfits
+from ganlab.conditioning import Unconditional
+from ganlab.regularizers import Regularizer, at_least_float32
 
 Optimizers = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Schedulers = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
@@ -27,7 +27,12 @@ CHECK_EVERY = 32  # terms between two looks for non-finite values: each look wai
 
 @dataclass(slots=True)
 class Play:
-    """What one turn sees. Samples [n, ...], logits [n] in float32, labels int64 [n] or None; high logit = "real"."""
+    """What one turn sees, as D sees it: augmented by the regularizers, then packed.
+
+    Samples [n, ...] (packed: [n/pack, pack·C, ...]), logits [n] in float32 or better, labels int64 [n] or
+    [n/pack, pack]; high logit = "real". `turn`: D's updates before this one. Class logits [n, K] come from an
+    auxiliary classifier. What a turn does not have is None.
+    """
 
     real: Tensor
     fake: Tensor
@@ -35,6 +40,9 @@ class Play:
     fake_y: Tensor | None
     real_logits: Tensor | None
     fake_logits: Tensor
+    turn: int = 0
+    real_class_logits: Tensor | None = None
+    fake_class_logits: Tensor | None = None
 
 
 class GAN(LightningModule, ABC):
@@ -54,6 +62,8 @@ class GAN(LightningModule, ABC):
             schedule, or None; stepped once per update of that player.
         conditioning: which labels samples wear (`ganlab.conditioning`).
         regularizers: named `Regularizer`s that act on the discriminator.
+        pack: samples that D judges together, concatenated along channels (PacGAN, Lin et al. 2018); D takes pack·C
+            channels. What is left over in a batch is dropped.
         n_critic: turns of the discriminator per turn of the generator.
         critic_warmup: WGAN's schedule, 100 critic turns for the first 25 generator turns and for every
             500th (Arjovsky et al. 2017, the authors' code).
@@ -72,6 +82,10 @@ class GAN(LightningModule, ABC):
     requires_labels = False
     requires_lipschitz = False
 
+    # Theory that a family may declare and `ganlab inspect` holds it to:
+    optimal_logit = None  # (p, q) -> D's best logit where real has density p and fake q, up to a constant if only r - f counts
+    divergence = None  # (p, q) -> -min_D discriminator_loss for probability vectors [k]; its docstring is its name
+
     def __init__(
         self,
         generator: nn.Module,
@@ -81,8 +95,9 @@ class GAN(LightningModule, ABC):
         discriminator_optimizer: Optimizers,
         generator_scheduler: Schedulers | None = None,
         discriminator_scheduler: Schedulers | None = None,
-        conditioning: Conditioning | None = None,
+        conditioning: Unconditional | None = None,
         regularizers: Mapping[str, Regularizer] | None = None,
+        pack: int = 1,
         n_critic: int = 1,
         critic_warmup: bool = False,
         ema_decay: float = 0.999,
@@ -90,8 +105,9 @@ class GAN(LightningModule, ABC):
     ):
         super().__init__()
         self.automatic_optimization = False
-        if isinstance(n_critic, bool) or not isinstance(n_critic, int) or n_critic < 1:
-            raise ValueError(f"gan.n_critic must be an integer of at least 1, got {n_critic!r}")
+        for name, value in (("n_critic", n_critic), ("pack", pack)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"gan.{name} must be an integer of at least 1, got {value!r}")
         if not isinstance(ema_decay, (int, float)) or not 0 <= ema_decay < 1:
             raise ValueError(f"gan.ema_decay must be in [0, 1) (0: no averaging), got {ema_decay!r}")
         if gradient_clip is not None and not (isinstance(gradient_clip, (int, float)) and gradient_clip > 0):
@@ -102,7 +118,8 @@ class GAN(LightningModule, ABC):
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self.generator_scheduler, self.discriminator_scheduler = generator_scheduler, discriminator_scheduler
         self.conditioning = conditioning or Unconditional()
-        self.regularizers = {name: r for name, r in (regularizers or {}).items() if r is not None}
+        self.regularizers = nn.ModuleDict({name: r for name, r in (regularizers or {}).items() if r is not None})
+        self.pack = pack
         self.n_critic, self.critic_warmup = n_critic, critic_warmup
         self.ema_decay, self.gradient_clip = ema_decay, gradient_clip
         self.run_config: dict | None = None  # the composed experiment, so that a checkpoint can be loaded by itself
@@ -110,26 +127,7 @@ class GAN(LightningModule, ABC):
         self.observing = False  # a callback asks the next turns for numbers that cost something
         self.observed: dict[str, Tensor] = {}
         self._unchecked: list[tuple[int, str, Tensor]] = []
-        self._refuse_misfits()
-
-    def _refuse_misfits(self) -> None:
-        """Labels that a part needs and another lacks end the run before it starts; a missing constraint warns."""
-        name = type(self).__name__
-        if self.requires_labels and not self.conditioning.num_classes:
-            raise ValueError(f"{name} needs labels and has none; add conditioning=labels (or conditioning=concat)")
-        for role, player in (("generator", self.generator), ("discriminator", self.discriminator)):
-            built_for = getattr(player, "num_classes", self.conditioning.num_classes)
-            if built_for != self.conditioning.num_classes:
-                raise ValueError(
-                    f"the {role} was built for {built_for} classes and the conditioning has "
-                    f"{self.conditioning.num_classes}; choose both with conditioning=none, labels or concat"
-                )
-        lipschitz = any(r.lipschitz for r in self.regularizers.values()) or is_spectrally_normalized(self.discriminator)
-        if self.requires_lipschitz and not lipschitz:
-            rank_zero_warn(
-                f"{name} without a Lipschitz constraint measures no Wasserstein distance and tends to explode; "
-                "add regularizer=clip, regularizer=gp or networks.discriminator.spectral_norm=true"
-            )
+        misfits.refuse(self)
 
     # What a family supplies
 
@@ -163,19 +161,14 @@ class GAN(LightningModule, ABC):
 
     def _d_turn(self, real: Tensor, y: Tensor | None) -> None:
         play = self.play(real, y, with_real=True, grad_to_generator=False)
-        loss = self.discriminator_loss(play.real_logits, play.fake_logits)
-        penalty = self.penalty(play)
-        self._unchecked.append((self.d_updates, "d/loss", loss.detach()))
         if self.observing:
             self.observed |= {
-                "d/loss": loss.detach(),
-                "d/penalty": torch.as_tensor(penalty).detach(),
                 "d/accuracy_real": (play.real_logits > 0).float().mean(),
                 "d/accuracy_fake": (play.fake_logits < 0).float().mean(),
                 "d/logit_real": play.real_logits.detach().mean(),
                 "d/logit_fake": play.fake_logits.detach().mean(),
             }
-        self._update("d", 0, loss + penalty)
+        self._update("d", 0, self.discriminator_objective(play))
         for regularizer in self.regularizers.values():
             regularizer.project(self.discriminator)
         self.d_updates += 1
@@ -184,14 +177,33 @@ class GAN(LightningModule, ABC):
     def _g_turn(self, real: Tensor, y: Tensor | None) -> None:
         with frozen(self.discriminator):
             play = self.play(real, y, with_real=self.generator_sees_real, grad_to_generator=True)
-            loss = self.generator_loss(play.fake_logits, play.real_logits)
-            self._unchecked.append((self.d_updates, "g/loss", loss.detach()))
-            if self.observing:
-                self.observed["g/loss"] = loss.detach()
-            self._update("g", 1, loss)
+            self._update("g", 1, self.generator_objective(play))
         self.g_updates += 1
         self.turns_since_g = 0
         self._update_ema()
+
+    def discriminator_objective(self, play: Play) -> Tensor:
+        """What D's turn minimises: the family's loss, the regularizers that are due, the conditioning's own term."""
+        return self._sum(
+            ("d/loss", self.discriminator_loss(play.real_logits, play.fake_logits)),
+            ("d/penalty", self.penalty(play)),
+            ("d/class_loss", self.conditioning.discriminator_term(play)),
+        )
+
+    def generator_objective(self, play: Play) -> Tensor:
+        """What G's turn minimises: the family's loss, and the conditioning's own term."""
+        return self._sum(
+            ("g/loss", self.generator_loss(play.fake_logits, play.real_logits)),
+            ("g/class_loss", self.conditioning.generator_term(play)),
+        )
+
+    def _sum(self, *terms: tuple[str, Tensor | None]) -> Tensor:
+        """The terms that there are, each noted for the check and, if somebody looks, for the log."""
+        terms = [(name, term) for name, term in terms if term is not None]
+        self._unchecked += [(self.d_updates, name, term.detach()) for name, term in terms if name != "d/penalty"]
+        if self.observing:
+            self.observed |= {name: term.detach() for name, term in terms}
+        return sum(term for _, term in terms)
 
     def play(self, real: Tensor, y: Tensor | None, *, with_real: bool, grad_to_generator: bool) -> Play:
         """Fresh fakes and what D says of them, and of the real samples if `with_real`."""
@@ -201,35 +213,63 @@ class GAN(LightningModule, ABC):
         real_y, fake_y = self.conditioning.labels(y, len(real))
         with torch.set_grad_enabled(grad_to_generator):
             fake = self.generator(self.noise(len(real)), fake_y)
-        if not with_real:
-            real_logits, fake_logits = None, self.discriminator(fake, fake_y)
-        elif getattr(self.discriminator, "one_pass", False):
+        fake, fake_y = self._shown(fake, fake_y)
+        real_logits = real_classes = None
+        if with_real:
+            real, real_y = self._shown(real, real_y)
+        if with_real and getattr(self.discriminator, "one_pass", False):
             both_y = None if real_y is None else torch.cat([real_y, fake_y])
-            real_logits, fake_logits = self.discriminator(torch.cat([real, fake.to(real.dtype)]), both_y).chunk(2)
+            logits, classes = self._judge(torch.cat([real, fake.to(real.dtype)]), both_y)
+            real_logits, fake_logits = logits.chunk(2)
+            real_classes, fake_classes = (None, None) if classes is None else classes.chunk(2)
         else:
-            real_logits, fake_logits = self.discriminator(real, real_y), self.discriminator(fake, fake_y)
-        if fake_logits.shape != (len(fake),):
-            raise ValueError(
-                f"the discriminator must return one logit per sample, [{len(fake)}], got {list(fake_logits.shape)}"
-            )
+            if with_real:
+                real_logits, real_classes = self._judge(real, real_y)
+            fake_logits, fake_classes = self._judge(fake, fake_y)
         return Play(
-            real, fake, real_y, fake_y, None if real_logits is None else real_logits.float(), fake_logits.float()
+            real, fake, real_y, fake_y, real_logits, fake_logits, self.d_updates, real_classes, fake_classes
         )
+
+    def _shown(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Samples as D sees them: augmented, then `pack` of them as one."""
+        for regularizer in self.regularizers.values():
+            x = regularizer.augment(x)
+        if self.pack == 1:
+            return x, y
+        n = len(x) // self.pack
+        if n == 0:
+            raise ValueError(f"a batch of {len(x)} holds no pack of {self.pack}; raise data.batch_size or lower gan.pack")
+        x = x[: n * self.pack].reshape(n, self.pack * x.shape[1], *x.shape[2:])
+        return x, None if y is None else y[: n * self.pack].reshape(n, self.pack)
+
+    def _judge(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Logits [n] and, if the conditioning has a classifier, class logits [n, K], in float32 or better."""
+        classes = None
+        if self.conditioning.auxiliary:
+            logits, classes = self.discriminator.judge(x, y)
+            classes = at_least_float32(classes)
+        else:
+            logits = self.discriminator(x, y)
+        if logits.shape != (len(x),):
+            raise ValueError(
+                f"the discriminator must return one logit per sample, [{len(x)}], got {list(logits.shape)}"
+            )
+        return at_least_float32(logits), classes
 
     def noise(self, n: int) -> Tensor:
         """Latents [n, latent_dim] from N(0, I)."""
-        return torch.randn(n, self.generator.latent_dim, device=self.device)
+        return torch.randn(n, self.generator.latent_dim, device=self.device, dtype=self.dtype)
 
-    def penalty(self, play: Play) -> Tensor | float:
-        """Sum of the regularizers' terms that are due, in float32; a lazy one counts `every` times."""
-        total = 0.0
+    def penalty(self, play: Play) -> Tensor | None:
+        """Sum of the regularizers' terms that are due, in float32 or better; a lazy one counts `every` times."""
+        total = None
         with torch.autocast(self.device.type, enabled=False):
             for name, regularizer in self.regularizers.items():
-                if self.d_updates % regularizer.every == 0:
+                if play.turn % regularizer.every == 0:
                     term = regularizer.term(self.discriminator, play)
                     if term is not None:
                         self._unchecked.append((self.d_updates, f"penalty {name}", term.detach()))
-                        total = total + regularizer.every * term
+                        total = regularizer.every * term + (0.0 if total is None else total)
         return total
 
     def _update(self, player: str, index: int, loss: Tensor) -> None:
@@ -292,6 +332,9 @@ class GAN(LightningModule, ABC):
             (list(ema.parameters()), list(g.parameters())),
             (list(ema.buffers()), list(g.buffers())),
         )
+        misfits.warn_at_start(self, self.trainer)
+        if (labels := getattr(getattr(self.trainer.datamodule, "train", None), "y", None)) is not None:
+            self.conditioning.learn(labels)
         if self.trainer.world_size > 1:  # the same seed everywhere made equal weights; noise must differ
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 

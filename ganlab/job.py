@@ -1,4 +1,4 @@
-"""What Hydra calls for each job: train, and say in one sentence what went wrong if something did."""
+"""What Hydra calls for each job, a function per verb; and what went wrong, in one sentence."""
 
 from __future__ import annotations
 
@@ -20,10 +20,17 @@ log = logging.getLogger(__name__)
 
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # read before ganlab sets it for its own use
 
+verb = "train"  # what this process was asked to do
+
 
 def _family(loss: str, target: str) -> str:
     """How a run's folder calls its family: by the loss preset, or by the class if that is the user's own."""
     return loss if target.startswith("ganlab.") else target.rpartition(".")[2]
+
+
+def _stem(run: str) -> str:
+    """How a job's folder begins: with the run's name, after a verb that is not to train."""
+    return run if verb == "train" else f"{verb}-{run}"
 
 
 def _folder(overrides: str) -> str:
@@ -44,16 +51,17 @@ def _fast_precision(accelerator: str) -> str:
 OmegaConf.register_new_resolver("ganlab.family", _family, replace=True)
 OmegaConf.register_new_resolver("ganlab.fast_precision", _fast_precision, replace=True)
 OmegaConf.register_new_resolver("ganlab.folder", _folder, replace=True)
+OmegaConf.register_new_resolver("ganlab.stem", _stem, replace=True)
 
 
-def run(cfg: DictConfig) -> float:
-    """One job. In a sweep a failure is recorded in its folder and the next job goes on."""
+def train(cfg: DictConfig) -> float:
+    """One run. In a sweep a failure is recorded in its folder and the next job goes on."""
     from ganlab.train import train  # torch and lightning load here, after Hydra has accepted the command line
 
     try:
         return train(cfg)
     except Exception as error:
-        from ganlab.summary import write_json
+        from ganlab.files import write_json
 
         sentence = explain(error)
         folder = Path(HydraConfig.get().runtime.output_dir)
@@ -64,6 +72,12 @@ def run(cfg: DictConfig) -> float:
         if WANTS_TRACEBACK:
             raise
         sys.exit(f"ganlab: {sentence}")
+
+
+def inspect(cfg: DictConfig) -> None:
+    from ganlab.inspection import run
+
+    run(cfg)
 
 
 def explain(error: Exception) -> str:

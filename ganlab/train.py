@@ -16,7 +16,8 @@ from hydra.utils import instantiate
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from ganlab.summary import show, summarise, write_json, write_whole
+from ganlab.files import write_json, write_whole
+from ganlab.summary import show, summarise
 
 log = logging.getLogger(__name__)
 

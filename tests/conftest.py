@@ -1,5 +1,7 @@
 """Tiny GANs and quiet trainers for every room's tests."""
 
+import sys
+import gc
 import warnings
 
 import pytest
@@ -7,9 +9,12 @@ import torch
 from lightning import Callback, Trainer
 
 import ganlab.losses
+from ganlab.__main__ import main
 from ganlab.conditioning import ClassLabels
 from ganlab.gan import GAN
 from ganlab.networks import MLPDiscriminator, MLPGenerator
+
+gc.freeze()  # what the imports left is no garbage; looking through it again and again is a third of composing a config
 
 
 def public_families():
@@ -48,7 +53,7 @@ def make_gan():
         gan.setdefault("generator_optimizer", optimizer)
         gan.setdefault("discriminator_optimizer", optimizer)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*without a Lipschitz constraint.*")
+            warnings.filterwarnings("ignore", message=".*without a Lipschitz constraint|batch norm in the discriminator.*")
             return family(generator, discriminator, **gan)
 
     return make
@@ -126,3 +131,25 @@ def fit(make_trainer):
         return trainer
 
     return fit
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch, capfd):
+    """Runs ganlab in this process, in an empty folder; returns (exit code, everything it printed)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.delitem(sys.modules, "my_gan", raising=False)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main() sets it, and this puts it back
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["ganlab", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+            print("" if isinstance(end.code, int) else end.code, file=sys.stderr)  # as Python prints it at exit
+        out, err = capfd.readouterr()
+        return code, out + err
+
+    return run

@@ -132,7 +132,7 @@ def test_a_look_meets_no_poisoned_network(make_gan, fit):
 
 
 ROW = {
-    "d/loss", "d/penalty", "d/accuracy_real", "d/accuracy_fake", "d/logit_real", "d/logit_fake", "d/grad_norm",
+    "d/loss", "d/accuracy_real", "d/accuracy_fake", "d/logit_real", "d/logit_fake", "d/grad_norm",
     "g/loss", "g/grad_norm", "d_updates", "g_updates", "seconds", "images_per_second",
 }  # fmt: skip
 
@@ -184,7 +184,7 @@ def test_the_numbers_of_a_row_are_right(make_gan, make_batches, fit):
     )
     assert row["g/loss"] == pytest.approx(g_loss.item(), rel=1e-5)
     assert row["g/grad_norm"] == pytest.approx(g_norm.item(), rel=1e-4)
-    assert row["d/penalty"] == 0
+    assert "d/penalty" not in row  # nothing is penalised
 
 
 def test_recording_does_not_disturb_training(make_gan, fit):

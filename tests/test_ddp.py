@@ -82,7 +82,7 @@ class SharedPenalty(GradientPenalty):
         trainer = self.gan.trainer
         original = torch.rand
 
-        def rand(*size, device=None):
+        def rand(*size, device=None, dtype=None):
             return self.share(*size, rank=trainer.global_rank, world_size=trainer.world_size)
 
         torch.rand = rand
@@ -121,7 +121,7 @@ def trained(case, batch_size, **settings):
         gradient_clip=0.8,
     )
     for regularizer in gan.regularizers.values():
-        regularizer.gan = gan
+        object.__setattr__(regularizer, "gan", gan)  # not as a submodule of its own part
     start = {k: v.clone() for k, v in gan.state_dict().items() if k != "_extra_state"}
     torch.manual_seed(11)  # where rank 0 starts too: the same order of batches
     trainer = Trainer(

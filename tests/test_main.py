@@ -12,31 +12,8 @@ import torch
 from PIL import Image
 
 import ganlab
-from ganlab.__main__ import main
 
 SHORT = ["max_images=640", "look_every=320", "logger=csv", "trainer=cpu"]
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch, capfd):
-    """Runs ganlab in this process, in an empty folder; returns (exit code, everything it printed)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-    monkeypatch.delitem(sys.modules, "my_gan", raising=False)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main() sets it, and this puts it back
-
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["ganlab", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
-            print("" if isinstance(end.code, int) else end.code, file=sys.stderr)  # as Python prints it at exit
-        out, err = capfd.readouterr()
-        return code, out + err
-
-    return run
 
 
 def only_run(folder: Path) -> Path:

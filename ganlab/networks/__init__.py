@@ -1,6 +1,16 @@
 """Players: `G(z, y=None) -> samples` and `D(x, y=None) -> logits [n]`. How a label enters a network is decided here."""
 
 from ganlab.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from ganlab.networks.discriminator import Discriminator
 from ganlab.networks.mlp import MLPDiscriminator, MLPGenerator
+from ganlab.networks.resnet import ResNetDiscriminator, ResNetGenerator
 
-__all__ = ["DCGANDiscriminator", "DCGANGenerator", "MLPDiscriminator", "MLPGenerator"]
+__all__ = [
+    "DCGANDiscriminator",
+    "DCGANGenerator",
+    "Discriminator",
+    "MLPDiscriminator",
+    "MLPGenerator",
+    "ResNetDiscriminator",
+    "ResNetGenerator",
+]

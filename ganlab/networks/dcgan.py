@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalized
 
-from ganlab.networks.layers import NORMS_2D, Head, norm_by_name, with_labels
+from ganlab.networks.discriminator import Discriminator, packed_inputs
+from ganlab.networks.layers import NORMS_2D, LabelledSequential, generator_norm, norm_by_name, with_labels
 
 
 def _pyramid(size: int, width: int) -> tuple[int, list[int]]:
@@ -22,7 +23,10 @@ def _pyramid(size: int, width: int) -> tuple[int, list[int]]:
 
 
 class DCGANGenerator(nn.Module):
-    """z [n, latent_dim] and labels [n] -> images [n, channels, size, size] in [-1, 1]."""
+    """z [n, latent_dim] and labels [n] -> images [n, channels, size, size] in [-1, 1].
+
+    Labels enter beside z, or in the norm layers alone (`norm="conditional_batch"`).
+    """
 
     def __init__(
         self, latent_dim: int, channels: int, size: int, width: int, norm: str = "batch", num_classes: int = 0
@@ -30,24 +34,24 @@ class DCGANGenerator(nn.Module):
         super().__init__()
         self.latent_dim, self.num_classes = latent_dim, num_classes
         side, widths = _pyramid(size, width)
-        make_norm = norm_by_name(NORMS_2D, norm)
+        make_norm, self.label_inputs = generator_norm(NORMS_2D, norm, num_classes)
         widths = widths[::-1]
         layers = [nn.Unflatten(1, (widths[0], side, side)), make_norm(widths[0]), nn.ReLU()]
         for before, after in pairwise(widths):
             layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=norm == "none"), make_norm(after), nn.ReLU()]
-        self.stem = nn.Linear(latent_dim + num_classes, widths[0] * side * side)
-        self.body = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh())
+        self.stem = nn.Linear(latent_dim + self.label_inputs, widths[0] * side * side)
+        self.body = LabelledSequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh())
         self.to(memory_format=torch.channels_last)  # a tenth less time per step on CPUs
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.body(self.stem(with_labels(z, y, self.num_classes)))
+        return self.body(self.stem(with_labels(z, y, self.label_inputs)), y)
 
 
-class DCGANDiscriminator(nn.Module):
-    """x [n, channels, size, size] and labels [n] -> logits [n].
+class DCGANDiscriminator(Discriminator):
+    """x [n, pack * channels, size, size] and labels [n] or [n, pack] -> logits [n]; the ways of labels: `Discriminator`.
 
-    Labels enter as constant input maps (`concat_classes`) or by projection (`projection_classes`). The norm is
-    off by default: batch norm does not go with gradient penalties, which need D's gradient sample by sample.
+    The norm is off by default: batch norm does not go with gradient penalties, which need D's gradient sample by
+    sample.
     """
 
     def __init__(
@@ -59,22 +63,19 @@ class DCGANDiscriminator(nn.Module):
         spectral_norm: bool = False,
         concat_classes: int = 0,
         projection_classes: int = 0,
+        auxiliary_classes: int = 0,
+        pack: int = 1,
     ):
-        super().__init__()
-        self.concat_classes, self.num_classes = concat_classes, max(concat_classes, projection_classes)
         wrap = spectrally_normalized if spectral_norm else nn.Identity()
         make_norm = norm_by_name(NORMS_2D, norm)
         side, widths = _pyramid(size, width)
         layers = []
-        for level, (before, after) in enumerate(zip([channels + concat_classes, *widths], widths)):
+        for level, (before, after) in enumerate(zip([packed_inputs(channels, concat_classes, pack), *widths], widths)):
             layers += [
                 wrap(nn.Conv2d(before, after, 4, 2, 1)),
                 make_norm(after) if level else nn.Identity(),
                 nn.LeakyReLU(0.2),
             ]
-        self.body = nn.Sequential(*layers, nn.Flatten())
-        self.head = Head(widths[-1] * side * side, projection_classes, spectral_norm)
+        body, features = nn.Sequential(*layers, nn.Flatten()), widths[-1] * side * side
+        super().__init__(body, features, spectral_norm, pack, concat_classes, projection_classes, auxiliary_classes)
         self.to(memory_format=torch.channels_last)
-
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.head(self.body(with_labels(x, y, self.concat_classes)), y)

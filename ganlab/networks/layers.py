@@ -1,11 +1,13 @@
-"""What the networks share: norm layers by name, spectral norm, and how a label enters."""
+"""What the networks share: norm layers by name, and how a label enters."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
-from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalized
 
 NORMS_1D = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 NORMS_2D = {
@@ -22,36 +24,66 @@ def norm_by_name(norms: dict, name: str):
     return norms[name]
 
 
+def generator_norm(norms: dict, name: str, num_classes: int) -> tuple[Callable[[int], nn.Module], int]:
+    """G's norm layer by name, and how many label inputs G has: none where the norm takes the labels in."""
+    conditional = partial(ConditionalBatchNorm, norms["batch"], num_classes)
+    make_norm = norm_by_name({**norms, "conditional_batch": conditional}, name)
+    return make_norm, 0 if make_norm is conditional else num_classes
+
+
 def with_labels(x: Tensor, y: Tensor | None, num_classes: int) -> Tensor:
-    """x [n, c, ...] with y as `num_classes` more channels, one-hot and constant over space (Mirza & Osindero 2014)."""
+    """x [n, c, ...] with y as `num_classes` more channels, one-hot and constant over space (Mirza & Osindero 2014).
+
+    Labels [n, pack] of packed samples become pack * num_classes channels.
+    """
     if not num_classes:
         return x
-    if y is None:
-        raise ValueError(f"this network was built for {num_classes} classes and got no labels; pass y")
-    maps = one_hot(y, num_classes).to(x.dtype)
+    maps = one_hot(given(y, num_classes).view(len(x), -1), num_classes).flatten(1).to(x.dtype)
     maps = maps.view(*maps.shape, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])
     return torch.cat([x, maps], 1)
 
 
-class Head(nn.Module):
-    """Features [n, features] to one logit [n]: w·h + b, plus <e_y, h> if labels enter by projection.
+def given(y: Tensor | None, num_classes: int) -> Tensor:
+    if y is None:
+        raise ValueError(f"this network was built for {num_classes} classes and got no labels; pass y")
+    return y
 
-    Projection: Miyato & Koyama 2018, eq. 3. No classes, no embedding: the unconditional head is the same sum
-    with one term less.
+
+class TakesLabels:
+    """Marks a layer whose forward is (h, y)."""
+
+
+class LabelledSequential(TakesLabels, nn.Sequential):
+    """nn.Sequential that hands the labels on to the layers that take them."""
+
+    def forward(self, h: Tensor, y: Tensor | None = None) -> Tensor:
+        for layer in self:
+            h = layer(h, y) if isinstance(layer, TakesLabels) else layer(h)
+        return h
+
+
+class ConditionalBatchNorm(TakesLabels, nn.Module):
+    """Batch norm whose gain and bias belong to the label (de Vries et al. 2017; Miyato & Koyama 2018 use it in G).
+
+    h [n, channels, ...], y [n] -> (1 + gain[y]) * normalized(h) + bias[y]. Gains and biases start at 0, as in both
+    papers, so that a new network does not tell the classes apart.
+
+    Raises:
+        ValueError: no classes.
     """
 
-    def __init__(self, features: int, projection_classes: int, spectral_norm: bool):
+    def __init__(self, batch_norm: Callable[..., nn.Module], num_classes: int, channels: int):
         super().__init__()
-        wrap = spectrally_normalized if spectral_norm else nn.Identity()
-        self.linear = wrap(nn.Linear(features, 1))
-        self.embedding = wrap(nn.Embedding(projection_classes, features)) if projection_classes else None
-        if self.embedding is not None and not spectral_norm:
-            nn.init.normal_(self.embedding.weight, std=features**-0.5)  # logits of order 1, like the linear part's
+        if not num_classes:
+            raise ValueError(
+                f"norm=conditional_batch needs labels, got num_classes={num_classes}; use conditioning=cbn"
+            )
+        self.norm = batch_norm(channels, affine=False)
+        self.gain_and_bias = nn.Embedding(num_classes, 2 * channels)
+        nn.init.zeros_(self.gain_and_bias.weight)
 
     def forward(self, h: Tensor, y: Tensor | None) -> Tensor:
-        logits = self.linear(h).squeeze(1)
-        if self.embedding is None:
-            return logits
-        if y is None:
-            raise ValueError("this discriminator was built for labels and got none; pass y")
-        return logits + (self.embedding(y) * h).sum(1)
+        h = self.norm(h)
+        rows = self.gain_and_bias(given(y, self.gain_and_bias.num_embeddings)).to(h.dtype)
+        gain, bias = rows.view(*rows.shape, *[1] * (h.ndim - 2)).chunk(2, 1)
+        return torch.addcmul(h + bias, h, gain)

@@ -1,12 +1,13 @@
-"""The families, side by side. Logits, softplus s(x) = log(1 + e^x), sigma = sigmoid; high logit = "real".
+"""Cross-entropy on D: the two losses of the first paper, and the conditional one."""
 
-A trap that popular write-ups fall into: -log D(G(z)) is the *non-saturating* loss, and log(1 - D(G(z)))
-the *minimax* loss whose gradient vanishes when the discriminator wins; they are often named the wrong way round.
-"""
+from __future__ import annotations
+
+import math
 
 from torch.nn.functional import softplus
 
 from ganlab.gan import GAN
+from ganlab.losses.divergences import jensen_shannon
 
 
 class MinimaxGAN(GAN):
@@ -22,6 +23,16 @@ class MinimaxGAN(GAN):
     @staticmethod
     def generator_loss(fake_logits, real_logits=None):
         return -softplus(fake_logits).mean()
+
+    @staticmethod
+    def optimal_logit(p, q):
+        """log p/q."""
+        return (p / q).log()
+
+    @staticmethod
+    def divergence(p, q):
+        """2 JS(p, q) - log 4."""
+        return 2 * jensen_shannon(p, q) - math.log(4)
 
 
 class NonSaturatingGAN(GAN):
@@ -39,24 +50,15 @@ class NonSaturatingGAN(GAN):
     def generator_loss(fake_logits, real_logits=None):
         return softplus(-fake_logits).mean()
 
-
-class WGAN(GAN):
-    """Wasserstein loss (Arjovsky et al. 2017, eq. 2): critic: f - r; G: -f, on linear outputs.
-
-    With a 1-Lipschitz critic, -loss estimates the earth mover's distance. The constraint is a regularizer:
-    weight clipping (WGAN) or gradient penalty (WGAN-GP, Gulrajani et al. 2017). Without one it explodes;
-    clipped, the critic is slow and biased to simple functions.
-    """
-
-    requires_lipschitz = True
+    @staticmethod
+    def optimal_logit(p, q):
+        """log p/q."""
+        return (p / q).log()
 
     @staticmethod
-    def discriminator_loss(real_logits, fake_logits):
-        return fake_logits.mean() - real_logits.mean()
-
-    @staticmethod
-    def generator_loss(fake_logits, real_logits=None):
-        return -fake_logits.mean()
+    def divergence(p, q):
+        """2 JS(p, q) - log 4."""
+        return 2 * jensen_shannon(p, q) - math.log(4)
 
 
 class CGAN(NonSaturatingGAN):

@@ -1,0 +1,63 @@
+"""The gradient that G would get from every other family, in the middle of any run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from ganlab.callbacks.cadence import Periodic
+from ganlab.theory.bare import shipped_families
+from ganlab.theory.counterfactual import generator_gradient_norms, own_hooks
+
+
+class Counterfactual(Periodic):
+    """Logs `theory/generator_gradient_<family>`: ||dL_G/dtheta_G||_2 at this run's weights, every `every` images.
+
+    Of every shipped family with its defaults (`shipped_families`) and of the run's own with its settings, always on
+    the same real batch and latents, which `seed` draws: the numbers differ only by what was learned. Looking does not
+    change training.
+    """
+
+    def __init__(self, every: int, seed: int = 0):
+        super().__init__(every)
+        self.seed = seed
+
+    def on_train_start(self, trainer, gan):
+        super().on_train_start(trainer, gan)
+        with own_randomness(self.seed, gan.device):
+            self._real, self._y = next(training_batches(trainer, gan))
+            self._z = gan.noise(len(self._real))
+        self._families = families_beside(gan)
+
+    def look(self, trainer, gan):
+        with own_randomness(self.seed, gan.device):
+            norms = generator_gradient_norms(gan, self._families, self._real, self._y, self._z)
+        row = {f"theory/generator_gradient_{name}": float(norm) for name, norm in norms.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=gan.images_seen)
+
+
+def families_beside(gan) -> dict:
+    """Every shipped family, and the run's own under its class's name with its settings."""
+    return {name: own_hooks(family) for name, family in shipped_families().items()} | {type(gan).__name__: gan}
+
+
+@contextmanager
+def own_randomness(seed: int, device: torch.device):
+    """Random numbers from `seed`; afterwards training goes on with those that it would have had."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def training_batches(trainer, gan) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The training data once more, without end, as `training_step` gets it, in an order of its own."""
+    data = trainer.datamodule
+    while True:
+        for batch in data.train_dataloader():
+            batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, gan.device, 0), 0)
+            real, y = batch if isinstance(batch, (tuple, list)) else (batch, None)
+            yield real.to(gan.dtype), y

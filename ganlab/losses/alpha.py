@@ -1,0 +1,61 @@
+"""The (alpha_D, alpha_G)-GAN: one family from the exponential over the logistic to the linear probability loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from ganlab.gan import GAN
+
+
+class AlphaGAN(GAN):
+    """(alpha_D, alpha_G)-GAN (Welfert et al. 2023, eq. 8-10), from the alpha-loss of p = sigma(logit), the right answer's probability:
+
+    l_a(p) = A (1 - p^(1/A)), A = a/(a - 1); a = 1: -log p. D: l_aD(sigma(r)) + l_aD(sigma(-f)); G saturating:
+    -l_aG(sigma(-f)), non-saturating: l_aG(sigma(f)). (1, 1) is the minimax or the non-saturating GAN.
+    alpha_D < 1 lets D pull harder where it is wrong, which helps against mode dropping; below about 0.3 its
+    exponentials explode.
+
+    Args:
+        alpha_d, alpha_g: above 0; infinity is allowed.
+        saturating: G's form.
+    """
+
+    def __init__(self, *players, alpha_d: float = 1.0, alpha_g: float = 1.0, saturating: bool = False, **settings):
+        super().__init__(*players, **settings)
+        for name, alpha in (("alpha_d", alpha_d), ("alpha_g", alpha_g)):
+            if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha > 0:
+                raise ValueError(f"gan.{name} must be a number above 0, got {alpha!r}")
+        self.alpha_d, self.alpha_g, self.saturating = alpha_d, alpha_g, saturating
+
+    def discriminator_loss(self, real_logits, fake_logits):
+        return alpha_loss(real_logits, self.alpha_d).mean() + alpha_loss(-fake_logits, self.alpha_d).mean()
+
+    def generator_loss(self, fake_logits, real_logits=None):
+        if self.saturating:
+            return -alpha_loss(-fake_logits, self.alpha_g).mean()
+        return alpha_loss(fake_logits, self.alpha_g).mean()
+
+    def optimal_logit(self, p, q):
+        """alpha_D log p/q."""
+        log_ratio = (p / q).log()
+        return torch.where(log_ratio == 0, log_ratio, self.alpha_d * log_ratio)  # infinity times 0 is no number
+
+    def divergence(self, p, q):
+        """A (sum (p^a + q^a)^(1/a) - 2), Arimoto's divergence up to a shift."""
+        if self.alpha_d == 1:
+            return ((p * (p / (p + q)).log()) + q * (q / (p + q)).log()).sum()
+        a = torch.tensor(self.alpha_d, dtype=p.dtype)
+        norms = (p**a + q**a) ** (1 / a) if a.isfinite() else torch.maximum(p, q)
+        return (norms.sum() - 2) / (1 - 1 / a)
+
+
+def alpha_loss(logits: Tensor, alpha: float) -> Tensor:
+    """l_alpha(sigma(logits)), elementwise; exact at alpha = 1.
+
+    Not by expm1, whose derivative torch takes as its value + 1: 0 where p^(1/A) is less than the rounding of 1.
+    """
+    power = 1 - 1 / alpha  # = 1/A
+    log_p = logsigmoid(logits)
+    return -log_p if power == 0 else (1 - (power * log_p).exp()) / power

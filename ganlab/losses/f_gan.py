@@ -1,0 +1,160 @@
+"""f-GANs: D estimates an f-divergence through its convex conjugate."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from ganlab.gan import GAN
+from ganlab.losses.divergences import jensen_shannon, kullback_leibler
+
+
+class FGAN(GAN):
+    """D minimises -E T(r) + E f*(T(f)) (Nowozin et al. 2016, eq. 6-7): a lower bound of D_f(real, fake), tight at D's best.
+
+    T = `activation`(logit), increasing, keeps D's output where the conjugate f* is finite; both are in the paper's
+    tables 2 and 6. G minimises the bound, -E f*(T(f)) (`saturating`), or, as the paper trains it (sec. 3.2), -E T(f).
+
+    Where f* o T is an exponential, it overflows float32 above a logit of 88: these need small learning rates or a penalty.
+    """
+
+    def __init__(self, *players, saturating: bool = False, **settings):
+        super().__init__(*players, **settings)
+        self.saturating = saturating
+
+    @staticmethod
+    @abstractmethod
+    def activation(logits: Tensor) -> Tensor:
+        """T, elementwise."""
+
+    @staticmethod
+    @abstractmethod
+    def conjugate(logits: Tensor) -> Tensor:
+        """f*(T(logits)), elementwise, in a form that neither cancels nor overflows where the value does not."""
+
+    def discriminator_loss(self, real_logits, fake_logits):
+        return self.conjugate(fake_logits).mean() - self.activation(real_logits).mean()
+
+    def generator_loss(self, fake_logits, real_logits=None):
+        return -(self.conjugate if self.saturating else self.activation)(fake_logits).mean()
+
+
+class KLGAN(FGAN):
+    """f-GAN of KL(real, fake): T = v, f* = e^(v - 1). It covers modes, at the price of fakes between them."""
+
+    @staticmethod
+    def activation(logits):
+        return logits
+
+    @staticmethod
+    def conjugate(logits):
+        return (logits - 1).exp()
+
+    @staticmethod
+    def optimal_logit(p, q):
+        """1 + log p/q."""
+        return 1 + (p / q).log()
+
+    @staticmethod
+    def divergence(p, q):
+        """KL(p, q)."""
+        return kullback_leibler(p, q)
+
+
+class ReverseKLGAN(FGAN):
+    """f-GAN of KL(fake, real): T = -e^-v, f* = v - 1. It prefers good fakes to all modes: expect dropped ones."""
+
+    @staticmethod
+    def activation(logits):
+        return -(-logits).exp()
+
+    @staticmethod
+    def conjugate(logits):
+        return logits - 1
+
+    @staticmethod
+    def optimal_logit(p, q):
+        """log p/q."""
+        return (p / q).log()
+
+    @staticmethod
+    def divergence(p, q):
+        """KL(q, p)."""
+        return kullback_leibler(q, p)
+
+
+class PearsonGAN(FGAN):
+    """f-GAN of Pearson's chi^2: T = v, f* = v^2/4 + v, and -1 below v = -2, since densities are not negative.
+
+    (The paper's table leaves the bend out, and would there push fakes the wrong way.) Where q is small it is dominated
+    by few samples.
+    """
+
+    @staticmethod
+    def activation(logits):
+        return logits
+
+    @staticmethod
+    def conjugate(logits):
+        v = logits.clamp(min=-2)
+        return v.square() / 4 + v
+
+    @staticmethod
+    def optimal_logit(p, q):
+        """2 (p/q - 1)."""
+        return 2 * (p / q - 1)
+
+    @staticmethod
+    def divergence(p, q):
+        """Pearson chi^2 = sum (p - q)^2/q."""
+        return ((p - q).square() / q).sum()
+
+
+class SquaredHellingerGAN(FGAN):
+    """f-GAN of the squared Hellinger distance sum (sqrt p - sqrt q)^2: T = 1 - e^-v, f* = e^v - 1.
+
+    Symmetric and bounded by 2, but both of D's terms are exponentials.
+    """
+
+    @staticmethod
+    def activation(logits):
+        return 1 - (-logits).exp()  # not by expm1: torch's derivative of it is 0 where the exponential is below 1e-8
+
+    @staticmethod
+    def conjugate(logits):
+        return logits.exp() - 1
+
+    @staticmethod
+    def optimal_logit(p, q):
+        """log(p/q)/2."""
+        return (p / q).log() / 2
+
+    @staticmethod
+    def divergence(p, q):
+        """sum (sqrt p - sqrt q)^2, the squared Hellinger distance."""
+        return (p.sqrt() - q.sqrt()).square().sum()
+
+
+class JensenShannonGAN(FGAN):
+    """f-GAN of 2 JS: T = log 2 - s(-v), f* = s(v) - log 2: the minimax game up to constants; it fails as those do."""
+
+    @staticmethod
+    def activation(logits):
+        return math.log(2) - softplus(-logits)
+
+    @staticmethod
+    def conjugate(logits):
+        return softplus(logits) - math.log(2)
+
+    @staticmethod
+    def optimal_logit(p, q):
+        """log p/q."""
+        return (p / q).log()
+
+    @staticmethod
+    def divergence(p, q):
+        """2 JS(p, q)."""
+        return 2 * jensen_shannon(p, q)

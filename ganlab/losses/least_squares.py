@@ -1,0 +1,31 @@
+"""Least squares on raw outputs."""
+
+from __future__ import annotations
+
+from ganlab.gan import GAN
+
+
+class LSGAN(GAN):
+    """Least squares (Mao et al. 2017, eq. 9): D: (r - 1)^2/2 + f^2/2; G: (f - 1)^2/2, on raw outputs, never on sigmoids.
+
+    The target for "real" is the logit 1, for "fake" 0. G's pull f - 1 grows without bound with D's error, so that
+    outliers lead; on a logit far above 1 it pulls back.
+    """
+
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return (real_logits - 1).square().mean() / 2 + fake_logits.square().mean() / 2
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return (fake_logits - 1).square().mean() / 2
+
+    @staticmethod
+    def optimal_logit(p, q):
+        """p/(p + q)."""
+        return p / (p + q)
+
+    @staticmethod
+    def divergence(p, q):
+        """sum (p - q)^2/(p + q)/8 - 1/4, the triangular discrimination."""
+        return ((p - q).square() / (p + q)).sum() / 8 - 0.25

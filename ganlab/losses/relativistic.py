@@ -1,0 +1,59 @@
+"""Relativistic losses: only differences of logits between real and fake count."""
+
+from __future__ import annotations
+
+import math
+
+from torch.nn.functional import softplus
+
+from ganlab.gan import GAN
+from ganlab.losses.divergences import jensen_shannon
+
+
+class RpGAN(GAN):
+    """Relativistic pairing (Jolicoeur-Martineau 2018; R3GAN, Huang et al. 2024, eq. 2): D: s(-(r - f)); G: s(-(f - r)).
+
+    Each fake is compared with a real sample, so that D cannot call all fakes wrong from afar: no local minima in which
+    modes stay dropped. Alone it circles or diverges; R3GAN adds R1 and R2 (`loss=r3gan`).
+    """
+
+    generator_sees_real = True
+
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return softplus(fake_logits - real_logits).mean()
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return softplus(real_logits - fake_logits).mean()
+
+    @staticmethod
+    def optimal_logit(p, q):
+        """log p/q, up to a constant."""
+        return (p / q).log()
+
+    @staticmethod
+    def divergence(p, q):
+        """JS(p x q, q x p) - log 2, of pairs in right and wrong order."""
+        right = p[:, None] * q
+        return jensen_shannon(right.flatten(), right.T.flatten()) - math.log(2)
+
+
+class RaGAN(GAN):
+    """Relativistic average (Jolicoeur-Martineau 2018, sec. 4.2): each side against the batch mean of the other.
+
+    D: (s(-(r - mean f)) + s(f - mean r))/2; G: (s(-(f - mean r)) + s(r - mean f))/2. The means make the loss depend
+    on the batch size; like RpGAN it needs a penalty to converge.
+    """
+
+    generator_sees_real = True
+
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        real, fake = real_logits - fake_logits.mean(), fake_logits - real_logits.mean()
+        return (softplus(-real).mean() + softplus(fake).mean()) / 2
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        real, fake = real_logits - fake_logits.mean(), fake_logits - real_logits.mean()
+        return (softplus(-fake).mean() + softplus(real).mean()) / 2

@@ -1,0 +1,25 @@
+"""What acts on D besides its loss: terms (added to it), projections (after the step), augmentation (of what D sees)."""
+
+from ganlab.regularizers.augmentation import DiffAugment, InstanceNoise
+from ganlab.regularizers.base import Regularizer, at_least_float32, is_spectrally_normalized
+from ganlab.regularizers.differences import Consistency, FiniteDifferenceR1, FiniteDifferenceR2
+from ganlab.regularizers.gradients import DRAGAN, R1, R2, GradientPenalty, squared_gradient_norm
+from ganlab.regularizers.outputs import LeCam, WeightClipping
+
+__all__ = [
+    "DRAGAN",
+    "R1",
+    "R2",
+    "Consistency",
+    "DiffAugment",
+    "FiniteDifferenceR1",
+    "FiniteDifferenceR2",
+    "GradientPenalty",
+    "InstanceNoise",
+    "LeCam",
+    "Regularizer",
+    "WeightClipping",
+    "at_least_float32",
+    "is_spectrally_normalized",
+    "squared_gradient_norm",
+]

@@ -1,0 +1,91 @@
+"""Penalties on the slope of the discriminator, by its gradient with respect to the samples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from ganlab.regularizers.base import Regularizer, above_zero, at_least, at_least_float32
+
+
+class R1(Regularizer):
+    """gamma/2 * E ||grad_x D(x)||^2 on real samples (Mescheder et al. 2018, eq. 9; squared L2 norm over all of x)."""
+
+    per_sample = True
+
+    def __init__(self, gamma: float, every: int = 1):
+        super().__init__(every)
+        self.gamma = at_least("gamma", gamma, 0)
+
+    def term(self, discriminator, play):
+        return self.gamma / 2 * squared_gradient_norm(discriminator, play.real, play.real_y).mean()
+
+    def on_linear(self, slope):
+        return self.gamma / 2 * slope**2
+
+
+class R2(R1):
+    """gamma/2 * E ||grad_x D(x)||^2 on fakes (Mescheder et al. 2018, eq. 10)."""
+
+    def term(self, discriminator, play):
+        return self.gamma / 2 * squared_gradient_norm(discriminator, play.fake, play.fake_y).mean()
+
+
+class GradientPenalty(Regularizer):
+    """weight * E (||grad_x D(x)||_2 - centre)^2 between real and fake (Gulrajani et al. 2017, eq. 3; weight 10, centre 1).
+
+    x = u * real + (1 - u) * fake with one u ~ U(0, 1) per sample; the norm is over all of a sample's values.
+    The point between a real and a fake wears the real one's label. `one_sided` punishes only slopes above the
+    centre (the same paper, sec. 4). Centre 0 converges locally where centre 1 does not (Mescheder et al. 2018).
+    """
+
+    lipschitz = per_sample = True
+
+    def __init__(self, weight: float, every: int = 1, centre: float = 1.0, one_sided: bool = False):
+        super().__init__(every)
+        self.weight, self.centre = at_least("weight", weight, 0), at_least("centre", centre, 0)
+        self.one_sided = one_sided
+
+    def points(self, play) -> Tensor:
+        """Where the slope is measured, [n, ...]."""
+        real, fake = at_least_float32(play.real), at_least_float32(play.fake.detach())
+        u = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
+        return u * real + (1 - u) * fake
+
+    def term(self, discriminator, play):
+        squared = squared_gradient_norm(discriminator, self.points(play), play.real_y)
+        # sqrt has no gradient at 0, where a dead critic sits; 1e-12 moves the norm by at most 1e-6
+        return self._value((squared + 1e-12).sqrt()).mean()
+
+    def on_linear(self, slope):
+        return self._value(slope)
+
+    def _value(self, norm: Tensor) -> Tensor:
+        excess = norm - self.centre
+        return self.weight * (relu(excess) if self.one_sided else excess).square()
+
+
+class DRAGAN(GradientPenalty):
+    """weight * E (||grad_x D(x + d)||_2 - 1)^2 around real samples (Kodali et al. 2017, sec. 2.3).
+
+    d ~ N(0, (noise * s)^2), s = the standard deviation of all values of the real batch. It flattens the sharp
+    slopes around the data in which such games get stuck; far from the data D is free.
+    """
+
+    lipschitz = False
+
+    def __init__(self, weight: float, noise: float, every: int = 1):
+        super().__init__(weight, every)
+        self.noise = above_zero("noise", noise)
+
+    def points(self, play):
+        real = at_least_float32(play.real)
+        return real + self.noise * real.std(correction=0) * torch.randn_like(real)
+
+
+def squared_gradient_norm(discriminator: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
+    """||grad_x D(x, y)||^2 per sample, [n], with a graph back to D's weights."""
+    x = at_least_float32(x.detach()).requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(x, y).sum(), x, create_graph=True)
+    return gradient.flatten(1).square().sum(1)

@@ -1,0 +1,72 @@
+"""Is a family implemented right? Questions that any loss, penalty and training step can be asked before it is trained."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+from ganlab.gan import GAN
+from ganlab.theory.bare import Family, LinearCritic, Point, bare
+from ganlab.theory.conformance.check import Check, examine
+from ganlab.theory.conformance.claims import claim_checks
+from ganlab.theory.conformance.game import game_checks, own_regularizers
+from ganlab.theory.conformance.losses import loss_checks
+from ganlab.theory.conformance.penalties import penalty_checks
+from ganlab.theory.conformance.players import HOOKS
+
+__all__ = ["Check", "assert_conforms", "conformance"]
+
+
+def conformance(family: Family) -> list[Check]:
+    """Every check of a family: both losses, its name, each regularizer in its settings, the training step.
+
+    Never raises, whatever the family's code does: the check that it fails says so. Torch's random state, thread
+    count and gradient mode stay as they were.
+
+    Args:
+        family: a subclass of GAN, or `functools.partial` of one with settings and regularizers.
+    """
+    threads = torch.get_num_threads()
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.enable_grad():
+        warnings.simplefilter("ignore")
+        torch.set_num_threads(1)  # a handful of numbers at a time: threads would only wait for each other
+        try:
+            return _checks(family)
+        finally:
+            torch.set_num_threads(threads)
+
+
+def assert_conforms(family: Family) -> None:
+    """For a test of a family of one's own: passes, or raises AssertionError with what is wrong, where, and the paper."""
+    __tracebackhide__ = True
+    failed = [check for check in conformance(family) if check.ok is False]
+    if failed:
+        lines = [f"{c.where}: {c.name}: {c.message}\n    {c.paper}" for c in failed]
+        raise AssertionError(f"{len(failed)} checks failed\n" + "\n".join(lines))
+
+
+def _checks(family: Family) -> list[Check]:
+    built: list[GAN] = []
+    checks = [
+        examine(
+            "can be built", "__init__", "", lambda: built.append(bare(family, Point(), LinearCritic(torch.zeros(1))))
+        )
+    ]
+    if not built:
+        return checks
+    (gan,) = built
+    for hook in HOOKS:
+        checks += loss_checks(gan, hook)
+    if not _failed(checks, "finite scalar", "uses every logit"):
+        checks += claim_checks(gan)
+    for name, regularizer in own_regularizers(family).items():
+        checks += penalty_checks(regularizer, name)
+    if not _failed(checks, "finite scalar", "uses every logit", "penalty takes every shape"):
+        checks += game_checks(family)
+    return checks
+
+
+def _failed(checks: list[Check], *names: str) -> bool:
+    """Whether one of these failed, so that later questions would only repeat it."""
+    return any(check.ok is False for check in checks if check.name in names)

@@ -1,0 +1,69 @@
+"""The two hooks of a family as functions of logits, and their exact values and gradients."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ganlab.gan import GAN
+from ganlab.theory.conformance.check import Wrong
+
+HOOKS = ("discriminator_loss", "generator_loss")
+Loss = Callable[[Tensor, Tensor], Tensor]  # (real logits [n], fake logits [n]) -> scalar
+
+# Logits on which every sane critic still has something to learn, and on which it has caught every fake:
+# unsymmetric, and inside the hinge's margin where that is flat outside.
+WRONG = (torch.tensor([-1.2, -0.4, -0.9, -1.7]).double(), torch.tensor([0.8, 1.5, 0.3, 1.1]).double())
+CAUGHT = (torch.tensor([0.8, 1.5, 0.3, 1.1]).double(), torch.tensor([-1.2, -0.4, -0.9, -1.7]).double())
+LIVELY = dict(zip(HOOKS, (WRONG, CAUGHT)))
+
+
+def loss_of(gan: GAN, hook: str, of: type[GAN] | None = None, seed: int = 0) -> Loss:
+    """The hook as the step calls it, from the same random state each time; `of`: an ancestor's instead of its own."""
+    function = getattr(gan, hook) if of is None else inspect.getattr_static(of, hook).__get__(gan, type(gan))
+    sees_real = (of or gan).generator_sees_real
+
+    def loss(real: Tensor, fake: Tensor) -> Tensor:
+        torch.default_generator.manual_seed(seed)
+        if hook == "discriminator_loss":
+            return function(real, fake)
+        return function(fake, real if sees_real else None)
+
+    return loss
+
+
+def evaluate(loss: Loss, real: Tensor, fake: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Value [] and gradient [2, n] (by real, by fake), computed in `dtype`, given in float64.
+
+    Raises:
+        Wrong: the loss is no scalar tensor.
+    """
+    leaves = [x.detach().to(dtype).requires_grad_() for x in (real, fake)]
+    value = scalar(loss(*(leaf.clone() for leaf in leaves)))
+    if not value.requires_grad:
+        return value.double(), torch.zeros(2, len(real), dtype=torch.float64)
+    gradients = torch.autograd.grad(value, leaves, allow_unused=True)
+    rows = [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, gradients)]
+    return value.detach().double(), torch.stack(rows).double()
+
+
+def scalar(value) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise Wrong(f"returns {value!r}, a {type(value).__name__}; a loss is a tensor, or it carries no gradient")
+    if value.shape != ():
+        raise Wrong(f"returns a tensor of shape {list(value.shape)} for 4 samples; take the mean over the samples")
+    if not value.is_floating_point():
+        raise Wrong(f"returns a tensor of {value.dtype}, which carries no gradient")
+    return value
+
+
+def players_rows(hook: str, gradient: Tensor) -> Tensor:
+    """The part of a gradient [2, n] that reaches this player: both rows for D, the fakes' for G."""
+    return gradient if hook == "discriminator_loss" else gradient[1:]
+
+
+def side(hook: str, row: int) -> str:
+    return "real" if hook == "discriminator_loss" and row == 0 else "fake"

@@ -1,0 +1,84 @@
+"""Every network composes with every way of conditioning, with packing and with spectral norm, and builds."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+import ganlab.job  # noqa: F401  registers the resolvers that the config uses
+from ganlab.__main__ import conf_folder
+from ganlab.regularizers import is_spectrally_normalized
+
+CONF = Path(conf_folder())
+DATA = {
+    "mlp": ["ring"],
+    "mlp_images": ["digits"],
+    "dcgan": ["digits", "mnist", "cifar10"],
+    "resnet": ["mnist", "cifar10"],
+}
+PAIRS = [(networks, data) for networks, sets in DATA.items() for data in sets]
+
+
+def composed(networks, data, *overrides):
+    chosen = [f"networks={networks}", f"data={data}", "networks.latent_dim=5", "loss=ns", "name=test", "run_dir=here"]
+    chosen.append("networks.width=4" if networks in ("dcgan", "resnet") else "networks.hidden=[9,7]")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", [*chosen, *overrides])
+
+
+def built(*choices):
+    torch.manual_seed(0)
+    config = composed(*choices)
+    return instantiate(OmegaConf.to_container(config, resolve=True)["gan"], _convert_="all"), config.data
+
+
+def test_all_networks_are_among_them():
+    assert set(DATA) == {path.stem for path in (CONF / "networks").glob("*.yaml")}
+
+
+@pytest.mark.parametrize(("networks", "data"), PAIRS)
+@pytest.mark.parametrize("pack", [1, 3])
+@pytest.mark.parametrize("conditioning", ["none", "labels", "concat", "cbn", "ac"])
+def test_a_turn_of_any_combination(networks, data, conditioning, pack):
+    choices = (networks, data, f"conditioning={conditioning}", f"gan.pack={pack}", "regularizer=[sn]")
+    if conditioning == "ac" and pack > 1:
+        with pytest.raises(Exception, match=r"got gan\.pack=3; use gan\.pack=1"):
+            built(*choices)
+        return
+    gan, facts = built(*choices)
+    assert is_spectrally_normalized(gan.discriminator)
+    y = torch.arange(6) % facts.num_classes
+    real = gan.sample(6, None if conditioning == "none" else y) * 0.9 + 0.1
+    play = gan.play(real, y, with_real=True, grad_to_generator=True)
+    assert play.real_logits.shape == play.fake_logits.shape == (6 // pack,)
+    classes = play.fake_class_logits
+    assert (classes.shape == (6, facts.num_classes)) if conditioning == "ac" else classes is None
+    gan.generator_objective(play).backward(retain_graph=True)
+    gan.discriminator_objective(play).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in gan.generator.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in gan.discriminator.parameters())
+
+
+@pytest.mark.parametrize(("networks", "data"), PAIRS)
+def test_conditional_batch_norm_is_where_it_says(networks, data):
+    gan, facts = built(networks, data, "conditioning=cbn")
+    assert gan.generator.label_inputs == 0 and gan.generator.num_classes == facts.num_classes
+    assert gan.discriminator.head.embedding.num_embeddings == facts.num_classes
+    gan, _ = built(networks, data, "conditioning=labels")
+    assert gan.generator.label_inputs == facts.num_classes
+
+
+def test_spectral_norm_leaves_other_regularizers_alone():
+    config = composed("dcgan", "digits", "regularizer=[sn,r1]")
+    assert config.networks.discriminator.spectral_norm is True and set(config.regularizer) == {"r1"}
+    assert composed("dcgan", "digits", "regularizer=[r1]").networks.discriminator.spectral_norm is False
+
+
+def test_the_resnet_preset_is_the_paper_s():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", ["networks=resnet", "data=cifar10", "loss=ns", "name=test", "run_dir=here"])
+    assert (config.networks.latent_dim, config.networks.width) == (128, 64)
+    assert config.networks.generator.norm == "batch" and config.networks.discriminator.norm == "none"

@@ -1,0 +1,852 @@
+"""Wrong losses, penalties and training rules, each with the checks that must name it. `FACTS` marks those that well-known
+libraries ship (seen in their code)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy, relu, softplus
+
+from ganlab import GAN, LSGAN, WGAN, HingeGAN, MinimaxGAN, NonSaturatingGAN, RaGAN
+from ganlab.regularizers import R1, GradientPenalty, InstanceNoise, Regularizer, WeightClipping
+
+
+class Planted(NamedTuple):
+    """A defect: the family that has it, the names of all checks that fail, and what the message says of it."""
+
+    family: object
+    failed: set[str]
+    says: str
+    where: str = ""
+    in_the_wild: bool = False  # seen in a well-known library
+
+
+PLANTED: dict[str, Planted] = {}
+
+
+def plant(name, *failed, says, where="", in_the_wild=False):
+    def keep(family):
+        PLANTED[name] = Planted(family, set(failed), says, where, in_the_wild)
+        return family
+
+    return keep
+
+
+# Losses
+
+
+@plant(
+    "minimax that is the non-saturating loss",
+    "the loss its name says",
+    says="descends from MinimaxGAN, but its generator gradient is NonSaturatingGAN's: dG/df = -0.99995 at f = -10 instead "
+    "of -4.5398e-05",
+    where="generator_loss",
+    in_the_wild=True,
+)
+class Original(MinimaxGAN):
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return softplus(-fake_logits).mean()
+
+
+@plant(
+    "the same by name alone",
+    "the loss its name says",
+    says="is named like MinimaxGAN, but its generator gradient is NonSaturatingGAN's",
+    where="generator_loss",
+    in_the_wild=True,
+)
+class MinimaxLoss(GAN):
+    discriminator_loss = staticmethod(NonSaturatingGAN.discriminator_loss)
+    generator_loss = staticmethod(NonSaturatingGAN.generator_loss)
+
+
+@plant(
+    "non-saturating that saturates",
+    "the loss its name says",
+    says="is named like NonSaturatingGAN, but its generator gradient is MinimaxGAN's",
+    where="generator_loss",
+)
+class NSGAN(GAN):
+    discriminator_loss = staticmethod(MinimaxGAN.discriminator_loss)
+    generator_loss = staticmethod(MinimaxGAN.generator_loss)
+
+
+@plant(
+    "epsilon inside the log",
+    "no epsilon, no clamp",
+    says="NonSaturatingGAN's for small logits, but at a fake logit of -18 its gradient is -0.6",
+    where="generator_loss",
+    in_the_wild=True,
+)
+class Epsilon(GAN):
+    discriminator_loss = staticmethod(NonSaturatingGAN.discriminator_loss)
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return -(fake_logits.sigmoid() + 1e-8).log().mean()
+
+
+@plant(
+    "torch's BCELoss on sigmoids, which clamps",
+    "no epsilon, no clamp",
+    "exact in float32",
+    "exact in bf16",
+    says="at a real logit of -30",
+    where="discriminator_loss",
+)
+class ClampedCrossEntropy(GAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        real, fake = real_logits.sigmoid(), fake_logits.sigmoid()
+        return binary_cross_entropy(real, torch.ones_like(real)) + binary_cross_entropy(fake, torch.zeros_like(fake))
+
+    generator_loss = staticmethod(NonSaturatingGAN.generator_loss)
+
+
+@plant(
+    "clamped logits",
+    "no epsilon, no clamp",
+    says="at a real logit of -18 its gradient is 0 instead of -1",
+    where="discriminator_loss",
+)
+class ClampedLogits(NonSaturatingGAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        real, fake = real_logits.clamp(-15, 15), fake_logits.clamp(-15, 15)
+        return NonSaturatingGAN.discriminator_loss(real, fake)
+
+
+@plant(
+    "log of a sigmoid that rounds to 0",
+    "finite up to 1e4",
+    says="in float32",
+    where="generator_loss",
+)
+class LogOfZero(GAN):
+    discriminator_loss = staticmethod(NonSaturatingGAN.discriminator_loss)
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return -fake_logits.sigmoid().log().mean()
+
+
+@plant(
+    "LSGAN on sigmoid outputs",
+    "logits, not probabilities",
+    "the loss its name says",
+    says="is LSGAN's generator loss on sigmoid outputs",
+    where="generator_loss",
+    in_the_wild=True,
+)
+class LeastSquaresOnSigmoids(LSGAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return LSGAN.discriminator_loss(real_logits.sigmoid(), fake_logits.sigmoid())
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return LSGAN.generator_loss(fake_logits.sigmoid())
+
+
+@plant(
+    "a sigmoid before the cross-entropy that has one",
+    "logits, not probabilities",
+    says="is NonSaturatingGAN's generator loss on sigmoid outputs",
+    where="generator_loss",
+)
+class TwoSigmoids(GAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return NonSaturatingGAN.discriminator_loss(real_logits.sigmoid(), fake_logits.sigmoid())
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return NonSaturatingGAN.generator_loss(fake_logits.sigmoid())
+
+
+@plant(
+    "Wasserstein on sigmoid outputs",
+    "the loss its name says",
+    says="descends from WGAN, but its discriminator gradient is WGAN's on sigmoid outputs",
+    where="discriminator_loss",
+)
+class WassersteinOnSigmoids(WGAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return fake_logits.sigmoid().mean() - real_logits.sigmoid().mean()
+
+
+@plant(
+    "least squares without the half",
+    "the loss its name says",
+    says="is named like LSGAN, but its generator gradient is 2 times LSGAN's",
+    where="generator_loss",
+)
+class LeastSquaresGAN(GAN):
+    discriminator_loss = staticmethod(LSGAN.discriminator_loss)
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return (fake_logits - 1).square().mean()
+
+
+@plant(
+    "a doubled discriminator loss",
+    "the loss its name says",
+    says="is 2 times MinimaxGAN's",
+    where="discriminator_loss",
+)
+class Doubled(NonSaturatingGAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return 2 * NonSaturatingGAN.discriminator_loss(real_logits, fake_logits)
+
+
+@plant(
+    "relativistic average that compares pairs",
+    "the loss its name says",
+    says="descends from RaGAN, but its discriminator gradient is RpGAN's",
+    where="discriminator_loss",
+)
+class Pairs(RaGAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return softplus(fake_logits - real_logits).mean()
+
+
+@plant(
+    "real and fake exchanged",
+    "sign and order",
+    says="pushes the real logits the wrong way",
+    where="discriminator_loss",
+)
+class Exchanged(GAN):
+    @staticmethod
+    def discriminator_loss(fake_logits, real_logits):
+        return NonSaturatingGAN.discriminator_loss(real_logits, fake_logits)
+
+    generator_loss = staticmethod(NonSaturatingGAN.generator_loss)
+
+
+@plant(
+    "one side of D with the wrong sign",
+    "sign and order",
+    says="pushes the fake logits the wrong way",
+    where="discriminator_loss",
+)
+class OneSideFlipped(GAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return softplus(-real_logits).mean() + softplus(-fake_logits).mean()
+
+    generator_loss = staticmethod(NonSaturatingGAN.generator_loss)
+
+
+@plant(
+    "a generator that flees",
+    "sign and order",
+    "bounded where it should be",
+    says="pushes the fake logits the wrong way",
+    where="generator_loss",
+)
+class Fleeing(GAN):
+    discriminator_loss = staticmethod(HingeGAN.discriminator_loss)
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return fake_logits.mean()
+
+
+@plant(
+    "the sum over the batch",
+    "mean over samples",
+    says="is 10.125 on a batch and 18.325 on the same batch twice over",
+    where="discriminator_loss",
+)
+class Summed(GAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return relu(1 - real_logits).sum() + relu(1 + fake_logits).mean()
+
+    generator_loss = staticmethod(HingeGAN.generator_loss)
+
+
+@plant("weights by position", "mean over samples", says="depends on the samples' order", where="generator_loss")
+class ByPosition(GAN):
+    discriminator_loss = staticmethod(NonSaturatingGAN.discriminator_loss)
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        n = len(fake_logits)
+        ranks = torch.arange(n) % 4 + 1.0
+        return (ranks.to(fake_logits) * softplus(-fake_logits)).mean()
+
+
+@plant("one sample for all", "uses every logit", says="ignores some samples", where="generator_loss")
+class FirstOnly(NonSaturatingGAN):
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return softplus(-fake_logits[0])
+
+
+@plant("the fakes ignored", "uses every logit", says="does not depend on the fake logits", where="discriminator_loss")
+class FakesIgnored(NonSaturatingGAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return softplus(-real_logits).mean()
+
+
+@plant("everything detached", "uses every logit", says="does not depend on the fake logits", where="generator_loss")
+class Detached(NonSaturatingGAN):
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return softplus(-fake_logits.detach()).mean()
+
+
+@plant(
+    "a gradient that is not the value's",
+    "autograd agrees with the value",
+    says="a part is detached",
+    where="generator_loss",
+)
+class Normalised(GAN):
+    discriminator_loss = staticmethod(NonSaturatingGAN.discriminator_loss)
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        loss = softplus(-fake_logits).mean()
+        return loss / loss.detach()
+
+
+@plant("one value per sample", "finite scalar", says="a tensor of shape [4]", where="generator_loss")
+class Vector(NonSaturatingGAN):
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return softplus(-fake_logits)
+
+
+@plant("not a number", "finite scalar", says="is nan at ordinary logits", where="discriminator_loss")
+class NotANumber(NonSaturatingGAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return fake_logits.log().mean() - real_logits.log().mean()
+
+
+@plant("a Python number", "finite scalar", says="a loss is a tensor", where="discriminator_loss")
+class Number(NonSaturatingGAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return NonSaturatingGAN.discriminator_loss(real_logits, fake_logits).item()
+
+
+@plant("raises", "finite scalar", says="raises KeyError: 'r'", where="discriminator_loss")
+class Raises(NonSaturatingGAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return {}["r"]
+
+
+@plant(
+    "needs real logits and does not say so",
+    "finite scalar",
+    says="raises TypeError",
+    where="generator_loss",
+)
+class NeedsReal(GAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return softplus(fake_logits - real_logits).mean()
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return softplus(real_logits - fake_logits).mean()
+
+
+@plant("half a family", "can be built", says="abstract", where="__init__")
+class Half(GAN):
+    discriminator_loss = staticmethod(NonSaturatingGAN.discriminator_loss)
+
+
+@plant(
+    "breaks in bf16",
+    "exact in bf16",
+    says="raises TypeError: Got unsupported ScalarType BFloat16",
+    where="discriminator_loss",
+)
+class ThroughNumPy(NonSaturatingGAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        weights = np.ones_like(real_logits.detach().numpy())
+        return (torch.from_numpy(weights) * softplus(-real_logits)).mean() + softplus(fake_logits).mean()
+
+
+@plant(
+    "cancels in float32",
+    "exact in float32",
+    "exact in bf16",
+    says="in float32 d loss/d real is -149.8 at real [-300, 0.25], fake [300, -0.75] where float64 gives -150",
+    where="discriminator_loss",
+)
+class Probit(GAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return -torch.special.log_ndtr(real_logits).mean() - torch.special.log_ndtr(-fake_logits).mean()
+
+    generator_loss = staticmethod(NonSaturatingGAN.generator_loss)
+
+
+@plant(
+    "computed in float16",
+    "finite up to 1e4",
+    "autograd agrees with the value",
+    says="the loss is inf at real [300, 0.25], fake [-300, -0.75] though just before it is at most 6.522e+04",
+    where="discriminator_loss",
+)
+class InHalf(GAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return (real_logits.half() - 1).square().mean() + fake_logits.half().square().mean()
+
+    generator_loss = staticmethod(LSGAN.generator_loss)
+
+
+@plant(
+    "a linear critic without its Lipschitz constraint",
+    "bounded where it should be",
+    says="falls without bound while D is right",
+    where="discriminator_loss",
+)
+class Unbounded(GAN):
+    discriminator_loss = staticmethod(WGAN.discriminator_loss)
+    generator_loss = staticmethod(WGAN.generator_loss)
+
+
+@plant(
+    "more than the declared divergence allows",
+    "bounded where it should be",
+    says="the least that the declared divergence allows",
+    where="discriminator_loss",
+)
+class BelowItsDivergence(GAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return HingeGAN.discriminator_loss(real_logits, fake_logits) - 1
+
+    generator_loss = staticmethod(HingeGAN.generator_loss)
+    divergence = staticmethod(HingeGAN.divergence)
+
+
+@plant(
+    "Pearson's conjugate without its bend, minimised",
+    "bounded where it should be",
+    says="falls without bound as D catches the fakes",
+    where="generator_loss",
+)
+class Unbent(GAN):
+    discriminator_loss = staticmethod(LSGAN.discriminator_loss)
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return -(fake_logits.square() / 4 + fake_logits).mean()
+
+
+# Penalties
+
+
+def penalty(name, *failed, says, in_the_wild=False, **settings):
+    def keep(kind):
+        family = partial(NonSaturatingGAN, regularizers={"mine": kind(**settings)})
+        PLANTED[name] = Planted(family, set(failed), says, "regularizers.mine", in_the_wild)
+        return kind
+
+    return keep
+
+
+def gradient(discriminator, x, y=None, create_graph=True):
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad(discriminator(x, y).sum(), x, create_graph=create_graph)[0]
+
+
+@penalty(
+    "the norm over dim 1 only",
+    "penalty on a linear critic",
+    says="as if the norm ran over dim 1 only, per pixel",
+    in_the_wild=True,
+    weight=10.0,
+)
+class PerPixel(GradientPenalty):
+    def term(self, discriminator, play):
+        slope = gradient(discriminator, self.points(play), play.real_y)
+        return self.weight * ((slope.square().sum(1) + 1e-12).sqrt() - 1).square().mean()
+
+
+@penalty(
+    "the same, from scratch",
+    "penalty on a linear critic",
+    says="depends on where the critic's weights sit",
+    in_the_wild=True,
+    weight=10.0,
+)
+class PerPixelFromScratch(Regularizer):
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def term(self, discriminator, play):
+        slope = gradient(discriminator, GradientPenalty(1.0).points(play), play.real_y)
+        return self.weight * ((slope.square().sum(1) + 1e-12).sqrt() - 1).square().mean()
+
+
+@penalty(
+    "the norm over the whole batch",
+    "penalty on a linear critic",
+    "penalty is a mean over samples",
+    says="as if the norm ran over the whole batch",
+    in_the_wild=True,
+    weight=10.0,
+)
+class WholeBatch(GradientPenalty):
+    def term(self, discriminator, play):
+        slope = gradient(discriminator, self.points(play), play.real_y)
+        return self.weight * ((slope.square().sum() + 1e-12).sqrt() - 1).square()
+
+
+@penalty(
+    "the penalty of the mean norm",
+    "penalty is a mean over samples",
+    says="penalise each sample's norm, then take the mean",
+    weight=10.0,
+)
+class OfTheMean(GradientPenalty):
+    def term(self, discriminator, play):
+        slope = gradient(discriminator, self.points(play), play.real_y)
+        return self.weight * ((slope.flatten(1).square().sum(1) + 1e-12).sqrt().mean() - 1).square()
+
+
+@penalty(
+    "one epsilon for the whole batch",
+    "penalty interpolates per sample",
+    says="uses one epsilon for the whole batch",
+    in_the_wild=True,
+    weight=10.0,
+)
+class OneEpsilon(GradientPenalty):
+    def points(self, play):
+        u = torch.rand(())
+        return u * play.real + (1 - u) * play.fake.detach()
+
+
+@penalty(
+    "one epsilon per value",
+    "penalty interpolates per sample",
+    says="mixes each value of a sample in its own proportion",
+    weight=10.0,
+)
+class EpsilonPerValue(GradientPenalty):
+    def points(self, play):
+        u = torch.rand_like(play.real)
+        return u * play.real + (1 - u) * play.fake.detach()
+
+
+@penalty(
+    "epsilon near the real samples only",
+    "penalty interpolates per sample",
+    says="not from U[0, 1]",
+    weight=10.0,
+)
+class NarrowEpsilon(GradientPenalty):
+    def points(self, play):
+        u = 0.7 + 0.3 * torch.rand(len(play.real), *[1] * (play.real.ndim - 1))
+        return u * play.real + (1 - u) * play.fake.detach()
+
+
+@penalty(
+    "lambda counted twice",
+    "penalty on a linear critic",
+    "lambda scales the penalty",
+    says="10 times that",
+    in_the_wild=True,
+    weight=10.0,
+)
+class LambdaTwice(GradientPenalty):
+    def term(self, discriminator, play):
+        return self.weight * super().term(discriminator, play)
+
+
+@penalty(
+    "lambda ignored",
+    "penalty on a linear critic",
+    "lambda scales the penalty",
+    says="0.1 times that",
+    weight=10.0,
+)
+class LambdaIgnored(GradientPenalty):
+    def term(self, discriminator, play):
+        return super().term(discriminator, play) / self.weight
+
+
+@penalty("R1 without its half", "penalty on a linear critic", says="2 times that", gamma=3.0)
+class WithoutTheHalf(R1):
+    def term(self, discriminator, play):
+        return 2 * super().term(discriminator, play)
+
+
+@penalty(
+    "R1 on fakes",
+    "penalty asks where its name says",
+    says="descends from R1, but asks D at fakes where R1 asks it at real samples",
+    gamma=3.0,
+)
+class OnFakes(R1):
+    def term(self, discriminator, play):
+        slope = gradient(discriminator, play.fake, play.fake_y)
+        return self.gamma / 2 * slope.flatten(1).square().sum(1).mean()
+
+
+@penalty(
+    "crashes on grayscale",
+    "penalty takes every shape",
+    says="fails on samples [n, 1, 8, 8] with RuntimeError",
+    in_the_wild=True,
+    weight=10.0,
+)
+class ColourOnly(GradientPenalty):
+    def points(self, play):
+        u = torch.rand(len(play.real), 3, 1, 1).expand(-1, 3, *play.real.shape[2:])
+        return torch.lerp(play.fake.detach(), play.real, u.reshape(play.real.shape))
+
+
+@penalty(
+    "crashes on flat samples",
+    "penalty takes every shape",
+    says="fails on samples [n, 5] with ValueError: not enough values to unpack",
+    weight=10.0,
+)
+class ImagesOnly(GradientPenalty):
+    def points(self, play):
+        n, _, _, _ = play.real.shape
+        u = torch.rand(n, 1, 1, 1)
+        return u * play.real + (1 - u) * play.fake.detach()
+
+
+@penalty("no graph through the gradient", "penalty trains the critic", says="create_graph=True is missing", gamma=3.0)
+class NoGraph(R1):
+    def term(self, discriminator, play):
+        slope = gradient(discriminator, play.real, play.real_y, create_graph=False)
+        return self.gamma / 2 * slope.flatten(1).square().sum(1).mean()
+
+
+@penalty(
+    "a square root at 0",
+    "penalty is finite on a dead critic",
+    says="has the gradient nan by the weights of a critic of slope 0",
+    weight=10.0,
+)
+class RootOfZero(GradientPenalty):
+    def term(self, discriminator, play):
+        norm = gradient(discriminator, self.points(play), play.real_y).flatten(1).square().sum(1).sqrt()
+        return self.weight * (norm - 1).square().mean()
+
+
+@penalty(
+    "the sum over samples",
+    "penalty on a linear critic",
+    "penalty is a mean over samples",
+    says="or the samples were summed",
+    gamma=3.0,
+)
+class SumOverSamples(R1):
+    def term(self, discriminator, play):
+        return len(play.real) * super().term(discriminator, play)
+
+
+@penalty(
+    "one value per sample in a penalty",
+    "penalty takes every shape",
+    says="returns a tensor of shape [8]",
+    gamma=3.0,
+)
+class PerSampleVector(R1):
+    def term(self, discriminator, play):
+        slope = gradient(discriminator, play.real, play.real_y)
+        return self.gamma / 2 * slope.flatten(1).square().sum(1)
+
+
+@penalty(
+    "augmentation that stops gradients",
+    "augmentation lets gradients through",
+    "training step runs",
+    says="something is detached",
+    sigma=0.2,
+)
+class StopsGradients(InstanceNoise):
+    def augment(self, x):
+        return super().augment(x.detach())
+
+
+@penalty(
+    "laziness counted twice",
+    "lazy penalty is unbiased",
+    says="3 times",
+    gamma=3.0,
+)
+class LazyTwice(R1):
+    def term(self, discriminator, play):
+        return self.every * super().term(discriminator, play)
+
+
+# The training rule, which no family should touch
+
+
+@plant(
+    "the penalty in a step of its own",
+    "one step per turn",
+    "D's update is its objective's gradient",
+    says="steps the discriminator's 2 times in one turn",
+    where="training_step",
+    in_the_wild=True,
+)
+class TwoSteps(NonSaturatingGAN):
+    def _d_turn(self, real, y):
+        play = self.play(real, y, with_real=True, grad_to_generator=False)
+        self._update("d", 0, self.discriminator_loss(play.real_logits, play.fake_logits))
+        play = Play_again(self, play)
+        self._update("d", 0, self.penalty(play))
+        self.d_updates += 1
+        self.turns_since_g += 1
+
+
+def Play_again(gan, play):
+    play.real_logits = gan.discriminator(play.real, play.real_y)
+    play.fake_logits = gan.discriminator(play.fake, play.fake_y)
+    return play
+
+
+@plant(
+    "the penalty in an Adam step of its own",
+    "D's update is its objective's gradient",
+    "lambda scales the update",
+    says="lambda does not scale",
+    where="training_step",
+    in_the_wild=True,
+)
+class OwnAdam(NonSaturatingGAN):
+    def discriminator_objective(self, play):
+        if not hasattr(self, "own"):
+            self.own = torch.optim.Adam(self.discriminator.parameters(), lr=1e-3, betas=(0.0, 0.9))
+        self.own.zero_grad()
+        self.penalty(play).backward(retain_graph=True)
+        self.own.step()
+        self.own.zero_grad()
+        real, fake = self.discriminator(play.real, play.real_y), self.discriminator(play.fake, play.fake_y)
+        return self.discriminator_loss(real, fake)
+
+
+@plant(
+    "a critic loss that is never back-propagated",
+    "D's update is its objective's gradient",
+    "lambda scales the update",
+    says="its loss is never back-propagated",
+    where="training_step",
+    in_the_wild=True,
+)
+class NoBackward(NonSaturatingGAN):
+    def _d_turn(self, real, y):
+        play = self.play(real, y, with_real=True, grad_to_generator=False)
+        self.discriminator_objective(play)
+        self.optimizers()[0].step()
+        self.d_updates += 1
+        self.turns_since_g += 1
+
+
+@plant(
+    "lambda counted twice in the sum",
+    "D's update is its objective's gradient",
+    "lambda scales the update",
+    says="the cosine between them",
+    where="training_step",
+    in_the_wild=True,
+)
+class LambdaTwiceInTheSum(NonSaturatingGAN):
+    def penalty(self, play):
+        return sum(
+            r.every * r.weight * r.term(self.discriminator, play)
+            for r in self.regularizers.values()
+            if play.turn % r.every == 0
+        )
+
+
+@plant(
+    "lazy without its factor",
+    "lazy penalty is unbiased",
+    says="it must count k times",
+    where="penalty",
+)
+class LazyOnce(NonSaturatingGAN):
+    def penalty(self, play):
+        total = None
+        for regularizer in self.regularizers.values():
+            if play.turn % regularizer.every == 0:
+                total = regularizer.term(self.discriminator, play) + (0.0 if total is None else total)
+        return total
+
+
+@plant(
+    "fakes that stay attached",
+    "a turn leaves the other player alone",
+    says="in the discriminator's turn the generator is given gradients",
+    where="training_step",
+)
+class Attached(NonSaturatingGAN):
+    def play(self, real, y, *, with_real, grad_to_generator):
+        return super().play(real, y, with_real=with_real, grad_to_generator=True)
+
+
+@plant(
+    "a discriminator that is not frozen in G's turn",
+    "a turn leaves the other player alone",
+    says="in the generator's turn the discriminator is given gradients",
+    where="training_step",
+)
+class NotFrozen(NonSaturatingGAN):
+    def _g_turn(self, real, y):
+        play = self.play(real, y, with_real=False, grad_to_generator=True)
+        self._update("g", 1, self.generator_objective(play))
+        self.turns_since_g = 0
+
+
+@plant(
+    "weights clipped before the step",
+    "projection follows D's step",
+    says="leaves D's weights up to",
+    where="training_step",
+)
+class _ClipsFirst(WGAN):
+    def _d_turn(self, real, y):
+        for regularizer in self.regularizers.values():
+            regularizer.project(self.discriminator)
+        play = self.play(real, y, with_real=True, grad_to_generator=False)
+        self._update("d", 0, self.discriminator_objective(play))
+        self.d_updates += 1
+        self.turns_since_g += 1
+
+
+PLANTED["weights clipped before the step"] = Planted(
+    partial(_ClipsFirst, regularizers={"clip": WeightClipping(0.05)}),
+    *[getattr(PLANTED["weights clipped before the step"], f) for f in ("failed", "says", "where")],
+)
+
+
+@plant(
+    "a training step of its own",
+    "training step runs",
+    says="never calls `play`",
+    where="training_step",
+)
+class OwnStep(NonSaturatingGAN):
+    def training_step(self, batch, batch_idx=0):
+        pass
