@@ -29,6 +29,8 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing its own traceback
     try:
         hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(getattr(job, verb))()
+    except BrokenPipeError:  # | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if job.WANTS_TRACEBACK:
             raise

@@ -16,6 +16,9 @@ class Unconditional(nn.Module):
     num_classes = 0
     auxiliary = False
 
+    def require(self, y: Tensor | None) -> None:
+        """Raise ValueError where a batch's labels y do not do."""
+
     def labels(self, y: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]:
         """Labels of the real batch and of n fakes, from the data's labels y [n]."""
         return None, None
@@ -85,13 +88,15 @@ class ClassLabels(Unconditional):
             raise ValueError(f"labels need at least 2 classes, got num_classes={num_classes!r}; use conditioning=none")
         self.num_classes, self.prior = num_classes, prior or Uniform(num_classes)
 
-    def labels(self, y, n):
+    def require(self, y):
         if y is None:
             raise ValueError("the batch has no labels; use conditioning=none or labelled data")
         if y.device.type == "cpu" and not (0 <= y.min() and y.max() < self.num_classes):  # a look at a GPU would wait
             raise ValueError(
                 f"labels must lie in 0 … {self.num_classes - 1}, got {y.min()} … {y.max()}; set data.num_classes"
             )
+
+    def labels(self, y, n):
         return y, self.prior.draw(n, like=y)
 
     def checked(self, y, n, random=None):

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import get_class, instantiate
@@ -19,8 +20,8 @@ from rich.table import Table
 from torch import Tensor
 
 from ganlab import theory
-from ganlab.gan import GAN
 from ganlab.files import write_json
+from ganlab.gan import GAN
 from ganlab.theory.figure import draw
 
 PLAYERS = set(inspect.signature(GAN.__init__).parameters)  # settings that say nothing about the loss
@@ -53,6 +54,7 @@ def run(cfg: DictConfig) -> None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         raise ValueError("inspect looks at one loss at a time and draws the others behind it; leave -m out")
     started = time.perf_counter()
+    torch.set_num_threads(1)  # thousands of tiny operations: threads would only wait for each other
     config = OmegaConf.to_container(cfg, resolve=True)
     folder = Path(config["run_dir"])
     family, regularizers, notes = family_of(config)

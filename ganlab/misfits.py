@@ -28,6 +28,8 @@ def refuse(gan) -> None:
             f"an auxiliary classifier names one sample and cannot name a pack of {gan.pack}; "
             "use gan.pack=1, or conditioning=labels or concat"
         )
+    if getattr(discriminator, "auxiliary_classes", 0) and not conditioning.auxiliary:
+        raise ValueError("the discriminator has an auxiliary classifier that nothing trains; choose both with conditioning=ac")
     if conditioning.auxiliary and not getattr(discriminator, "auxiliary_classes", conditioning.num_classes):
         raise ValueError("an auxiliary classifier needs a discriminator with one; choose both with conditioning=ac")
 

@@ -24,8 +24,10 @@ def summarise(config: dict, gan, trainer, seconds: float) -> dict:
     return {
         "name": config["name"],
         "status": "finished",
-        "family": type(gan).__name__,
+        "family": gan.family,
         "seed": config["seed"],
+        "seeds": getattr(gan, "seeds", None),
+        "failed_seeds": [s for s, failed in zip(gan.seeds, gan.failed.tolist()) if failed] if hasattr(gan, "seeds") else [],
         "quality": quality and quality.latest,
         "floor": quality and {f"quality/{name}": value for name, value in quality.metric.floor.items()},
         "objective": quality

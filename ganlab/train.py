@@ -1,4 +1,4 @@
-"""One run: build, fit, evaluate, summarise, in that order."""
+"""One run: build, fit, evaluate, summarise, in that order; or many seeds of it, as ensembles that fit into memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from hydra.utils import instantiate
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+from ganlab.ensemble import Ensemble
 from ganlab.files import write_json, write_whole
+from ganlab.gan import GAN
+from ganlab.seeds import available_memory, memory_per_copy, merge
 from ganlab.summary import show, summarise
 
 log = logging.getLogger(__name__)
@@ -24,18 +27,34 @@ log = logging.getLogger(__name__)
 
 def train(cfg: DictConfig) -> float:
     """Train what the config says; returns the quality's objective (lower is better, nan without a metric)."""
-    started = time.perf_counter()
     quieten_libraries()
-    config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    folder = Path(config["run_dir"])
+    config = resolved(cfg)
     prepare_for_sweep(config["trainer"])
-    seed_everything(config["seed"], workers=True, verbose=False)
+    summary = run(config) if config["seeds"] is None else run_seeds(cfg, config)
+    return summary["objective"]["value"] if summary["objective"] else math.nan
 
-    def build(part: dict):
-        return instantiate(part, _convert_="all")
 
-    datamodule, gan = build(config["data"]), build(config["gan"])
-    gan.run_config = config
+def resolved(cfg: DictConfig) -> dict:
+    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+def build(part: dict):
+    return instantiate(part, _convert_="all")
+
+
+def run(config: dict, seeds: list[int] | None = None) -> dict:
+    """One fit in one folder, of one GAN or of an ensemble with a copy per seed; returns its summary."""
+    started = time.perf_counter()
+    folder = Path(config["run_dir"])
+    folder.mkdir(parents=True, exist_ok=True)
+    datamodule = build(config["data"])
+    if seeds is None:
+        game = seeded(config, config["seed"])
+    else:
+        game = Ensemble([seeded(config, seed) for seed in seeds], seeds)
+        datamodule.seeds = seeds
+        seed_everything(config["seed"], workers=True, verbose=False)
+    game.run_config = config
     callbacks = [build(callback) for callback in config["callbacks"].values() if callback]
     loggers = [build(logger) for logger in config["logger"].values() if logger]
     trainer = instantiate(config["trainer"], _partial_=True, _convert_="all")(callbacks=callbacks, logger=loggers)
@@ -44,18 +63,57 @@ def train(cfg: DictConfig) -> float:
         logger.log_hyperparams(config)
     if trainer.is_global_zero:
         write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))
-        sizes = [f"{sum(p.numel() for p in player.parameters()):,}" for player in (gan.generator, gan.discriminator)]
-        log.info(f"{config['name']}: {type(gan).__name__}, {sizes[0]} weights in G and {sizes[1]} in D, on {folder}")
+        count = len(seeds) if seeds else 1
+        sizes = [f"{sum(p.numel() for p in part.parameters()) // count:,}" for part in (game.generator, game.discriminator)]
+        copies = f", {count} copies at once" if seeds else ""
+        log.info(f"{config['name']}: {game.family}, {sizes[0]} weights in G and {sizes[1]} in D{copies}, on {folder}")
     try:
-        trainer.fit(gan, datamodule)
+        trainer.fit(game, datamodule)
     finally:
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish()  # a live run would swallow the next job's numbers
-    summary = summarise(config, gan, trainer, seconds=time.perf_counter() - started)
+    summary = summarise(config, game, trainer, seconds=time.perf_counter() - started)
     if trainer.is_global_zero:
         write_json(folder / "summary.json", summary)
         show(summary, folder)
-    return summary["objective"]["value"] if summary["objective"] else math.nan
+    return summary
+
+
+def seeded(config: dict, seed: int) -> GAN:
+    """The GAN as a run of this seed begins."""
+    seed_everything(seed, workers=True, verbose=False)
+    return build(config["gan"])
+
+
+def run_seeds(cfg: DictConfig, config: dict) -> dict:
+    """`seeds` copies, from `seed` on, in as few ensembles as the memory allows; several have a folder each."""
+    count = config["seeds"]
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"seeds must be a whole number of at least 1 (or null for one run), got {count!r}")
+    seeds = list(range(config["seed"], config["seed"] + count))
+    at_once = config["seeds_at_once"] or seeds_that_fit(config, count)
+    if at_once >= count:
+        return run(config, seeds)
+    folder, parts = Path(config["run_dir"]), []
+    for chunk in (seeds[i : i + at_once] for i in range(0, count, at_once)):
+        part = cfg.copy()
+        part.run_dir = str(folder / f"seeds_{chunk[0]}-{chunk[-1]}")
+        part.seed, part.seeds = chunk[0], len(chunk)
+        parts.append(run(resolved(part), chunk))
+    write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))
+    summary = merge(folder, parts)
+    show(summary, folder)
+    return summary
+
+
+def seeds_that_fit(config: dict, count: int) -> int:
+    """How many copies the device's free memory holds; says what a copy takes."""
+    trainer = instantiate(config["trainer"], _convert_="all", logger=False)
+    device = trainer.strategy.root_device
+    each, free = memory_per_copy(seeded(config, config["seed"]), build(config["data"])), available_memory(device)
+    at_once = count if free is None else max(1, int(0.8 * free / each))
+    log.info(f"{count} seeds of about {each / 2**20:,.1f} MiB each: {min(at_once, count)} at a time")
+    return at_once
 
 
 def quieten_libraries() -> None:

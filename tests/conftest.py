@@ -1,7 +1,6 @@
 """Tiny GANs and quiet trainers for every room's tests."""
 
 import sys
-import gc
 import warnings
 
 import pytest
@@ -13,8 +12,6 @@ from ganlab.__main__ import main
 from ganlab.conditioning import ClassLabels
 from ganlab.gan import GAN
 from ganlab.networks import MLPDiscriminator, MLPGenerator
-
-gc.freeze()  # what the imports left is no garbage; looking through it again and again is a third of composing a config
 
 
 def public_families():
@@ -53,7 +50,9 @@ def make_gan():
         gan.setdefault("generator_optimizer", optimizer)
         gan.setdefault("discriminator_optimizer", optimizer)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*without a Lipschitz constraint|batch norm in the discriminator.*")
+            warnings.filterwarnings(
+                "ignore", message=".*without a Lipschitz constraint|batch norm in the discriminator.*"
+            )
             return family(generator, discriminator, **gan)
 
     return make

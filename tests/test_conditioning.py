@@ -29,6 +29,7 @@ def test_unconditional_ignores_the_datas_labels():
     assert Unconditional().checked(None, 5) is None
     assert (Unconditional.num_classes, Unconditional.auxiliary) == (0, False)
     Unconditional().learn(Y)
+    Unconditional().require(None)
     assert Unconditional().discriminator_term(None) is None and Unconditional().generator_term(None) is None
     with pytest.raises(ValueError, match="unconditional and takes no labels; leave y out"):
         Unconditional().checked(Y, 5)
@@ -128,10 +129,11 @@ def test_data_without_labels_or_without_a_datamodule_teach_nothing(make_gan, mak
 def test_labels_that_lack_or_do_not_fit_are_refused(kind, prior):
     conditioning = kind(3, prior(3))
     with pytest.raises(ValueError, match="the batch has no labels; use conditioning=none or labelled data"):
-        conditioning.labels(None, 5)
+        conditioning.require(None)
     for bad in (torch.tensor([0, 3]), torch.tensor([-1, 0])):
         with pytest.raises(ValueError, match="0 … 2"):
-            conditioning.labels(bad, 2)
+            conditioning.require(bad)
+    conditioning.require(Y)
 
 
 @pytest.mark.parametrize("kind", [ClassLabels, lambda n: AuxiliaryClassifier(n, 1.0)])
@@ -267,7 +269,6 @@ def auxiliary_gan(make_gan, family=NonSaturatingGAN, weight=0.7, **settings):
 def test_both_players_objectives_hold_their_classification_term(make_gan, make_batches, family, norm):
     gan = auxiliary_gan(make_gan, family, norm=norm)
     ((x, y),) = make_batches(1)
-    gan.observing = True
     play = gan.play(x, y, with_real=True, grad_to_generator=True)
     assert play.real_class_logits.shape == play.fake_class_logits.shape == (6, 3)
     if norm == "none":
@@ -275,18 +276,24 @@ def test_both_players_objectives_hold_their_classification_term(make_gan, make_b
         torch.testing.assert_close(play.real_logits, logits)
         torch.testing.assert_close(play.real_class_logits, classes)
         torch.testing.assert_close(play.fake_class_logits, gan.discriminator.judge(play.fake)[1])
-    d, g = gan.discriminator_objective(play), gan.generator_objective(play)
+    assert torch.equal(play.real_y, y)
     real, fake = (
         cross_entropy(c.detach().numpy(), y.numpy())
         for c, y in ((play.real_class_logits, play.real_y), (play.fake_class_logits, play.fake_y))
     )
-    assert torch.equal(play.real_y, y)
-    d_loss = gan.discriminator_loss(play.real_logits, play.fake_logits)
-    g_loss = gan.generator_loss(play.fake_logits, play.real_logits)
-    assert d.item() == pytest.approx(d_loss.item() + 0.7 * (real + fake), rel=1e-5)
-    assert g.item() == pytest.approx(g_loss.item() + 0.7 * fake, rel=1e-5)
-    assert gan.observed["d/class_loss"].item() == pytest.approx(0.7 * (real + fake), rel=1e-5)
-    assert gan.observed["g/class_loss"].item() == pytest.approx(0.7 * fake, rel=1e-5)
+    d, g = gan.discriminator_terms(play), gan.generator_terms(play)
+    assert d.keys() == {"d/loss", "d/class_loss"} and g.keys() == {"g/loss", "g/class_loss"}
+    assert d["d/loss"] == gan.discriminator_loss(play.real_logits, play.fake_logits)
+    assert g["g/loss"] == gan.generator_loss(play.fake_logits, play.real_logits)
+    assert d["d/class_loss"].item() == pytest.approx(0.7 * (real + fake), rel=1e-5)
+    assert g["g/class_loss"].item() == pytest.approx(0.7 * fake, rel=1e-5)
+    assert gan.discriminator_objective(play).item() == pytest.approx(sum(d.values()).item(), rel=1e-6)
+    assert gan.generator_objective(play).item() == pytest.approx(sum(g.values()).item(), rel=1e-6)
+
+
+def test_a_batch_without_labels_stops_the_first_step(make_gan, make_batches, fit):
+    with pytest.raises(ValueError, match="the batch has no labels; use conditioning=none or labelled data"):
+        fit(auxiliary_gan(make_gan), [x for x, _ in make_batches(1)])
 
 
 def test_the_generator_is_moved_by_the_classifier_alone(make_gan, make_batches, fit):

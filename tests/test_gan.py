@@ -14,11 +14,27 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
+import ganlab.losses
 from ganlab.conditioning import ClassLabels
 from ganlab.gan import GAN
-from ganlab.losses import CGAN, WGAN, MinimaxGAN, NonSaturatingGAN
+from ganlab.losses import (
+    CGAN,
+    KLGAN,
+    LSGAN,
+    WGAN,
+    AlphaGAN,
+    HingeGAN,
+    JensenShannonGAN,
+    MinimaxGAN,
+    NonSaturatingGAN,
+    PearsonGAN,
+    RaGAN,
+    ReverseKLGAN,
+    RpGAN,
+    SquaredHellingerGAN,
+)
 from ganlab.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
-from ganlab.regularizers import R1, GradientPenalty, Regularizer, WeightClipping
+from ganlab.regularizers import R1, R2, GradientPenalty, InstanceNoise, LeCam, Regularizer, WeightClipping
 
 
 def sgd(lr, **options):
@@ -153,12 +169,34 @@ def classic_d(r, f):
     return bce(r, torch.ones_like(r)) + bce(f, torch.zeros_like(f))
 
 
-HAND_WRITTEN = {
-    MinimaxGAN: (classic_d, lambda f: -bce(f, torch.zeros_like(f))),
-    NonSaturatingGAN: (classic_d, lambda f: bce(f, torch.ones_like(f))),
-    CGAN: (classic_d, lambda f: bce(f, torch.ones_like(f))),
-    WGAN: (lambda r, f: f.mean() - r.mean(), lambda f: -f.mean()),
+def classic_g(f, r):
+    return bce(f, torch.ones_like(f))
+
+
+def average_d(r, f):
+    return classic_d(r - f.mean(), f - r.mean()) / 2
+
+
+HAND_WRITTEN = {  # D(r, f), G(f, r); families with settings at their defaults
+    MinimaxGAN: (classic_d, lambda f, r: -bce(f, torch.zeros_like(f))),
+    NonSaturatingGAN: (classic_d, classic_g),
+    CGAN: (classic_d, classic_g),
+    AlphaGAN: (classic_d, classic_g),
+    JensenShannonGAN: (classic_d, classic_g),
+    WGAN: (lambda r, f: f.mean() - r.mean(), lambda f, r: -f.mean()),
+    HingeGAN: (lambda r, f: (1 - r).clamp(min=0).mean() + (1 + f).clamp(min=0).mean(), lambda f, r: -f.mean()),
+    LSGAN: (lambda r, f: ((r - 1) ** 2 / 2).mean() + (f**2 / 2).mean(), lambda f, r: ((f - 1) ** 2 / 2).mean()),
+    RpGAN: (lambda r, f: bce(r - f, torch.ones_like(r)), lambda f, r: bce(f - r, torch.ones_like(r))),
+    RaGAN: (average_d, lambda f, r: average_d(f, r)),
+    KLGAN: (lambda r, f: (f - 1).exp().mean() - r.mean(), lambda f, r: -f.mean()),
+    ReverseKLGAN: (lambda r, f: f.mean() + (-r).exp().mean(), lambda f, r: (-f).exp().mean()),
+    PearsonGAN: (
+        lambda r, f: torch.where(f < -2, -torch.ones_like(f), f**2 / 4 + f).mean() - r.mean(),
+        lambda f, r: -f.mean(),
+    ),
+    SquaredHellingerGAN: (lambda r, f: (f.exp() + (-r).exp()).mean(), lambda f, r: (-f).exp().mean()),
 }
+SHAPES_OF_A_STEP = [MinimaxGAN, WGAN, CGAN, RpGAN]  # plain, its own penalties, labels, reals in G's turn
 
 
 def hand_r1(D, real, fake, y, gamma=2.0):
@@ -220,7 +258,8 @@ def hand_written_run(gan, batches, losses, penalty, project, *, n_critic, optimi
             project(D)
         if i % n_critic == 0:
             z, fake_y = draw(len(real))
-            step(opt_g, g_loss(D(G(z, fake_y), fake_y)), G)
+            fake, real_logits = G(z, fake_y), D(real, y) if gan.generator_sees_real else None
+            step(opt_g, g_loss(D(fake, fake_y), real_logits), G)
             t += 1
             keep = min(decay, (1 + t) / (10 + t))
             for a, b in zip(ema.parameters(), G.parameters(), strict=True):
@@ -238,9 +277,15 @@ def assert_same(module, reference):
 # batch norm does not go with gradient penalties
 SETTINGS = [(penalty, norm, n) for penalty in PENALTIES for norm, n in (("none", 1), ("none", 2), ("layer", 1))]
 SETTINGS += [(penalty, "batch", n) for penalty in ("none", "clip") for n in (1, 2)]
+RUNS = [(family, *settings) for family in SHAPES_OF_A_STEP for settings in SETTINGS]
+RUNS += [(family, "r1", "none", 2) for family in HAND_WRITTEN if family not in SHAPES_OF_A_STEP]
 
 
-@pytest.mark.parametrize(("penalty", "norm", "n_critic"), SETTINGS)
+def test_every_family_has_a_hand_written_loop():
+    assert {family.__name__ for family in HAND_WRITTEN} == set(ganlab.losses.__all__)
+
+
+@pytest.mark.parametrize(("family", "penalty", "norm", "n_critic"), RUNS)
 def test_a_whole_run_equals_a_hand_written_loop(family, make_gan, make_batches, fit, penalty, norm, n_critic):
     regularizers, hand_penalty, project = PENALTIES[penalty]
     gan = make_gan(
@@ -294,7 +339,9 @@ def test_generators_gradient_in_its_turn(family, make_gan, make_batches, fit):
     for _ in range(2):  # D's turn draws first
         y = torch.randint(classes, (6,)) if classes else None
         z = torch.randn(6, 3)
-    gradient = torch.autograd.grad(HAND_WRITTEN[family][1](D(G(z, y), y)), list(G.parameters()))
+    real, real_y = batches[0]
+    loss = HAND_WRITTEN[family][1](D(G(z, y), y), D(real, real_y if classes else None))
+    gradient = torch.autograd.grad(loss, list(G.parameters()))
     lost = [a - b for a, b in zip(before, parameters(gan.generator), strict=True)]
     for a, b in zip(lost, gradient, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
@@ -365,8 +412,79 @@ def test_logits_of_a_wrong_shape_are_refused(make_gan, make_batches, fit, one_pa
     gan.discriminator = nn.Linear(2, 1)
     gan.discriminator.forward = lambda x, y=None: nn.functional.linear(x, gan.discriminator.weight)
     gan.discriminator.one_pass = one_pass
-    with pytest.raises(ValueError, match=r"one logit per sample, \[6\], got \[6, 1\]"):
+    n = 12 if one_pass else 6  # real and fake together
+    with pytest.raises(ValueError, match=rf"one logit per sample, \[{n}\], got \[{n}, 1\]"):
         fit(gan, make_batches(1))
+
+
+# The objectives, as theory and callbacks use them
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_ds_objective_is_the_loss_and_the_terms_that_are_due(family, make_gan, make_batches, turn):
+    """R1 on every second turn counts twice; where nothing is due there is no penalty, not a zero."""
+    gan = make_gan(family, regularizers={"r1": R1(2.0, every=2), "lecam": LeCam(3.0, start=2)})
+    gan.d_updates = turn
+    ((real, y),) = make_batches(1)
+    play = gan.play(real, y, with_real=True, grad_to_generator=False)
+    assert play.turn == turn
+    terms = gan.discriminator_terms(play)
+    lecam = gan.regularizers["lecam"]
+    above, below = play.real_logits - lecam.fake_average, lecam.real_average - play.fake_logits
+    expected = {"d/loss": gan.discriminator_loss(play.real_logits, play.fake_logits)}
+    if turn % 2 == 0:
+        expected["d/penalty_r1"] = 2 * hand_r1(gan.discriminator, play.real, play.fake, play.real_y)
+    if turn >= 2:
+        expected["d/penalty_lecam"] = 3 * (above.relu().square().mean() + below.relu().square().mean())
+    assert terms.keys() == expected.keys()
+    for name, term in terms.items():
+        torch.testing.assert_close(term, expected[name])
+
+
+def test_the_objective_is_the_sum_of_its_terms(family, make_gan, make_batches):
+    gan = make_gan(family, regularizers={"r1": R1(2.0), "r2": R2(0.5), "clip": WeightClipping(1.0)})
+    ((real, y),) = make_batches(1)
+    play = gan.play(real, y, with_real=True, grad_to_generator=False)
+    terms = gan.discriminator_terms(play)
+    assert set(terms) == {"d/loss", "d/penalty_r1", "d/penalty_r2"}
+    torch.testing.assert_close(gan.discriminator_objective(play), sum(terms.values()))
+    torch.testing.assert_close(gan.penalty(play), terms["d/penalty_r1"] + terms["d/penalty_r2"])
+    assert make_gan(family).penalty(play) is None
+
+
+def test_who_looks_sees_the_terms_that_were_due(make_gan, make_batches, fit):
+    gan = make_gan(regularizers={"r1": R1(2.0, every=2)})
+    gan.observing = True
+    fit(gan, make_batches(1))
+    assert {"d/loss", "g/loss", "d/penalty_r1"} <= set(gan.observed)
+    assert not any("class_loss" in name for name in gan.observed)
+    gan.observed = {}
+    fit(gan, make_batches(1, seed=2))
+    assert "d/penalty_r1" not in gan.observed and "d/loss" in gan.observed
+
+
+def test_gs_objective_is_its_loss(family, make_gan, make_batches):
+    gan = make_gan(family, regularizers={"r1": R1(2.0)})
+    ((real, y),) = make_batches(1)
+    play = gan.play(real, y, with_real=gan.generator_sees_real, grad_to_generator=True)
+    assert (play.real_logits is None) == (not gan.generator_sees_real)
+    torch.testing.assert_close(gan.generator_objective(play), gan.generator_loss(play.fake_logits, play.real_logits))
+
+
+@pytest.mark.parametrize("one_pass", [True, False])
+def test_a_float64_game_stays_float64(family, make_gan, make_batches, one_pass):
+    gan = make_gan(family, regularizers={"gp": GradientPenalty(2.0), "noise": InstanceNoise(0.1)}).double()
+    gan.discriminator.one_pass = one_pass
+    ((real, y),) = make_batches(1)
+    play = gan.play(real.double(), y, with_real=True, grad_to_generator=True)
+    values = (
+        play.fake,
+        play.real_logits,
+        play.fake_logits,
+        gan.discriminator_objective(play),
+        gan.generator_objective(play),
+    )
+    assert {value.dtype for value in values} == {torch.float64}
 
 
 # EMA, schedules, clipping
@@ -558,7 +676,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_term_step_and_value(
 
 def test_a_penalty_that_is_not_finite_stops_the_run(make_gan, make_batches, fit):
     gan = make_gan(regularizers={"r1": R1(1.0), "mine": Nowhere(at=3, every=2)})
-    with pytest.raises(FloatingPointError, match="^penalty mine became inf at discriminator update 4; "):
+    with pytest.raises(FloatingPointError, match="^d/penalty_mine became inf at discriminator update 4; "):
         fit(gan, make_batches(9))
 
 

@@ -46,7 +46,7 @@ def test_a_run_leaves_everything_that_a_reader_needs(cli, tmp_path):
     game = [row for row in rows if row["d/loss"]]
     looks = [row for row in rows if row["quality/frechet_classifier_360"]]
     assert [row["images_seen"] for row in game] == ["64"] and [row["images_seen"] for row in looks] == ["320", "640"]
-    for column in "g/loss d/accuracy_real d/accuracy_fake d/logit_real d/logit_fake d/grad_norm g/grad_norm".split():
+    for column in ["g/loss", "d/accuracy_real", "d/accuracy_fake", "d/logit_real", "d/logit_fake", "d/grad_norm", "g/grad_norm"]:
         assert np.isfinite(float(game[0][column]))
     assert looks[0]["quality/frechet_classifier_360_floor"]
 

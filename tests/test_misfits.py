@@ -65,7 +65,9 @@ def test_players_built_for_other_labels(g, d, labels, message, feed, kind):
     """Else a conditional GAN would train unconditionally, in silence."""
     with pytest.raises(ValueError, match=f"^{message}; choose both with conditioning=none, labels, concat, cbn or ac$"):
         build(
-            g_classes=g, discriminator=MLPDiscriminator((2,), [4], **{feed: d}), conditioning=kind(labels) if labels else None
+            g_classes=g,
+            discriminator=MLPDiscriminator((2,), [4], **{feed: d}),
+            conditioning=kind(labels) if labels else None,
         )
 
 
@@ -87,7 +89,9 @@ class Unmarked(nn.Module):
 
 def test_an_auxiliary_classifier_of_packs():
     for discriminator in (Unmarked(), MLPDiscriminator((2,), [4], projection_classes=3, pack=2)):
-        with pytest.raises(ValueError, match="cannot name a pack of 2; use gan.pack=1, or conditioning=labels or concat"):
+        with pytest.raises(
+            ValueError, match="cannot name a pack of 2; use gan.pack=1, or conditioning=labels or concat"
+        ):
             build(
                 g_classes=3, discriminator=discriminator, conditioning=AuxiliaryClassifier(3, 1.0), pack=2
             )  # fmt: skip
@@ -97,16 +101,16 @@ def test_an_auxiliary_classifier_of_packs():
 def test_a_classifier_s_term_without_a_classifier(feed):
     with pytest.raises(ValueError, match="needs a discriminator with one; choose both with conditioning=ac"):
         build(
-            g_classes=3, discriminator=MLPDiscriminator((2,), [4], **{feed: 3}), conditioning=AuxiliaryClassifier(3, 1.0)
+            g_classes=3,
+            discriminator=MLPDiscriminator((2,), [4], **{feed: 3}),
+            conditioning=AuxiliaryClassifier(3, 1.0),
         )
 
 
 def test_a_classifier_that_nobody_trains():
     """D was built for conditioning=ac, and ClassLabels would neither show it labels nor train the classifier."""
     with pytest.raises(ValueError, match="auxiliary"):
-        build(
-            g_classes=3, discriminator=MLPDiscriminator((2,), [4], auxiliary_classes=3), conditioning=ClassLabels(3)
-        )
+        build(g_classes=3, discriminator=MLPDiscriminator((2,), [4], auxiliary_classes=3), conditioning=ClassLabels(3))
 
 
 @pytest.mark.parametrize("conditioning", [None, ClassLabels(3), AuxiliaryClassifier(3, 1.0)])
@@ -118,7 +122,9 @@ def test_a_stranger_s_discriminator_is_taken_at_its_word(conditioning):
 @pytest.mark.parametrize("wrap", [lambda r: r, lambda r: Consistency(1.0, r)])
 def test_image_augmentation_of_points(fit, make_batches, wrap):
     regularizer = wrap(DiffAugment(color=False, translation=0.1, cutout=0))
-    with pytest.raises(ValueError, match=r"for images .* got samples \[6, 2\]; for points take regularizer=instance_noise"):
+    with pytest.raises(
+        ValueError, match=r"for images .* got samples \[6, 2\]; for points take regularizer=instance_noise"
+    ):
         fit(build(regularizers={"augment": regularizer}), make_batches(1))
 
 

@@ -17,6 +17,7 @@ from ganlab.regularizers import is_spectrally_normalized
 
 CONF = Path(conf_folder())
 STEPS = 6  # one turn of G at least for five of D's
+pytestmark = pytest.mark.filterwarnings("ignore:WGAN without a Lipschitz constraint")
 TINY = {
     "digits": ["data=digits", "networks.width=2", "networks.latent_dim=3", "data.batch_size=8"],
     "ring": ["data=ring", "networks.hidden=[6,6]", "data.batch_size=8"],
@@ -77,7 +78,11 @@ def weights(gan):
 
 
 def trained(data, fit, *overrides):
-    gan = built(composed(data, *overrides))
+    return train(composed(data, *overrides), data, fit)
+
+
+def train(config, data, fit):
+    gan = built(config)
     before = weights(gan)
     fit(gan, loaded(data), limit_train_batches=STEPS)
     assert (gan.d_updates, gan.g_updates) == (STEPS, STEPS // gan.n_critic)
@@ -114,11 +119,25 @@ def test_every_family_with_every_conditioning(loss, conditioning, fit):
     assert gan.conditioning.auxiliary == (conditioning == "ac")
 
 
+@cache
+def with_all_regularizers(data, loss):
+    return composed(data, f"loss={loss}", f"regularizer=[{','.join(REGULARIZERS)}]")
+
+
+def with_one_regularizer(data, loss, name):
+    """One of those that were composed at once, which saves most of the time; spectral norm belongs to the network."""
+    if name == "sn":
+        return composed(data, f"loss={loss}", "regularizer=[sn]")
+    gan = with_all_regularizers(data, loss)["gan"]
+    discriminator = gan["discriminator"] | {"spectral_norm": False}
+    return {"gan": gan | {"discriminator": discriminator, "regularizers": {name: gan["regularizers"][name]}}}
+
+
 @pytest.mark.parametrize("regularizer", REGULARIZERS)
 @every_family
 def test_every_family_with_every_regularizer(loss, regularizer, fit):
-    data = "digits" if regularizer in IMAGES_ONLY else "ring"
-    gan = trained(data, fit, f"loss={loss}", f"regularizer=[{regularizer}]")
+    data = "ring" if loss in ("cgan", "rpgan") and regularizer not in IMAGES_ONLY else "digits"
+    gan = train(with_one_regularizer(data, loss, regularizer), data, fit)
     assert list(gan.regularizers) == ([] if regularizer == "sn" else [regularizer])
     assert is_spectrally_normalized(gan.discriminator) == (regularizer == "sn")
 
@@ -130,7 +149,7 @@ def test_images_only(regularizer, fit):
 
 
 def test_all_regularizers_at_once(fit):
-    gan = trained("digits", fit, "loss=cgan", f"regularizer=[{','.join(REGULARIZERS)}]")
+    gan = train(with_all_regularizers("digits", "cgan"), "digits", fit)
     assert set(gan.regularizers) == set(REGULARIZERS) - {"sn"}
 
 

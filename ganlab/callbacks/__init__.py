@@ -7,6 +7,7 @@ from ganlab.callbacks.grids import Grids
 from ganlab.callbacks.progress import ProgressBar
 from ganlab.callbacks.quality import Quality
 from ganlab.callbacks.record import Record
+from ganlab.callbacks.seeds import SeedTable
 from ganlab.callbacks.vanishing import Vanishing
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "ProgressBar",
     "Quality",
     "Record",
+    "SeedTable",
     "Vanishing",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -15,6 +17,7 @@ class Grids(Periodic):
     """Writes `samples/<images seen>.png` at each look and `samples.png` at the end.
 
     Images: `rows` x 10, or one column per class for conditional GANs (at most 20). Toys: the samples over real points.
+    Of an ensemble: a row of images, or a panel of points, for each of the first copies that did not fail.
     """
 
     def __init__(self, every: int, folder: str, rows: int = 8, seed: int = 0):
@@ -27,7 +30,9 @@ class Grids(Periodic):
         path = self.folder / "samples" / f"{gan.images_seen:010d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         if len(trainer.datamodule.shape) == 1:
-            draw_points(path, trainer.datamodule, gan.sample(2500, seed=self.seed), gan.images_seen)
+            shown = islice((copy for copy in gan.copies() if copy is not None), 16)
+            samples = [copy.sample(2500, seed=self.seed) for copy in shown]
+            draw_points(path, trainer.datamodule, samples, gan.images_seen)
         else:
             self._draw_images(path, gan)
         for logger in trainer.loggers:
@@ -42,27 +47,34 @@ class Grids(Periodic):
 
     def _draw_images(self, path: Path, gan):
         columns = min(gan.conditioning.num_classes, 20) or 10
-        y = torch.arange(columns).repeat(self.rows) if gan.conditioning.num_classes else None
-        images = gan.sample(columns * self.rows, y, seed=self.seed).cpu()
+        copies = list(islice((copy for copy in gan.copies() if copy is not None), self.rows))
+        rows = self.rows // len(copies)
+        y = torch.arange(columns).repeat(rows) if gan.conditioning.num_classes else None
+        images = torch.cat([copy.sample(columns * rows, y, seed=self.seed) for copy in copies]).cpu()
         scale = max(1, 56 // images.shape[-1])  # small images would be too small to judge on a screen
         images = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
         save_image(make_grid(images[:, :3], nrow=columns, value_range=(-1, 1), normalize=True, pad_value=1), path)
 
 
-def draw_points(path: Path, datamodule, samples: torch.Tensor, images_seen: int) -> None:
-    """2,500 samples over 2,500 real points and the modes' 3-sigma circles."""
+def draw_points(path: Path, datamodule, samples: list[torch.Tensor], images_seen: int) -> None:
+    """A panel for each tensor of samples [n, 2], over 2,500 real points and the modes' 3-sigma circles."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
 
-    figure = Figure(figsize=(5, 5), dpi=110, layout="constrained")
+    side = math.ceil(math.sqrt(len(samples)))
+    figure = Figure(figsize=(5, 5) if side == 1 else (8, 8), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot(aspect="equal")
     real, limit = datamodule.test.x[:2500], datamodule.centres.abs().max().item() * 1.4
-    for centre in datamodule.centres.tolist():
-        axes.add_patch(Circle(centre, 3 * datamodule.std, fill=False, lw=0.6, color="0.5"))
-    axes.scatter(*real.T, s=3, c="0.75", lw=0, label="real")
-    axes.scatter(*samples.cpu().T, s=3, c="C3", lw=0, alpha=0.6, label="generated")
-    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), title=f"{images_seen:,} samples seen")
-    axes.legend(loc="upper right", markerscale=4, frameon=False)
+    for index, points in enumerate(samples, start=1):
+        axes = figure.add_subplot(side, side, index, aspect="equal")
+        for centre in datamodule.centres.tolist():
+            axes.add_patch(Circle(centre, 3 * datamodule.std, fill=False, lw=0.6, color="0.5"))
+        axes.scatter(*real.T, s=3 / side, c="0.75", lw=0, label="real")
+        axes.scatter(*points.cpu().T, s=3 / side, c="C3", lw=0, alpha=0.6, label="generated")
+        axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
+        if side > 1:
+            axes.set(xticks=[], yticks=[])
+    figure.suptitle(f"{images_seen:,} samples seen")
+    figure.axes[0].legend(loc="upper right", markerscale=4, frameon=False, fontsize="medium" if side == 1 else 6)
     figure.savefig(path)

@@ -31,7 +31,7 @@ class ProgressBar(Callback):
             TextColumn("left"),
             auto_refresh=False,
         )
-        self._task = self._bar.add_task(type(gan).__name__, total=self.images, completed=gan.images_seen, game="")
+        self._task = self._bar.add_task(gan.family, total=self.images, completed=gan.images_seen, game="")
         self._bar.start()
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):

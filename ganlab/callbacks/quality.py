@@ -8,6 +8,7 @@ import time
 import torch
 
 from ganlab.callbacks.cadence import Periodic
+from ganlab.callbacks.record import spread
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,8 @@ class Quality(Periodic):
     Every look uses the same latents and labels, and a generator of random numbers of its own, so that
     looking does not change training. Each process makes its share of the samples; torchmetrics adds up.
 
-    `latest` holds the newest values by their full names (`quality/…`), `best` the lowest objective so far;
+    `latest` holds the newest values by their full names (`quality/…`), of an ensemble medians over its copies;
+    `by_copy` each copy's own, None where it failed; `best` the lowest objective so far;
     `setup_seconds` went into the metric's extractor and real statistics.
     """
 
@@ -26,6 +28,7 @@ class Quality(Periodic):
         super().__init__(every)
         self.metric, self.seed = metric, seed
         self.latest: dict[str, float] = {}
+        self.by_copy: list[dict[str, float] | None] = []
         self.best = float("inf")
         self.improved = False
 
@@ -46,18 +49,27 @@ class Quality(Periodic):
 
     @torch.no_grad()
     def look(self, trainer, gan):
+        self.by_copy = [None if one is None else self._measure(trainer, one) for one in gan.copies()]
+        finished = [values for values in self.by_copy if values is not None]
+        row = {}
+        for name in finished[0]:
+            values = torch.tensor([values[name] for values in finished])
+            row |= spread(name, values if len(self.by_copy) > 1 else values[0])
+        self.latest = {name: row[name] for name in finished[0]}
+        self.improved = self.latest[self.objective] < self.best
+        self.best = min(self.best, self.latest[self.objective])
+        floors = {f"quality/{name}_floor": value for name, value in self.metric.floor.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(row | floors, step=gan.images_seen)
+        values = "   ".join(f"{name.removeprefix('quality/')} {value:.4g}" for name, value in self.latest.items())
+        if trainer.is_global_zero:
+            log.info(f"{gan.images_seen:>11,} images   {values}")
+
+    def _measure(self, trainer, gan) -> dict[str, float]:
         n = len(range(trainer.global_rank, self.metric.samples, trainer.world_size))
         random = torch.Generator().manual_seed(self.seed + trainer.global_rank)
         y = gan.conditioning.checked(None, n, random)
         samples = gan.sample(n, y, seed=self.seed + trainer.global_rank)
         self.metric.reset()
         self.metric.update(samples, None if y is None else y.to(samples.device))
-        self.latest = {f"quality/{name}": float(value) for name, value in self.metric.compute().items()}
-        self.improved = self.latest[self.objective] < self.best
-        self.best = min(self.best, self.latest[self.objective])
-        floors = {f"quality/{name}_floor": value for name, value in self.metric.floor.items()}
-        for logger in trainer.loggers:
-            logger.log_metrics(self.latest | floors, step=gan.images_seen)
-        values = "   ".join(f"{name.removeprefix('quality/')} {value:.4g}" for name, value in self.latest.items())
-        if trainer.is_global_zero:
-            log.info(f"{gan.images_seen:>11,} images   {values}")
+        return {f"quality/{name}": float(value) for name, value in self.metric.compute().items()}

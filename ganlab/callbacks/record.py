@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import time
 
+import torch
 from lightning import Callback
+from torch import Tensor
 
 from ganlab.callbacks.cadence import Periodic
+
+
+def spread(name: str, value: Tensor) -> dict[str, float]:
+    """A number as it is; of an ensemble's [K] the median, and the quartiles under names of their own."""
+    if value.ndim == 0:
+        return {name: float(value)}
+    at = torch.tensor([0.5, 0.25, 0.75], device=value.device)
+    quantiles = value.float().nanquantile(at, interpolation="nearest").tolist()  # between two infinities is no number
+    return dict(zip((name, f"{name}_q1", f"{name}_q3"), quantiles))
 
 
 class Record(Callback):
@@ -37,7 +48,9 @@ class Record(Callback):
         self.images = gan.images_seen - self._first_image
         if not gan.observing or "g/loss" not in gan.observed:
             return
-        row = {name: float(value) for name, value in gan.observed.items()}
+        row = {}
+        for name, value in gan.observed.items():
+            row |= spread(name, value)
         gan.observing, gan.observed = False, {}
         before, images = self._row_at
         row |= {"d_updates": gan.d_updates, "g_updates": gan.g_updates, "seconds": seconds}

@@ -110,7 +110,7 @@ class Vanishing(Periodic):
             probe = real, y, lab.noise(len(real))
             for step, (real, y) in enumerate(islice(batches, self.critic_steps + 1)):
                 play = lab.play(real, y, with_real=True, grad_to_generator=False)
-                objective = lab.discriminator_objective(play)
+                objective = lab.add_up(lab.discriminator_terms(play), {})
                 if step % self.every == 0 or step == self.critic_steps:
                     lab.check_finite()
                     norms = generator_gradient_norms(lab, families, *probe)

@@ -4,6 +4,7 @@ from ganlab.data.base import Batches, Images, Split, TensorData, to_float
 from ganlab.data.folder import ImageFolder
 from ganlab.data.idx import MNIST, FashionMNIST
 from ganlab.data.images import CIFAR10, Digits
+from ganlab.data.stacked import Stacked, StackedDigits, StackedFashionMNIST, StackedMNIST
 from ganlab.data.toy import Grid, Mixture, Ring
 
 __all__ = [
@@ -18,6 +19,10 @@ __all__ = [
     "Mixture",
     "Ring",
     "Split",
+    "Stacked",
+    "StackedDigits",
+    "StackedFashionMNIST",
+    "StackedMNIST",
     "TensorData",
     "to_float",
 ]

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -71,6 +71,34 @@ class Batches:
         return ((x.index_select(0, i), y.index_select(0, i)) for i in mine.split(self.batch_size))
 
 
+class EnsembleBatches:
+    """Batches for an ensemble (x [K, batch_size, ...], y [K, batch_size]): each copy in an order of its own.
+
+    The order of copy k in pass p follows from `seeds[k]` and p alone: ensembles of other families with the same seeds
+    see the same batches. The remainder is dropped.
+
+    Raises ValueError if the split does not fill one batch.
+    """
+
+    def __init__(self, split: Split, batch_size: int, seeds: Sequence[int]):
+        self.one = Batches(split, batch_size)
+        self.seeds, self.passes = seeds, 0
+
+    def __len__(self) -> int:
+        return len(self.one)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        (x, y), n = self.one.split, self.one.batch_size
+        orders = torch.stack([self._order(len(x), seed)[: len(self) * n] for seed in self.seeds])
+        self.passes += 1
+        for part in orders.split(n, 1):
+            index = part.flatten()
+            yield x.index_select(0, index).unflatten(0, part.shape), y.index_select(0, index).unflatten(0, part.shape)
+
+    def _order(self, n: int, seed: int) -> Tensor:
+        return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + self.passes))
+
+
 class TensorData(L.LightningDataModule, ABC):
     """A data set that fits into memory. A subclass writes `load()`, and `prepare_data()` if it has files to fetch.
 
@@ -79,7 +107,8 @@ class TensorData(L.LightningDataModule, ABC):
         num_classes: labels are 0..num_classes-1; 0 = unlabelled, all labels are 0.
         batch_size: samples per batch and per process.
 
-    After `setup()`, `train` and `test` are `Split`s.
+    After `setup()`, `train` and `test` are `Split`s. `seeds`: those of an ensemble's copies, whose batches are then
+    [K, batch_size, ...]; empty for a single run.
     """
 
     def __init__(self, *, shape: tuple[int, ...], num_classes: int, batch_size: int):
@@ -87,6 +116,7 @@ class TensorData(L.LightningDataModule, ABC):
         require_whole(1, batch_size=batch_size)
         require_whole(0, num_classes=num_classes)
         self.shape, self.num_classes, self.batch_size = shape, num_classes, batch_size
+        self.seeds: Sequence[int] = ()
         self.train: Split | None = None
         self.test: Split | None = None
 
@@ -98,7 +128,9 @@ class TensorData(L.LightningDataModule, ABC):
         if self.train is None:
             self.train, self.test = self.load()
 
-    def train_dataloader(self) -> Batches:
+    def train_dataloader(self) -> Batches | EnsembleBatches:
+        if self.seeds:
+            return EnsembleBatches(self.train, self.batch_size, self.seeds)
         rank, world_size = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
         return Batches(self.train, self.batch_size, rank, world_size)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ganlab.gan import GAN
+from ganlab.losses.exponential import exp_minus_one
 
 
 class AlphaGAN(GAN):
@@ -52,10 +53,7 @@ class AlphaGAN(GAN):
 
 
 def alpha_loss(logits: Tensor, alpha: float) -> Tensor:
-    """l_alpha(sigma(logits)), elementwise; exact at alpha = 1.
-
-    Not by expm1, whose derivative torch takes as its value + 1: 0 where p^(1/A) is less than the rounding of 1.
-    """
+    """l_alpha(sigma(logits)), elementwise; exact at alpha = 1 and beside it."""
     power = 1 - 1 / alpha  # = 1/A
     log_p = logsigmoid(logits)
-    return -log_p if power == 0 else (1 - (power * log_p).exp()) / power
+    return -log_p if power == 0 else -exp_minus_one(power * log_p) / power

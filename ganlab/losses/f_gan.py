@@ -10,6 +10,7 @@ from torch.nn.functional import softplus
 
 from ganlab.gan import GAN
 from ganlab.losses.divergences import jensen_shannon, kullback_leibler
+from ganlab.losses.exponential import exp_minus_one
 
 
 class FGAN(GAN):
@@ -121,11 +122,11 @@ class SquaredHellingerGAN(FGAN):
 
     @staticmethod
     def activation(logits):
-        return 1 - (-logits).exp()  # not by expm1: torch's derivative of it is 0 where the exponential is below 1e-8
+        return -exp_minus_one(-logits)
 
     @staticmethod
     def conjugate(logits):
-        return logits.exp() - 1
+        return exp_minus_one(logits)
 
     @staticmethod
     def optimal_logit(p, q):

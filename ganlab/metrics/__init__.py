@@ -2,5 +2,6 @@
 
 from ganlab.metrics.modes import ToyQuality
 from ganlab.metrics.quality import ClassifierQuality, InceptionQuality
+from ganlab.metrics.stacked import StackedQuality
 
-__all__ = ["ClassifierQuality", "InceptionQuality", "ToyQuality"]
+__all__ = ["ClassifierQuality", "InceptionQuality", "StackedQuality", "ToyQuality"]

@@ -8,23 +8,63 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalized
+from torch.nn.utils.parametrize import is_parametrized
 
 from ganlab.networks.discriminator import Discriminator, packed_inputs
 from ganlab.networks.layers import NORMS_1D, LabelledSequential, generator_norm, norm_by_name, with_labels
 
 
-def _hidden(sizes: Sequence[int], activation: nn.Module, make_norm, spectral_norm: bool) -> LabelledSequential:
+def _hidden(
+    sizes: Sequence[int], activation: nn.Module, make_norm, spectral_norm: bool, pieces: int = 1
+) -> LabelledSequential:
     wrap = spectrally_normalized if spectral_norm else nn.Identity()
     layers = []
     for before, after in pairwise(sizes):
-        layers += [wrap(nn.Linear(before, after)), make_norm(after), activation]
+        layers += [wrap(nn.Linear(before, pieces * after)), make_norm(pieces * after), activation]
     return LabelledSequential(*layers)
+
+
+def _draw_weights(net: nn.Module, std: float | None) -> None:
+    """Weights of the linear layers from N(0, std^2), biases 0; None leaves torch's own.
+
+    Weights under spectral norm stay torch's, too: it divides their scale out again.
+    """
+    if std is None:
+        return
+    if isinstance(std, bool) or not isinstance(std, (int, float)) or not 0 < std < math.inf:
+        raise ValueError(f"init_std must be a number above 0, or null for torch's own initialisation, got {std!r}")
+    for layer in net.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.zeros_(layer.bias)
+            if not is_parametrized(layer):
+                nn.init.normal_(layer.weight, std=std)
+
+
+class Maxout(nn.Module):
+    """h [n, units * pieces] -> the largest of each unit's neighbouring pieces, [n, units] (Goodfellow et al. 2013).
+
+    Raises:
+        ValueError: fewer than 2 pieces, which would leave a linear network.
+    """
+
+    def __init__(self, pieces: int):
+        super().__init__()
+        if isinstance(pieces, bool) or not isinstance(pieces, int) or pieces < 2:
+            raise ValueError(
+                f"maxout must be a whole number of at least 2 pieces, or null for LeakyReLU(0.2), got {pieces!r}"
+            )
+        self.pieces = pieces
+
+    def forward(self, h: Tensor) -> Tensor:
+        # max keeps one index per unit for the backward pass; amax would keep every piece.
+        return h.unflatten(1, (-1, self.pieces)).max(2).values
 
 
 class MLPGenerator(nn.Module):
     """z [n, latent_dim] and labels [n] -> samples [n, *shape]; `bounded` ends in tanh, for data in [-1, 1].
 
-    Labels enter beside z, or in the norm layers alone (`norm="conditional_batch"`).
+    Labels enter beside z, or in the norm layers alone (`norm="conditional_batch"`). `init_std`: standard deviation of
+    the linear layers' first weights, whose biases are then 0; None is torch's own initialisation.
     """
 
     def __init__(
@@ -35,6 +75,7 @@ class MLPGenerator(nn.Module):
         bounded: bool,
         norm: str = "none",
         num_classes: int = 0,
+        init_std: float | None = None,
     ):
         super().__init__()
         self.latent_dim, self.shape, self.num_classes = latent_dim, tuple(shape), num_classes
@@ -42,13 +83,17 @@ class MLPGenerator(nn.Module):
         self.body = _hidden([latent_dim + self.label_inputs, *hidden], nn.ReLU(), make_norm, spectral_norm=False)
         self.out = nn.Linear(hidden[-1], math.prod(shape))
         self.bound = nn.Tanh() if bounded else nn.Identity()
+        _draw_weights(self, init_std)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.bound(self.out(self.body(with_labels(z, y, self.label_inputs), y))).unflatten(1, self.shape)
 
 
 class MLPDiscriminator(Discriminator):
-    """x [n, pack * shape[0], ...] and labels [n] or [n, pack] -> logits [n]; the ways of labels: `Discriminator`."""
+    """x [n, pack * shape[0], ...] and labels [n] or [n, pack] -> logits [n]; the ways of labels: `Discriminator`.
+
+    Hidden units are LeakyReLU(0.2), or the largest of `maxout` linear pieces each; `init_std` as in `MLPGenerator`.
+    """
 
     def __init__(
         self,
@@ -60,11 +105,15 @@ class MLPDiscriminator(Discriminator):
         projection_classes: int = 0,
         auxiliary_classes: int = 0,
         pack: int = 1,
+        maxout: int | None = None,
+        init_std: float | None = None,
     ):
+        activation, pieces = (nn.LeakyReLU(0.2), 1) if maxout is None else (Maxout(maxout), maxout)
         sizes = [packed_inputs(math.prod(shape), concat_classes, pack), *hidden]
-        body = _hidden(sizes, nn.LeakyReLU(0.2), norm_by_name(NORMS_1D, norm), spectral_norm)
+        body = _hidden(sizes, activation, norm_by_name(NORMS_1D, norm), spectral_norm, pieces)
         super().__init__(body, hidden[-1], spectral_norm, pack, concat_classes, projection_classes, auxiliary_classes)
         self.one_pass = norm != "batch"
+        _draw_weights(self, init_std)
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return super().features(x.flatten(1), y)

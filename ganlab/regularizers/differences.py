@@ -15,6 +15,8 @@ class FiniteDifferenceR1(Regularizer):
     sigma. Papers that write lambda * E (...)^2 mean lambda = gamma / (2 sigma^2).
     """
 
+    per_sample = True
+
     def __init__(self, gamma: float, sigma: float, every: int = 1):
         super().__init__(every)
         self.gamma, self.sigma = at_least("gamma", gamma, 0), above_zero("sigma", sigma)

@@ -19,18 +19,18 @@ class LeCam(Regularizer):
         super().__init__()
         self.weight, self.start, self.decay = at_least("weight", weight, 0), at_least("start", start, 0), decay
         if not isinstance(decay, (int, float)) or not 0 <= decay < 1:
-            raise ValueError(f"regularizer.lecam.decay must be in [0, 1), got {decay!r}")
+            raise ValueError(f"a regularizer's `decay` must be in [0, 1), got {decay!r}")
         self.register_buffer("real_average", torch.zeros(()))
         self.register_buffer("fake_average", torch.zeros(()))
 
     def term(self, discriminator, play):
         decay = 0 if play.turn == 0 else self.decay
-        self.real_average.lerp_(play.real_logits.detach().mean().to(self.real_average.dtype), 1 - decay)
-        self.fake_average.lerp_(play.fake_logits.detach().mean().to(self.fake_average.dtype), 1 - decay)
+        for average, logits in ((self.real_average, play.real_logits), (self.fake_average, play.fake_logits)):
+            average.mul_(decay).add_((1 - decay) * logits.detach().mean())
         if play.turn < self.start:
             return None
-        real_excess = relu(play.real_logits - self.fake_average.clone())  # a copy: the next turn writes into it
-        fake_excess = relu(self.real_average.clone() - play.fake_logits)
+        real_excess = relu(play.real_logits - self.fake_average)
+        fake_excess = relu(self.real_average - play.fake_logits)
         return self.weight * (real_excess.square().mean() + fake_excess.square().mean())
 
 

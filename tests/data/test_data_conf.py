@@ -17,6 +17,9 @@ FILES = {
     "fashion_mnist": ganlab.data.FashionMNIST,
     "cifar10": ganlab.data.CIFAR10,
     "folder": ganlab.data.ImageFolder,
+    "stacked_mnist": ganlab.data.StackedMNIST,
+    "stacked_fashion": ganlab.data.StackedFashionMNIST,
+    "stacked_digits": ganlab.data.StackedDigits,
 }
 
 

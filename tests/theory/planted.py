@@ -1,5 +1,4 @@
-"""Wrong losses, penalties and training rules, each with the checks that must name it. `FACTS` marks those that well-known
-libraries ship (seen in their code)."""
+"""Wrong losses, penalties and training rules, each with the checks that must name it; and right ones, oddly put."""
 
 from __future__ import annotations
 
@@ -8,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.functional import binary_cross_entropy, relu, softplus
+from torch.nn.functional import binary_cross_entropy, logsigmoid, mse_loss, relu, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from ganlab import GAN, LSGAN, WGAN, HingeGAN, MinimaxGAN, NonSaturatingGAN, RaGAN
+from ganlab import GAN, LSGAN, WGAN, HingeGAN, MinimaxGAN, NonSaturatingGAN, PearsonGAN, RaGAN
 from ganlab.regularizers import R1, GradientPenalty, InstanceNoise, Regularizer, WeightClipping
 
 
@@ -41,8 +41,8 @@ def plant(name, *failed, says, where="", in_the_wild=False):
 @plant(
     "minimax that is the non-saturating loss",
     "the loss its name says",
-    says="descends from MinimaxGAN, but its generator gradient is NonSaturatingGAN's: dG/df = -0.99995 at f = -10 instead "
-    "of -4.5398e-05",
+    says="descends from MinimaxGAN, but its generator gradient is NonSaturatingGAN's: dG/df = -0.99995 at f = -10 "
+    "instead of -4.5398e-05",
     where="generator_loss",
     in_the_wild=True,
 )
@@ -207,6 +207,18 @@ class Doubled(NonSaturatingGAN):
 
 
 @plant(
+    "another conjugate under the same name",
+    "the loss its name says",
+    says="descends from PearsonGAN, but its discriminator gradient is none of the known ones",
+    where="discriminator_loss",
+)
+class Unconjugated(PearsonGAN):
+    @staticmethod
+    def conjugate(logits):
+        return logits.clamp(min=-2).square() / 2 + logits
+
+
+@plant(
     "relativistic average that compares pairs",
     "the loss its name says",
     says="descends from RaGAN, but its discriminator gradient is RpGAN's",
@@ -221,7 +233,7 @@ class Pairs(RaGAN):
 @plant(
     "real and fake exchanged",
     "sign and order",
-    says="pushes the real logits the wrong way",
+    says="pushes real logits the wrong way",
     where="discriminator_loss",
 )
 class Exchanged(GAN):
@@ -235,7 +247,7 @@ class Exchanged(GAN):
 @plant(
     "one side of D with the wrong sign",
     "sign and order",
-    says="pushes the fake logits the wrong way",
+    says="pushes fake logits the wrong way",
     where="discriminator_loss",
 )
 class OneSideFlipped(GAN):
@@ -250,7 +262,7 @@ class OneSideFlipped(GAN):
     "a generator that flees",
     "sign and order",
     "bounded where it should be",
-    says="pushes the fake logits the wrong way",
+    says="pushes fake logits the wrong way",
     where="generator_loss",
 )
 class Fleeing(GAN):
@@ -286,21 +298,23 @@ class ByPosition(GAN):
         return (ranks.to(fake_logits) * softplus(-fake_logits)).mean()
 
 
-@plant("one sample for all", "uses every logit", says="ignores some samples", where="generator_loss")
-class FirstOnly(NonSaturatingGAN):
+@plant("one sample for all", "mean over samples", says="and, twice over, not half of it", where="generator_loss")
+class FirstOnly(GAN):
+    discriminator_loss = staticmethod(NonSaturatingGAN.discriminator_loss)
+
     @staticmethod
     def generator_loss(fake_logits, real_logits=None):
         return softplus(-fake_logits[0])
 
 
-@plant("the fakes ignored", "uses every logit", says="does not depend on the fake logits", where="discriminator_loss")
+@plant("the fakes ignored", "uses its logits", says="does not depend on the fake logits", where="discriminator_loss")
 class FakesIgnored(NonSaturatingGAN):
     @staticmethod
     def discriminator_loss(real_logits, fake_logits):
         return softplus(-real_logits).mean()
 
 
-@plant("everything detached", "uses every logit", says="does not depend on the fake logits", where="generator_loss")
+@plant("everything detached", "uses its logits", says="does not depend on the fake logits", where="generator_loss")
 class Detached(NonSaturatingGAN):
     @staticmethod
     def generator_loss(fake_logits, real_logits=None):
@@ -336,7 +350,7 @@ class NotANumber(NonSaturatingGAN):
         return fake_logits.log().mean() - real_logits.log().mean()
 
 
-@plant("a Python number", "finite scalar", says="a loss is a tensor", where="discriminator_loss")
+@plant("a Python number", "finite scalar", says="a loss must be a tensor", where="discriminator_loss")
 class Number(NonSaturatingGAN):
     @staticmethod
     def discriminator_loss(real_logits, fake_logits):
@@ -388,7 +402,7 @@ class ThroughNumPy(NonSaturatingGAN):
     "cancels in float32",
     "exact in float32",
     "exact in bf16",
-    says="in float32 d loss/d real is -149.8 at real [-300, 0.25], fake [300, -0.75] where float64 gives -150",
+    says="at real [-1e+03, 0.25], fake [1e+03, -0.75] where float64 gives -500",
     where="discriminator_loss",
 )
 class Probit(GAN):
@@ -403,7 +417,7 @@ class Probit(GAN):
     "computed in float16",
     "finite up to 1e4",
     "autograd agrees with the value",
-    says="the loss is inf at real [300, 0.25], fake [-300, -0.75] though just before it is at most 6.522e+04",
+    says="the loss is inf at real [1e+03, 0.25], fake [-1e+03, -0.75] though just before it was at most 6.522e+04",
     where="discriminator_loss",
 )
 class InHalf(GAN):
@@ -428,7 +442,7 @@ class Unbounded(GAN):
 @plant(
     "more than the declared divergence allows",
     "bounded where it should be",
-    says="the least that the declared divergence allows",
+    says="is -1 for real logits of 30 and fake of -30, but the declared divergence",
     where="discriminator_loss",
 )
 class BelowItsDivergence(GAN):
@@ -530,7 +544,7 @@ class OfTheMean(GradientPenalty):
 @penalty(
     "one epsilon for the whole batch",
     "penalty interpolates per sample",
-    says="uses one epsilon for the whole batch",
+    says="for the whole batch of 512 samples",
     in_the_wild=True,
     weight=10.0,
 )
@@ -610,7 +624,7 @@ class OnFakes(R1):
 @penalty(
     "crashes on grayscale",
     "penalty takes every shape",
-    says="fails on samples [n, 1, 8, 8] with RuntimeError",
+    says="fails on samples [8, 1, 8, 8] with RuntimeError",
     in_the_wild=True,
     weight=10.0,
 )
@@ -623,7 +637,7 @@ class ColourOnly(GradientPenalty):
 @penalty(
     "crashes on flat samples",
     "penalty takes every shape",
-    says="fails on samples [n, 5] with ValueError: not enough values to unpack",
+    says="fails on samples [8, 5] with ValueError: not enough values to unpack",
     weight=10.0,
 )
 class ImagesOnly(GradientPenalty):
@@ -633,7 +647,12 @@ class ImagesOnly(GradientPenalty):
         return u * play.real + (1 - u) * play.fake.detach()
 
 
-@penalty("no graph through the gradient", "penalty trains the critic", says="create_graph=True is missing", gamma=3.0)
+@penalty(
+    "no graph through the gradient",
+    "penalty trains the critic",
+    says="autograd.grad needs create_graph=True",
+    gamma=3.0,
+)
 class NoGraph(R1):
     def term(self, discriminator, play):
         slope = gradient(discriminator, play.real, play.real_y, create_graph=False)
@@ -680,7 +699,7 @@ class PerSampleVector(R1):
     "augmentation that stops gradients",
     "augmentation lets gradients through",
     "training step runs",
-    says="something is detached",
+    says="gives G no gradient: something is detached",
     sigma=0.2,
 )
 class StopsGradients(InstanceNoise):
@@ -702,6 +721,39 @@ class LazyTwice(R1):
 # The training rule, which no family should touch
 
 
+class ByHand(NonSaturatingGAN):
+    """The rule written out, two turns of D for each of G's: right, and what the planted ones change."""
+
+    def training_step(self, batch, batch_idx=0):
+        real, y = batch
+        d, g = self.optimizers()
+        self.d_turn(d, real, y)
+        for regularizer in self.regularizers.values():
+            regularizer.project(self.discriminator)
+        self.d_updates += 1
+        if self.d_updates % 2 == 0:
+            self.g_turn(g, real, y)
+
+    def d_turn(self, optimizer, real, y):
+        play = self.play(real, y, with_real=True, grad_to_generator=False)
+        self.descend(optimizer, self.discriminator_objective(play))
+
+    def g_turn(self, optimizer, real, y):
+        self.discriminator.requires_grad_(False)
+        play = self.play(real, y, with_real=False, grad_to_generator=True)
+        self.descend(optimizer, self.generator_objective(play))
+        self.discriminator.requires_grad_(True)
+
+    def descend(self, optimizer, loss):
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+
+    def own_penalty(self, play):
+        due = [r for r in self.regularizers.values() if play.turn % r.every == 0]
+        return sum(r.every * r.term(self.discriminator, play) for r in due)
+
+
 @plant(
     "the penalty in a step of its own",
     "one step per turn",
@@ -710,20 +762,11 @@ class LazyTwice(R1):
     where="training_step",
     in_the_wild=True,
 )
-class TwoSteps(NonSaturatingGAN):
-    def _d_turn(self, real, y):
+class TwoSteps(ByHand):
+    def d_turn(self, optimizer, real, y):
         play = self.play(real, y, with_real=True, grad_to_generator=False)
-        self._update("d", 0, self.discriminator_loss(play.real_logits, play.fake_logits))
-        play = Play_again(self, play)
-        self._update("d", 0, self.penalty(play))
-        self.d_updates += 1
-        self.turns_since_g += 1
-
-
-def Play_again(gan, play):
-    play.real_logits = gan.discriminator(play.real, play.real_y)
-    play.fake_logits = gan.discriminator(play.fake, play.fake_y)
-    return play
+        self.descend(optimizer, self.discriminator_loss(play.real_logits, play.fake_logits))
+        self.descend(optimizer, self.own_penalty(play))
 
 
 @plant(
@@ -734,16 +777,16 @@ def Play_again(gan, play):
     where="training_step",
     in_the_wild=True,
 )
-class OwnAdam(NonSaturatingGAN):
-    def discriminator_objective(self, play):
-        if not hasattr(self, "own"):
+class OwnAdam(ByHand):
+    def d_turn(self, optimizer, real, y):
+        if self.d_updates == 0:
             self.own = torch.optim.Adam(self.discriminator.parameters(), lr=1e-3, betas=(0.0, 0.9))
+        play = self.play(real, y, with_real=True, grad_to_generator=False)
         self.own.zero_grad()
-        self.penalty(play).backward(retain_graph=True)
+        self.manual_backward(self.own_penalty(play))
         self.own.step()
-        self.own.zero_grad()
-        real, fake = self.discriminator(play.real, play.real_y), self.discriminator(play.fake, play.fake_y)
-        return self.discriminator_loss(real, fake)
+        real_logits = self.discriminator(play.real, play.real_y)
+        self.descend(optimizer, self.discriminator_loss(real_logits, self.discriminator(play.fake, play.fake_y)))
 
 
 @plant(
@@ -754,13 +797,23 @@ class OwnAdam(NonSaturatingGAN):
     where="training_step",
     in_the_wild=True,
 )
-class NoBackward(NonSaturatingGAN):
-    def _d_turn(self, real, y):
+class NoBackward(ByHand):
+    def d_turn(self, optimizer, real, y):
         play = self.play(real, y, with_real=True, grad_to_generator=False)
         self.discriminator_objective(play)
-        self.optimizers()[0].step()
-        self.d_updates += 1
-        self.turns_since_g += 1
+        optimizer.step()
+
+
+@plant(
+    "a critic that never steps",
+    "one step per turn",
+    "lambda scales the update",
+    says="plays a turn in which no optimiser steps",
+    where="training_step",
+)
+class NoStep(ByHand):
+    def d_turn(self, optimizer, real, y):
+        self.play(real, y, with_real=True, grad_to_generator=False)
 
 
 @plant(
@@ -771,28 +824,36 @@ class NoBackward(NonSaturatingGAN):
     where="training_step",
     in_the_wild=True,
 )
-class LambdaTwiceInTheSum(NonSaturatingGAN):
-    def penalty(self, play):
-        return sum(
-            r.every * r.weight * r.term(self.discriminator, play)
-            for r in self.regularizers.values()
-            if play.turn % r.every == 0
-        )
+class LambdaTwiceInTheSum(ByHand):
+    def d_turn(self, optimizer, real, y):
+        play = self.play(real, y, with_real=True, grad_to_generator=False)
+        loss = self.discriminator_loss(play.real_logits, play.fake_logits)
+        weighted = sum(r.weight * r.term(self.discriminator, play) for r in self.regularizers.values())
+        self.descend(optimizer, loss + weighted)
+
+
+@plant(
+    "a generator that follows another loss than its hook",
+    "G's update is its objective's gradient",
+    says="moves the generator by",
+    where="training_step",
+)
+class TwoGenerators(ByHand):
+    def descend(self, optimizer, loss):
+        super().descend(optimizer, loss if optimizer is self.optimizers()[0] else 0.5 * loss)
 
 
 @plant(
     "lazy without its factor",
     "lazy penalty is unbiased",
     says="it must count k times",
-    where="penalty",
+    where="training_step",
 )
-class LazyOnce(NonSaturatingGAN):
-    def penalty(self, play):
-        total = None
-        for regularizer in self.regularizers.values():
-            if play.turn % regularizer.every == 0:
-                total = regularizer.term(self.discriminator, play) + (0.0 if total is None else total)
-        return total
+class LazyOnce(ByHand):
+    def discriminator_objective(self, play):
+        loss = self.discriminator_loss(play.real_logits, play.fake_logits)
+        due = [r for r in self.regularizers.values() if play.turn % r.every == 0]
+        return loss + sum(r.term(self.discriminator, play) for r in due)
 
 
 @plant(
@@ -801,9 +862,10 @@ class LazyOnce(NonSaturatingGAN):
     says="in the discriminator's turn the generator is given gradients",
     where="training_step",
 )
-class Attached(NonSaturatingGAN):
-    def play(self, real, y, *, with_real, grad_to_generator):
-        return super().play(real, y, with_real=with_real, grad_to_generator=True)
+class Attached(ByHand):
+    def d_turn(self, optimizer, real, y):
+        play = self.play(real, y, with_real=True, grad_to_generator=True)
+        self.descend(optimizer, self.discriminator_objective(play))
 
 
 @plant(
@@ -812,33 +874,30 @@ class Attached(NonSaturatingGAN):
     says="in the generator's turn the discriminator is given gradients",
     where="training_step",
 )
-class NotFrozen(NonSaturatingGAN):
-    def _g_turn(self, real, y):
+class NotFrozen(ByHand):
+    def g_turn(self, optimizer, real, y):
         play = self.play(real, y, with_real=False, grad_to_generator=True)
-        self._update("g", 1, self.generator_objective(play))
-        self.turns_since_g = 0
+        self.descend(optimizer, self.generator_objective(play))
 
 
-@plant(
+class ClipsFirst(ByHand):
+    def training_step(self, batch, batch_idx=0):
+        for regularizer in self.regularizers.values():
+            regularizer.project(self.discriminator)
+        real, y = batch
+        d, g = self.optimizers()
+        self.d_turn(d, real, y)
+        self.d_updates += 1
+        if self.d_updates % 2 == 0:
+            self.g_turn(g, real, y)
+
+
+plant(
     "weights clipped before the step",
     "projection follows D's step",
     says="leaves D's weights up to",
     where="training_step",
-)
-class _ClipsFirst(WGAN):
-    def _d_turn(self, real, y):
-        for regularizer in self.regularizers.values():
-            regularizer.project(self.discriminator)
-        play = self.play(real, y, with_real=True, grad_to_generator=False)
-        self._update("d", 0, self.discriminator_objective(play))
-        self.d_updates += 1
-        self.turns_since_g += 1
-
-
-PLANTED["weights clipped before the step"] = Planted(
-    partial(_ClipsFirst, regularizers={"clip": WeightClipping(0.05)}),
-    *[getattr(PLANTED["weights clipped before the step"], f) for f in ("failed", "says", "where")],
-)
+)(partial(ClipsFirst, regularizers={"clip": WeightClipping(0.05)}))
 
 
 @plant(
@@ -850,3 +909,250 @@ PLANTED["weights clipped before the step"] = Planted(
 class OwnStep(NonSaturatingGAN):
     def training_step(self, batch, batch_idx=0):
         pass
+
+
+# Right, in unusual words: nothing may be flagged
+
+RIGHT = {}
+
+
+def right(family):
+    RIGHT[getattr(family, "__name__", None) or type(family.keywords["regularizers"]["mine"]).__name__] = family
+    return family
+
+
+def right_penalty(**settings):
+    def keep(kind):
+        right(partial(NonSaturatingGAN, regularizers={"mine": kind(**settings)}))
+        return kind
+
+    return keep
+
+
+right(ByHand)
+
+
+@right
+class NonSaturatingLoss(GAN):
+    """Under its name, by torch's cross-entropy on logits."""
+
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return bce(real_logits, torch.ones_like(real_logits)) + bce(fake_logits, torch.zeros_like(fake_logits))
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return bce(fake_logits, torch.ones_like(fake_logits))
+
+
+@right
+class SaturatingGAN(GAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return -logsigmoid(real_logits).mean() - logsigmoid(-fake_logits).mean()
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return logsigmoid(-fake_logits).mean()
+
+
+@right
+class Documented(MinimaxGAN):
+    """Adds nothing but words."""
+
+
+@right
+class SmoothedLabels(GAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return bce(real_logits, torch.full_like(real_logits, 0.9)) + bce(fake_logits, torch.zeros_like(fake_logits))
+
+    generator_loss = staticmethod(NonSaturatingGAN.generator_loss)
+
+
+@right
+class NoisyLabels(GAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return bce(real_logits, 0.8 + 0.2 * torch.rand_like(real_logits)) + softplus(fake_logits).mean()
+
+    generator_loss = staticmethod(NonSaturatingGAN.generator_loss)
+
+
+@right
+class OtherTargets(GAN):
+    """Mao et al. 2017's second choice, -1, 1 and 0."""
+
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return mse_loss(real_logits, torch.ones_like(real_logits)) + (fake_logits + 1).square().mean()
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return fake_logits.square().mean()
+
+
+@right
+class Exponential(GAN):
+    """Overflows float32 above 88, as it must."""
+
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return (-real_logits).exp().mean() + fake_logits.exp().mean()
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return (-fake_logits).exp().mean()
+
+
+@right
+class Tempered(GAN):
+    def __init__(self, *players, temperature=2.0, **settings):
+        super().__init__(*players, **settings)
+        self.temperature = temperature
+
+    def discriminator_loss(self, real_logits, fake_logits):
+        return NonSaturatingGAN.discriminator_loss(real_logits / self.temperature, fake_logits / self.temperature)
+
+    def generator_loss(self, fake_logits, real_logits=None):
+        return NonSaturatingGAN.generator_loss(fake_logits / self.temperature)
+
+
+@right
+class WideHinge(GAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return (5 - real_logits).clamp(min=0).mean() + (5 + fake_logits).clamp(min=0).mean()
+
+    generator_loss = staticmethod(WGAN.generator_loss)
+
+
+@right
+class Critic(GAN):
+    requires_lipschitz = True
+    discriminator_loss = staticmethod(WGAN.discriminator_loss)
+    generator_loss = staticmethod(WGAN.generator_loss)
+
+
+@right
+class TopK(GAN):
+    """Only the better half of the fakes teaches G (Sinha et al. 2020)."""
+
+    discriminator_loss = staticmethod(NonSaturatingGAN.discriminator_loss)
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return softplus(-fake_logits.topk((len(fake_logits) + 1) // 2).values).mean()
+
+
+@right
+class InFloat32(GAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return NonSaturatingGAN.discriminator_loss(real_logits.float(), fake_logits.float())
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return NonSaturatingGAN.generator_loss(fake_logits.float())
+
+
+@right
+class KullbackLeibler(GAN):
+    """Unbounded, since what it measures is; and says so."""
+
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return (fake_logits - 1).exp().mean() - real_logits.mean()
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return -fake_logits.mean()
+
+    @staticmethod
+    def divergence(p, q):
+        return (p * (p / q).log()).sum()
+
+
+@right_penalty(weight=10.0)
+class ByTorchsNorm(GradientPenalty):
+    """Torch's own norm has a derivative of 0 at 0."""
+
+    def term(self, discriminator, play):
+        norm = gradient(discriminator, self.points(play), play.real_y).flatten(1).norm(2, 1)
+        return self.weight * (norm - 1).square().mean()
+
+
+@right_penalty(weight=10.0)
+class LargestSlope(Regularizer):
+    """Another norm, without a closed form on slopes."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def term(self, discriminator, play):
+        return self.weight * gradient(discriminator, play.real, play.real_y).flatten(1).abs().sum(1).mean()
+
+
+@right_penalty(weight=0.1)
+class Drift(Regularizer):
+    """Karras et al. 2018: weight * E D(real)^2."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def term(self, discriminator, play):
+        return self.weight * play.real_logits.square().mean()
+
+
+@right_penalty(weight=1.0)
+class Collage(Regularizer):
+    """D on a patchwork of real and fake (CutMix) as on its parts."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def term(self, discriminator, play):
+        mask = (torch.rand_like(play.real[:1]) < 0.5).to(play.real)
+        mixed = mask * play.real + (1 - mask) * play.fake.detach()
+        return self.weight * (discriminator(mixed, play.real_y) - play.real_logits).square().mean()
+
+
+@right_penalty(weight=1e-3)
+class WeightDecay(Regularizer):
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def term(self, discriminator, play):
+        return self.weight * sum(p.square().sum() for p in discriminator.parameters())
+
+
+@right_penalty(weight=10.0)
+class UniformAroundReal(Regularizer):
+    """DRAGAN as its authors' code has it."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def term(self, discriminator, play):
+        points = play.real + 0.5 * play.real.std() * torch.rand_like(play.real)
+        norm = gradient(discriminator, points, play.real_y).flatten(1).norm(2, 1)
+        return self.weight * (norm - 1).square().mean()
+
+
+@right_penalty(strength=0.9)
+class Shrinks(Regularizer):
+    """A projection of its own."""
+
+    def __init__(self, strength):
+        super().__init__()
+        self.strength = strength
+
+    @torch.no_grad()
+    def project(self, discriminator):
+        for p in discriminator.parameters():
+            p.mul_(self.strength)

@@ -9,8 +9,8 @@ import torch
 from ganlab import losses
 from ganlab.networks import MLPDiscriminator, MLPGenerator
 from ganlab.regularizers import InstanceNoise
-from ganlab.theory.bare import LinearCritic, Point, bare
 from ganlab.theory import generator_gradient_norms, shipped_families
+from ganlab.theory.bare import LinearCritic, Point, bare
 
 
 def point_game(fake, slope=1.0, dtype=torch.float64):

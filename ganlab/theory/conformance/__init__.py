@@ -1,4 +1,4 @@
-"""Is a family implemented right? Questions that any loss, penalty and training step can be asked before it is trained."""
+"""Is a family implemented right? Questions to any loss, penalty and training step, before anything is trained."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def conformance(family: Family) -> list[Check]:
         family: a subclass of GAN, or `functools.partial` of one with settings and regularizers.
     """
     threads = torch.get_num_threads()
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         warnings.simplefilter("ignore")
         torch.set_num_threads(1)  # a handful of numbers at a time: threads would only wait for each other
         try:
@@ -38,7 +38,7 @@ def conformance(family: Family) -> list[Check]:
 
 
 def assert_conforms(family: Family) -> None:
-    """For a test of a family of one's own: passes, or raises AssertionError with what is wrong, where, and the paper."""
+    """For tests of a family of one's own: passes, or raises AssertionError with what is wrong, where, and the paper."""
     __tracebackhide__ = True
     failed = [check for check in conformance(family) if check.ok is False]
     if failed:
@@ -50,7 +50,10 @@ def _checks(family: Family) -> list[Check]:
     built: list[GAN] = []
     checks = [
         examine(
-            "can be built", "__init__", "", lambda: built.append(bare(family, Point(), LinearCritic(torch.zeros(1))))
+            "can be built",
+            "__init__",
+            "A family is a subclass of ganlab.GAN with both losses; its settings are keyword arguments.",
+            lambda: built.append(bare(family, Point(), LinearCritic(torch.zeros(1)))),
         )
     ]
     if not built:
@@ -58,11 +61,11 @@ def _checks(family: Family) -> list[Check]:
     (gan,) = built
     for hook in HOOKS:
         checks += loss_checks(gan, hook)
-    if not _failed(checks, "finite scalar", "uses every logit"):
+    if not _failed(checks, "finite scalar", "uses its logits"):
         checks += claim_checks(gan)
     for name, regularizer in own_regularizers(family).items():
         checks += penalty_checks(regularizer, name)
-    if not _failed(checks, "finite scalar", "uses every logit", "penalty takes every shape"):
+    if not _failed(checks, "finite scalar", "uses its logits", "penalty takes every shape"):
         checks += game_checks(family)
     return checks
 

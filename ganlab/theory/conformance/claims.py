@@ -11,7 +11,7 @@ from torch import Tensor
 
 import ganlab.losses
 from ganlab.gan import GAN
-from ganlab.theory.bare import LinearCritic, Point, bare
+from ganlab.theory.bare import LinearCritic, Point, bare, shipped_families
 from ganlab.theory.conformance.check import Check, NotApplicable, Wrong, examine
 from ganlab.theory.conformance.players import HOOKS, Loss, evaluate, loss_of, players_rows
 
@@ -39,7 +39,7 @@ FORMULAS = {
     "NonSaturatingGAN": "Goodfellow et al. 2014, sec. 3: D: s(-r) + s(f); G: s(-f) = -log sigma(f).",
     "WGAN": "Arjovsky et al. 2017: critic: f - r; G: -f, on raw outputs.",
     "LSGAN": "Mao et al. 2017: D: (r - 1)^2/2 + f^2/2; G: (f - 1)^2/2, on raw outputs, never on sigmoids.",
-    "HingeGAN": "D: relu(1 - r) + relu(1 + f); G: -f, on raw outputs.",
+    "HingeGAN": "Lim & Ye 2017: D: relu(1 - r) + relu(1 + f); G: -f, on raw outputs.",
     "RpGAN": "R3GAN 2024: D: s(-(r - f)) of pairs; G: s(-(f - r)).",
     "RaGAN": "Jolicoeur-Martineau 2018: each side against the batch mean of the other, both ways, averaged.",
 }
@@ -52,7 +52,9 @@ SMOOTH = ("MinimaxGAN", "NonSaturatingGAN", "RpGAN", "RaGAN")
 def claim_checks(gan: GAN) -> list[Check]:
     """Per hook: is it the loss that its name says, does it work on logits, and does it hold far from 0."""
     claimed, why = claim(type(gan))
-    paper = FORMULAS.get(claimed.__name__, (inspect.getdoc(claimed) or "").split("\n\n")[0]) if claimed else ""
+    paper = "A name is a claim: a loss must be what it is called."
+    if claimed:
+        paper = FORMULAS.get(claimed.__name__) or (inspect.getdoc(claimed) or paper).split("\n\n")[0]
     questions = {
         "the loss its name says": (paper, partial(is_claimed, gan, claimed, why)),
         "logits, not probabilities": (
@@ -76,10 +78,7 @@ def claim(kind: type[GAN]) -> tuple[type[GAN] | None, str]:
     for ancestor in kind.__mro__:
         if ancestor.__module__.startswith("ganlab.losses") and not inspect.isabstract(ancestor):
             return ancestor, "descends from" if ancestor is not kind else "is"
-    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", kind.__name__)
-    plain = "".join(w.lower() for w in words)
-    plain = re.sub(r"^(my|our|the|simple|custom)|(gan|gangp|loss)+$", "", plain)
-    plain = re.sub(r"gan(loss|gp)?$", "", plain)
+    plain = re.sub(r"^(my|our|the|simple|custom)|(gan|gp|loss)+$", "", kind.__name__.replace("_", "").lower())
     name = ALIASES.get(plain)
     return (getattr(ganlab.losses, name), "is named like") if name else (None, "")
 
@@ -89,7 +88,7 @@ def is_claimed(gan: GAN, claimed: type[GAN] | None, why: str, hook: str) -> None
         alike = _likeness(gan, hook)
         raise NotApplicable("its name claims no known loss" + (f"; its gradient is {alike}" if alike else ""))
     kind = type(gan)
-    theirs = loss_of(gan, hook, of=claimed) if issubclass(kind, claimed) else loss_of(known()[claimed.__name__], hook)
+    theirs = loss_of(as_ancestor(gan, claimed) if issubclass(kind, claimed) else known()[claimed.__name__], hook)
     if _agree(signature(loss_of(gan, hook), hook, NEAR), signature(theirs, hook, NEAR), 1e-6):
         return
     way_out = "; if it is meant to be another loss, derive it from GAN" if issubclass(kind, claimed) else ""
@@ -97,6 +96,13 @@ def is_claimed(gan: GAN, claimed: type[GAN] | None, why: str, hook: str) -> None
         f"{kind.__name__} {why} {claimed.__name__}, but its {PLAYER[hook]} gradient is "
         f"{_likeness(gan, hook) or 'none of the known ones'}: {_compared(gan, hook, theirs)}{way_out}"
     )
+
+
+def as_ancestor(gan: GAN, kind: type[GAN]) -> GAN:
+    """The same settings under an ancestor's methods, all of them: hooks may call others that were overridden."""
+    ancestor = kind.__new__(kind)
+    ancestor.__dict__.update(gan.__dict__)
+    return ancestor
 
 
 def not_on_sigmoids(gan: GAN, hook: str) -> None:
@@ -129,8 +135,8 @@ def nothing_cut_off(gan: GAN, claimed: type[GAN] | None, hook: str) -> None:
             logits = FAR[batch][row if rows == 2 else 1]
             side = "real" if rows == 2 and row == 0 else "fake"
             raise Wrong(
-                f"is {_times(ratio)}{name}'s for small logits, but at a {side} logit of {logits[sample]:g} its gradient "
-                f"is {far[i]:.4g} instead of {expected[i]:.4g}: an epsilon inside the log, or a clamp"
+                f"is {_times(ratio)}{name}'s for small logits, but at a {side} logit of {logits[sample]:g} its "
+                f"gradient is {far[i]:.4g} instead of {expected[i]:.4g}: an epsilon inside the log, or a clamp"
             )
         return
 
@@ -164,11 +170,9 @@ def signature(loss: Loss, hook: str, batches: list[tuple[Tensor, Tensor]]) -> Te
 
 @cache
 def known() -> dict[str, GAN]:
-    """One of each known family with its defaults."""
-    kinds = [getattr(ganlab.losses, name) for name in ganlab.losses.__all__]
-    order = list(FORMULAS)  # the plain ones first: others coincide with them at some settings
-    kinds.sort(key=lambda kind: order.index(kind.__name__) if kind.__name__ in order else len(order))
-    return {kind.__name__: bare(kind, Point(), LinearCritic(torch.zeros(1))) for kind in kinds}
+    """One of each known family with its defaults; the plain ones first, since others coincide with them."""
+    kinds = shipped_families()
+    return {name: bare(kinds[name], Point(), LinearCritic(torch.zeros(1))) for name in [*FORMULAS, *kinds]}
 
 
 def _on_sigmoids(loss: Loss) -> Loss:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 
 import torch
@@ -21,16 +20,14 @@ CAUGHT = (torch.tensor([0.8, 1.5, 0.3, 1.1]).double(), torch.tensor([-1.2, -0.4,
 LIVELY = dict(zip(HOOKS, (WRONG, CAUGHT)))
 
 
-def loss_of(gan: GAN, hook: str, of: type[GAN] | None = None, seed: int = 0) -> Loss:
-    """The hook as the step calls it, from the same random state each time; `of`: an ancestor's instead of its own."""
-    function = getattr(gan, hook) if of is None else inspect.getattr_static(of, hook).__get__(gan, type(gan))
-    sees_real = (of or gan).generator_sees_real
+def loss_of(gan: GAN, hook: str, seed: int = 0) -> Loss:
+    """The hook as the step calls it, from the same random state each time."""
 
     def loss(real: Tensor, fake: Tensor) -> Tensor:
         torch.default_generator.manual_seed(seed)
         if hook == "discriminator_loss":
-            return function(real, fake)
-        return function(fake, real if sees_real else None)
+            return gan.discriminator_loss(real, fake)
+        return gan.generator_loss(fake, real if gan.generator_sees_real else None)
 
     return loss
 
@@ -52,9 +49,9 @@ def evaluate(loss: Loss, real: Tensor, fake: Tensor, dtype: torch.dtype = torch.
 
 def scalar(value) -> Tensor:
     if not isinstance(value, Tensor):
-        raise Wrong(f"returns {value!r}, a {type(value).__name__}; a loss is a tensor, or it carries no gradient")
+        raise Wrong(f"returns {value!r}, a {type(value).__name__}; a loss must be a tensor to carry a gradient")
     if value.shape != ():
-        raise Wrong(f"returns a tensor of shape {list(value.shape)} for 4 samples; take the mean over the samples")
+        raise Wrong(f"returns a tensor of shape {list(value.shape)}, not a scalar; take the mean over the samples")
     if not value.is_floating_point():
         raise Wrong(f"returns a tensor of {value.dtype}, which carries no gradient")
     return value
@@ -67,3 +64,9 @@ def players_rows(hook: str, gradient: Tensor) -> Tensor:
 
 def side(hook: str, row: int) -> str:
     return "real" if hook == "discriminator_loss" and row == 0 else "fake"
+
+
+def shown(real: Tensor, fake: Tensor) -> str:
+    """Logits in a message."""
+    rows = (", ".join(f"{v:.3g}" for v in x.tolist()) for x in (real, fake))
+    return "real [{}], fake [{}]".format(*rows)

@@ -1,0 +1,57 @@
+"""Each seed of an ensemble for itself."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from ganlab.callbacks.cadence import Periodic, sibling
+from ganlab.callbacks.quality import Quality
+from ganlab.callbacks.record import Record
+from ganlab.files import write_whole
+
+
+class SeedTable(Periodic):
+    """Writes `seeds.csv`, a row per seed and look: `images_seen, seconds` of training, `seed, status, quality/…`.
+
+    Status: "training", at the last look "finished", or "failed" from the first loss on that was not finite; a failed
+    seed's qualities are empty. Nothing for a run that is no ensemble. Stands after `Quality`.
+    """
+
+    def __init__(self, every: int, folder: str):
+        super().__init__(every)
+        self.path = Path(folder) / "seeds.csv"
+        self.rows: list[dict] = []
+
+    def state_dict(self):
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state):
+        self.rows = state["rows"]
+
+    def look(self, trainer, gan):
+        seeds = getattr(gan, "seeds", None)
+        if seeds is None:
+            return
+        quality, record = sibling(trainer, Quality), sibling(trainer, Record)
+        scores = quality.by_copy if quality else [{}] * len(seeds)
+        when = {"images_seen": gan.images_seen, "seconds": round(record.training_seconds, 3) if record else None}
+        for seed, failed, values in zip(seeds, gan.failed.tolist(), scores):
+            self.rows.append(when | {"seed": seed, "status": "failed" if failed else "training"} | (values or {}))
+        self._write()
+
+    def on_train_end(self, trainer, gan):
+        super().on_train_end(trainer, gan)
+        for row in self.rows:
+            if row["images_seen"] == gan.images_seen and row["status"] == "training":
+                row["status"] = "finished"
+        if self.rows:
+            self._write()
+
+    def _write(self):
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(dict.fromkeys(name for row in self.rows for name in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_whole(self.path, table.getvalue())

@@ -1,0 +1,246 @@
+"""Reads what runs left. Each file is read once; a run that crashed or is not over is read as far as it got."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+Loader = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # a run's config is resolved, plain YAML; OmegaConf is 20x slower
+LEFT_BY_A_RUN = ("summary.json", "metrics.csv", "seeds.csv", "config.yaml", ".hydra")
+NOT_SEARCHED = {".hydra", "checkpoints", "samples", "wandb", "extractors", "report"}
+PREFIX = "quality/"
+
+
+@dataclass
+class Seed:
+    """One seed of a run. `status`: finished, failed, or unfinished (still under way, or killed).
+
+    `images`, `seconds` and the lists in `quality` have one entry per look; `final` is what the run ended with (the
+    summary's for a single run), empty if it did not end well. nan: the look has no value.
+    """
+
+    seed: int
+    status: str
+    images: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    quality: dict[str, list[float]] = field(default_factory=dict)
+    final: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """A run's folder: its config (empty if it left none), overrides, summary ({} if there is none) and seeds."""
+
+    folder: Path
+    config: dict
+    overrides: dict[str, str]
+    summary: dict
+    seeds: list[Seed]
+    images: float
+    """Real images seen, as far as the files tell."""
+    together: int = 1
+    """How many seeds were trained at once: all of an ensemble, or of one of its parts."""
+
+    @property
+    def status(self) -> str:
+        return self.summary.get("status", "unfinished")
+
+
+def find_runs(paths: list[Path]) -> list[Run]:
+    """Every run at or below the paths, each once.
+
+    Raises:
+        ValueError: a path does not exist, or no run is below any of them.
+    """
+    folders: dict[Path, None] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise ValueError(
+                f"report reads folders of runs, and {path} is {'a file' if path.exists() else 'not there'}"
+            )
+        for folder in _walk(path.resolve()):
+            folders[folder] = None
+    runs = [read_run(folder) for folder in folders]
+    if not runs:
+        places = ", ".join(map(str, paths))
+        raise ValueError(
+            f"there is no run in {places}: give a run's folder, a sweep's, or one that holds them (outputs)"
+        )
+    return runs
+
+
+def _walk(top: Path):
+    for name, folders, files in os.walk(top):
+        present = {*folders, *files}
+        if present.intersection(LEFT_BY_A_RUN) and "inspect.json" not in present:
+            folders.clear()
+            yield Path(name)
+        else:
+            folders[:] = sorted(f for f in folders if f not in NOT_SEARCHED)
+
+
+def read_run(folder: Path) -> Run:
+    """The run in a folder, whatever is missing or damaged there."""
+    summary = _json(folder / "summary.json")
+    config = _yaml(folder / "config.yaml") or _hydra_config(folder / ".hydra" / "config.yaml")
+    overrides = _yaml(folder / ".hydra" / "overrides.yaml") or []
+    overrides = dict(o.lstrip("+").split("=", 1) for o in overrides if isinstance(o, str) and "=" in o)
+    status = summary.get("status", "unfinished")
+    parts = [folder / "seeds.csv"] if (folder / "seeds.csv").exists() else sorted(folder.glob("seeds_*/seeds.csv"))
+    rows = [row for part in parts for row in _rows(part)]
+    if rows or isinstance(config.get("seeds"), int) or summary.get("seeds"):
+        seeds = _ensemble(rows, config, summary, status)
+        images = max((seed.images[-1] for seed in seeds if seed.images), default=0.0)
+    else:
+        seed, images = _single(folder / "metrics.csv", config, summary, status)
+        seeds = [seed]
+    together = math.ceil(len(seeds) / summary.get("parts", 1))
+    return Run(folder, config, overrides, summary, seeds, images, together)
+
+
+def _single(path: Path, config: dict, summary: dict, status: str) -> tuple[Seed, float]:
+    seed = Seed(summary.get("seed", config.get("seed", 0)), status)
+    clock: list[tuple[float, float]] = [(0.0, 0.0)]  # (images, seconds) of the rows that tell the time
+    images = 0.0
+    rows = _rows(path)
+    names = [name for name in rows[0] if _is_quality(name)] if rows else []
+    for row in rows:
+        images = max(images, _number(row.get("images_seen")))
+        if row.get("seconds"):
+            clock.append((images, _number(row["seconds"])))
+        if values := {name: row[name] for name in names if row[name]}:
+            _append(seed, images, math.nan, values)
+    seed.seconds = [_interpolate(clock, at) for at in seed.images]
+    if status == "finished":
+        seed.final = {name: _or_worst(name, value) for name, value in (summary.get("quality") or {}).items()}
+    return seed, max(images, (summary.get("clocks") or {}).get("images_seen", 0))
+
+
+def _ensemble(rows: list[dict], config: dict, summary: dict, status: str) -> list[Seed]:
+    first = config.get("seed", 1)
+    numbers = summary.get("seeds") or range(first, first + (config.get("seeds") or 1))
+    seeds = {number: Seed(number, status) for number in numbers}
+    for row in rows:
+        try:
+            number = int(row["seed"])
+        except (TypeError, ValueError, KeyError):  # half a line, from a kill
+            continue
+        seed = seeds.setdefault(number, Seed(number, status))
+        if row.get("status") in ("finished", "failed"):
+            seed.status = row["status"]
+        values = {name: value for name, value in row.items() if _is_quality(name)}
+        _append(seed, _number(row["images_seen"]), _number(row.get("seconds")), values)
+    for seed in seeds.values():
+        if seed.status == "finished" and seed.quality:
+            seed.final = {name: values[-1] for name, values in seed.quality.items() if not math.isnan(values[-1])}
+    return list(seeds.values())
+
+
+def _append(seed: Seed, images: float, seconds: float, values: dict[str, str]) -> None:
+    for name, value in values.items():
+        column = seed.quality.setdefault(name, [])
+        column += [math.nan] * (len(seed.images) - len(column)) + [_number(value)]
+    seed.images.append(images)
+    seed.seconds.append(seconds)
+    for column in seed.quality.values():
+        column += [math.nan] * (len(seed.images) - len(column))
+
+
+def _is_quality(name: str | None) -> bool:
+    return name is not None and name.startswith(PREFIX) and not name.endswith(("_floor", "_q1", "_q3"))
+
+
+def _or_worst(name: str, value: float | None) -> float:
+    """JSON's null stands for a number that was not finite."""
+    return worst(name) if value is None else float(value)
+
+
+HIGHER_IS_BETTER = ("modes", "high_quality", "classes", "label_agreement", "precision", "recall", "density", "coverage",
+                    "accuracy", "vendi", "cas", "success")  # fmt: skip
+
+
+def higher_is_better(metric: str) -> bool:
+    """By the beginning of its name; what is not known is taken for a distance."""
+    return metric.removeprefix(PREFIX).startswith(HIGHER_IS_BETTER)
+
+
+def worst(metric: str, protocol: dict | None = None) -> float:
+    """What a run that failed scores: no mode, no agreement, an infinite distance; a bounded distance its bound.
+
+    `kl_with_off_mode` is bounded by -log(off_mode_mass): all samples in the off-mode bin.
+    """
+    if higher_is_better(metric):
+        return 0.0
+    mass = (protocol or {}).get("off_mode_mass")
+    if mass and metric.removeprefix(PREFIX).startswith("kl_with_off_mode"):
+        return -math.log(mass)
+    return math.inf
+
+
+def _interpolate(clock: list[tuple[float, float]], at: float) -> float:
+    """Seconds at a look, which are logged at the rows around it (both ascending in images)."""
+    before = max((c for c in clock if c[0] <= at), default=clock[0])
+    after = min((c for c in clock if c[0] >= at), default=None)
+    if after is None or after[0] == before[0]:
+        return before[1]
+    return before[1] + (after[1] - before[1]) * (at - before[0]) / (after[0] - before[0])
+
+
+def _number(text) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _rows(path: Path) -> list[dict]:
+    """The table's whole lines: a run that was killed may have left half of one at the end."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    whole = text[: text.rfind("\n") + 1].replace("\0", "")
+    return list(csv.DictReader(io.StringIO(whole)))
+
+
+def _json(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text())
+    except OSError:
+        return {}
+    except ValueError as error:
+        return {"status": "failed", "error": f"its summary.json cannot be read ({error})"}
+    return found if isinstance(found, dict) else {"status": "failed", "error": "its summary.json holds no summary"}
+
+
+def _yaml(path: Path):
+    try:
+        return yaml.load(path.read_text(), Loader)
+    except (OSError, yaml.YAMLError):
+        return None
+
+
+def _hydra_config(path: Path) -> dict:
+    """What Hydra composed, for a run that stopped before it wrote its own config.yaml: resolved as far as it can be."""
+    if not path.exists():
+        return {}
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    import ganlab.job  # noqa: F401  the resolvers that conf/ uses
+
+    config = OmegaConf.load(path)
+    config.name, config.run_dir = "", ""  # only Hydra can resolve these, and a setting does not depend on them
+    try:
+        return OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException:
+        return OmegaConf.to_container(config, resolve=False)

@@ -1,0 +1,144 @@
+"""Run folders as ganlab leaves them, without training: small, with results that a test chooses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import yaml
+from PIL import Image, ImageDraw
+
+K, N, OFF_MODE = 8, 2500, 0.011108996538242306
+NAMES = ("modes_2500", "high_quality_2500", "reverse_kl_2500", "kl_with_off_mode_2500")
+FAMILY = {"minimax": "MinimaxGAN", "ns": "NonSaturatingGAN", "ls": "LSGAN", "wgan": "WGAN"}
+
+
+def protocol(**changes) -> dict:
+    return {
+        "metric": "modes",
+        "data": "Ring",
+        "fingerprint": "ab" * 32,
+        "samples": N,
+        "modes": K,
+        "std": 0.01,
+        "high_quality": "within 3 std of the nearest centre",
+        "off_mode_mass": OFF_MODE,
+    } | changes
+
+
+def config(loss="ns", seed=1, seeds=None, ema=0.999, budget=60_000, folder="", **gan) -> dict:
+    return {
+        "name": f"ring-{loss}-seed{seed}",
+        "seed": seed,
+        "seeds": seeds,
+        "data_dir": "data",
+        "run_dir": str(folder),
+        "max_images": budget,
+        "look_every": 20_000,
+        "gan": {"_target_": f"ganlab.{FAMILY.get(loss, loss)}", "ema_decay": ema, "n_critic": 1, "pack": 1, **gan},
+        "metrics": {"_target_": "ganlab.metrics.ToyQuality", "samples": N},
+        "callbacks": {"grids": {"folder": str(folder)}},
+        "trainer": {"precision": "32-true", "accelerator": "cpu"},
+        "logger": {"csv": {"folder": str(folder)}},
+        "data": {"_target_": "ganlab.data.Ring", "num_classes": K, "std": 0.01, "dim": 2, "batch_size": 128,
+                 "train_size": 100, "test_size": 100, "data_seed": 0},
+    }  # fmt: skip
+
+
+def scores(modes: float, kl: float) -> dict[str, float]:
+    return dict(zip(NAMES, (modes, modes / 10, kl if modes else float("inf"), kl), strict=True))
+
+
+def floor() -> dict[str, float]:
+    return {f"quality/{k}": v for k, v in zip(NAMES, (8.0, 0.9889, 0.0014, 0.0016), strict=True)}
+
+
+def finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def picture(path: Path, colour: str = "red") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new("RGB", (60, 60), "white")
+    ImageDraw.Draw(image).ellipse((20, 20, 40, 40), fill=colour)
+    image.save(path)
+
+
+def write(folder: Path, config: dict, overrides: tuple[str, ...] = ()) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".hydra").mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
+
+
+def table(path: Path, rows: list[dict]) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    file = io.StringIO()
+    writer = csv.DictWriter(file, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    path.write_text(file.getvalue())
+
+
+def single(folder: Path, looks: list[dict[str, float]] | None, *, loss="ns", seed=1, error: str | None = None,
+           over: bool = True, overrides: tuple[str, ...] = (), card: dict | None = None, pictures: bool = False,
+           measured: dict | None = None, **settings) -> Path:  # fmt: skip
+    """A single run: `looks` are its qualities at 20,000, 40,000 … images; `error` makes it a failed one."""
+    made = config(loss, seed, folder=folder, **settings)
+    write(folder, made, (f"loss={loss}", f"seed={seed}", *overrides))
+    rows = [{"images_seen": 128, "d/loss": 1.4, "seconds": 0.01}]
+    for i, look in enumerate(looks or [], 1):
+        rows.append({"images_seen": 20_000 * i, **{f"quality/{k}": v for k, v in look.items()},
+                     **{f"{k}_floor": v for k, v in floor().items()}})  # fmt: skip
+        rows.append({"images_seen": 20_000 * i + 128, "d/loss": 1.2, "seconds": 2.0 * i})
+        if pictures:
+            picture(folder / "samples" / f"{20_000 * i:010d}.png", ("red", "blue", "green")[i % 3])
+    table(folder / "metrics.csv", rows)
+    if pictures and looks:
+        picture(folder / "samples.png")
+    if error:
+        summary = {"name": made["name"], "status": "failed", "error": error}
+    else:
+        last = {f"quality/{k}": finite(v) for k, v in looks[-1].items()} if looks else {}
+        objective = "quality/kl_with_off_mode_2500"
+        summary = {
+            "name": made["name"], "status": "finished", "family": FAMILY.get(loss, loss), "seed": seed, "quality": last,
+            "floor": floor(), "objective": {"name": objective, "value": last.get(objective), "best": 0.0},
+            "protocol": card or protocol(), "seconds": {"total": 6.5, "training": 5.5}, "images_per_second": 12_000.0,
+            "clocks": {"images_seen": 20_000 * len(looks or [])}, "ema_decay": made["gan"]["ema_decay"],
+            "precision": "32-true", "device": "A processor, 2 threads", "versions": {"ganlab": "0.1.0", "torch": "2.11.0"},
+            "command": ["ganlab", f"loss={loss}"],
+        } | (measured or {})  # fmt: skip
+    if over or error:
+        (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def ensemble(
+    folder: Path, finals: dict[int, dict[str, float] | None], *, loss="ns", over: bool = True, **settings
+) -> Path:
+    """An ensemble: `finals` are its seeds' last looks; None is a seed whose loss was not finite."""
+    made = config(loss, seeds=len(finals), folder=folder, **settings)
+    write(folder, made, (f"loss={loss}", f"seeds={len(finals)}"))
+    rows = []
+    for at in (20_000, 40_000):
+        for seed, final in finals.items():
+            state = "failed" if final is None else "finished" if over and at == 40_000 else "training"
+            values = {f"quality/{name}": "" if final is None else final[name] for name in NAMES}
+            rows.append({"images_seen": at, "seconds": at / 1000, "seed": seed, "status": state, **values})
+    table(folder / "seeds.csv", rows)
+    table(folder / "metrics.csv", [{"images_seen": 40_000, "quality/modes_2500": 8, "quality/modes_2500_q1": 7}])
+    if over:
+        good = next(final for final in finals.values() if final)
+        summary = {
+            "name": made["name"], "status": "finished", "seeds": list(finals), "floor": floor(), "protocol": protocol(),
+            "quality": {f"quality/{k}": finite(v) for k, v in good.items()}, "memory_bytes": 3 * 2**20,
+            "objective": {"name": "quality/kl_with_off_mode_2500", "value": 0.1, "best": 0.1},
+            "seconds": {"total": 45.0}, "images_per_second": 1000.0, "ema_decay": made["gan"]["ema_decay"],
+            "precision": "32-true", "device": "A processor, 2 threads", "clocks": {"images_seen": 40_000},
+        }  # fmt: skip
+        (folder / "summary.json").write_text(json.dumps(summary))
+    return folder

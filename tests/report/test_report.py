@@ -1,0 +1,369 @@
+"""The page: its numbers, that failures stay in, that it stands alone, and what it says of protocols."""
+
+import base64
+import importlib.util
+import json
+import math
+import re
+import time
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from scipy import stats
+
+from ganlab.report import build, main
+from ganlab.report.pictures import FRAMES, training_gif
+from ganlab.report.runs import find_runs
+from ganlab.report.settings import group
+from ganlab.report.tables import Ranking, duration, number, ranges
+
+spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
+folders = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(folders)
+single, ensemble, scores = folders.single, folders.ensemble, folders.scores
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """ns: 8, 8, 4 modes. minimax: 8, 0 modes and a seed that failed. wgan: every seed failed. ls: still under way."""
+    folder = tmp_path / "sweep"
+    for seed, modes in enumerate((8, 8, 4), 1):
+        looks = [scores(3, 1.0), scores(modes, 0.1 * seed)]
+        single(folder / f"loss=ns,seed={seed}", looks, seed=seed, pictures=True)
+    for seed, modes in enumerate((8, 0), 1):
+        looks = [scores(8, 0.5), scores(modes, 0.2 if modes else 4.5)]
+        single(folder / f"loss=minimax,seed={seed}", looks, loss="minimax", seed=seed, pictures=True)
+    single(folder / "loss=minimax,seed=3", [scores(1, 2.0)], loss="minimax", seed=3, error="D's loss is nan at step 7")
+    for seed in (1, 2):
+        single(folder / f"loss=wgan,seed={seed}", None, loss="wgan", seed=seed, error="<b>diverged</b> | at once")
+    single(folder / "loss=ls,seed=1", [scores(5, 0.7)], loss="ls", over=False)
+    return folder
+
+
+def ranking(folder, metric=None):
+    (card,) = group(find_runs([folder]))
+    return Ranking(card, metric)
+
+
+def row(table, name):
+    return next(dict(zip(table.header, cells, strict=True)) for cells in table.rows if name in cells)
+
+
+def test_failures_count_and_stay(sweep):
+    found = ranking(sweep)
+    by_name = {setting.name: setting for setting in found.settings}
+    assert found.values(by_name["minimax"], "modes_2500") == {1: 8, 2: 0, 3: 0}
+    assert found.values(by_name["minimax"], "failure") == {1: 0, 2: 1, 3: 1}
+    assert found.values(by_name["minimax"], "success") == {1: 1, 2: 0, 3: 0}
+    assert found.values(by_name["minimax"], "kl_with_off_mode_2500") == pytest.approx({1: 0.2, 2: 4.5, 3: 4.5})
+    assert found.values(by_name["wgan"], "reverse_kl_2500") == {1: math.inf, 2: math.inf}
+    assert found.values(by_name["ns"], "failure") == {1: 0, 2: 0, 3: 0}
+
+
+def test_the_leaderboard(sweep):
+    board = ranking(sweep).leaderboard()
+    assert [cells[:2] for cells in board.rows] == [
+        ["1", "ns"], ["2", "minimax"], ["3", "wgan"], ["–", "ls"], ["", "a perfect sampler"],
+    ]  # fmt: skip
+    interval = stats.binomtest(2, 3).proportion_ci(0.95, "wilson")
+    ns = row(board, "ns")
+    assert ns["success (all 8)"] == ("66.7 %", f"{100 * interval.low:.3g} … {100 * interval.high:.3g} %")
+    assert ns["kl_with_off_mode_2500 ▾"] == ("0.2", "0.1 … 0.3")
+    assert ns["modes_2500"][0] == "6.667"
+    minimax = row(board, "minimax")
+    assert minimax["seeds"] == ("3", "1 failed")
+    assert minimax["failure"][0] == "66.7 %"
+    assert minimax["reverse_kl_2500"] == ("∞", "∞ in 2 of 3; median ∞")
+    assert row(board, "wgan")["failure"][0] == "100 %"
+    assert row(board, "ls")["modes_2500"] == ("5", "at 20,000 images")
+    assert row(board, "ls")["failure"] == ""
+    notes = " ".join(board.notes)
+    assert "lower is better" in notes and "not over" in notes and "too narrow" in notes
+
+
+@pytest.mark.parametrize(
+    "metric, best", [("success", "ns"), ("failure", "ns"), ("modes", "ns"), ("quality/modes_2500", "ns")]
+)
+def test_sorted_by_the_metric_asked_for(sweep, metric, best):
+    found = ranking(sweep, metric)
+    assert found.metric == {"modes": "modes_2500", "quality/modes_2500": "modes_2500"}.get(metric, metric)
+    assert found.ranked[0].name == best
+    assert found.ranked[-1].name == "wgan"
+
+
+def test_sorting_turns_with_the_metric(tmp_path):
+    """One setting has more modes, the other the lower KL."""
+    single(tmp_path / "a", [scores(8, 0.9)], loss="ns")
+    single(tmp_path / "b", [scores(7, 0.3)], loss="ls")
+    assert [s.name for s in ranking(tmp_path, "modes").ranked] == ["ns", "ls"]
+    assert [s.name for s in ranking(tmp_path).ranked] == ["ls", "ns"]
+
+
+def test_an_infinite_mean_ranks_below_every_finite_one(tmp_path):
+    for seed, modes in enumerate((8, 8, 8, 8, 0), 1):
+        single(tmp_path / f"a{seed}", [scores(modes, 0.001)], loss="ns", seed=seed)
+        single(tmp_path / f"b{seed}", [scores(8, 3.0)], loss="ls", seed=seed)
+    assert [s.name for s in ranking(tmp_path, "reverse_kl").ranked] == ["ls", "ns"]
+    cell = row(ranking(tmp_path, "reverse_kl").leaderboard(), "ns")["reverse_kl_2500 ▾"]
+    assert cell == ("∞", "∞ in 1 of 5; median 0.001")
+
+
+def test_a_metric_that_a_setting_does_not_have_is_missing_and_not_zero(tmp_path):
+    single(tmp_path / "a", [scores(8, 0.1) | {"label_agreement_2500": 0.7}], loss="ns")
+    single(tmp_path / "b", [scores(8, 0.2)], loss="ls")
+    board = ranking(tmp_path).leaderboard()
+    assert row(board, "ls")["label_agreement_2500"] == "–"
+    assert [s.name for s in ranking(tmp_path, "label_agreement").ranked] == ["ns", "ls"]
+
+
+def test_paired_differences(sweep):
+    table = ranking(sweep).differences()
+    assert table.header[0] == "ns against"
+    minimax = row(table, "minimax")
+    assert minimax["seeds in common"] == "3"
+    assert minimax["difference of kl_with_off_mode_2500"][0] == number((-0.1 - 4.3 - 4.2) / 3, sign=True)
+    assert minimax["better in"] == ("3 of 3", "")
+    assert minimax["difference of success"][0] == "+33.3 points"
+    assert row(table, "wgan")["seeds in common"] == "2"
+
+
+def test_time_to_all_modes(sweep):
+    table = ranking(sweep).coverage()
+    assert row(table, "ns")["seeds that ever had all modes"][0] == "66.7 % (2 of 3)"
+    assert row(table, "ns")["images seen (median)"] == ("40,000", "40,000 … never")
+    assert row(table, "minimax")["images seen (median)"] == ("20,000", "20,000 … never")  # both had 8 at the first look
+    assert row(table, "wgan")["wall time (median)"] == "never"
+
+
+def test_runs_that_did_not_finish_are_listed_with_their_reason(sweep):
+    table = ranking(sweep).troubles()
+    assert row(table, "minimax")["why"] == "D's loss is nan at step 7"
+    assert row(table, "minimax")["images seen"] == "20,128 of 60,000"
+    assert row(table, "wgan")["which seeds"] == "1–2"
+    assert row(table, "ls")["status"] == "unfinished"
+
+
+def test_the_verdict_needs_seeds(tmp_path):
+    for seed in range(1, 6):
+        single(tmp_path / f"a{seed}", [scores(8, 0.1)], loss="ns", seed=seed)
+        single(tmp_path / f"b{seed}", [scores(8, 0.5)], loss="ls", seed=seed)
+    assert "5 seeds in common: too few" in ranking(tmp_path).verdict()
+    for loss, kl in (("ns", 0.1), ("ls", 0.5)):
+        single(tmp_path / f"{loss}6", [scores(8, kl)], loss=loss, seed=6)
+    assert "The 6 seeds in common tell it from the next, ls" in ranking(tmp_path).verdict()
+    single(tmp_path / "ls7", [scores(8, 0.0)], loss="ls", seed=7)
+    single(tmp_path / "ns7", [scores(8, 4.5)], loss="ns", seed=7)
+    assert "7 seeds in common do not tell" in ranking(tmp_path).verdict()
+
+
+def test_ensembles_beside_single_runs(tmp_path):
+    finals = {seed: None if seed == 4 else scores(8, 0.1) for seed in range(1, 11)}
+    ensemble(tmp_path / "ens", finals, loss="minimax")
+    single(tmp_path / "one", [scores(8, 0.1)], loss="ns", seed=3)
+    found = ranking(tmp_path)
+    assert row(found.leaderboard(), "minimax")["seeds"] == ("10", "1 failed")
+    assert row(found.leaderboard(), "minimax")["success (all 8)"][0] == "90 %"
+    assert row(found.costs(), "minimax")["seeds at once"] == "10"
+    assert row(found.costs(), "minimax")["images/s, all seeds"] == "10,000"
+    assert row(found.costs(), "minimax")["peak memory"] == "3 MiB"
+    assert row(found.coverage(), "minimax")["wall time (median)"] == "20 s"
+    assert row(found.differences(), "minimax" if found.ranked[0].name == "ns" else "ns")["seeds in common"] == "1"
+    card = dict(found.card().rows)
+    assert (card["seeds of minimax"], card["seeds of ns"]) == ("1–10", "3")
+
+
+# The page --------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Whether tags nest; what a page loads; the text of its tables."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.sources, self.tables, self.alts = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.sources += [attrs[name] for name in ("src", "href", "srcset") if name in attrs]
+        if tag == "img":
+            self.alts.append(attrs.get("alt"))
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        if tag == "small":
+            self.tables[-1][-1][-1] += " ("
+        if tag not in ("meta", "img", "br", "wbr"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag == "small":
+            self.tables[-1][-1][-1] += ")"
+
+    def handle_data(self, data):
+        if {"td", "th"}.intersection(self.open):
+            self.tables[-1][-1][-1] += data
+
+
+@pytest.fixture
+def written(sweep, tmp_path):
+    main([str(sweep), f"out={tmp_path / 'page'}"])
+    return tmp_path / "page"
+
+
+def test_the_page_stands_alone(written):
+    text = (written / "report.html").read_text()
+    page = Page(text)
+    assert page.sources and all(source.startswith("data:image/") for source in page.sources)
+    assert not re.search(r"https?://|<script|@import|url\(", text)
+    assert all(page.alts)
+    for source in page.sources:
+        Image.open(BytesIO(base64.b64decode(source.partition(",")[2]))).verify()
+    assert "<b>diverged" not in text and "&lt;b&gt;diverged&lt;/b&gt; | at once" in text
+
+
+def test_markdown_has_the_same_tables(written):
+    page = Page((written / "report.html").read_text())
+    lines = (written / "report.md").read_text().splitlines()
+    cells = [re.split(r"(?<!\\) ?\| ?", line)[1:-1] for line in lines if line.startswith("|")]
+    cells = [[cell.strip().replace("\\|", "|") for cell in row] for row in cells if not set("".join(row)) <= set("-: ")]
+    shown = [row for table in page.tables for row in table]
+    assert sorted(map(str, shown)) == sorted(map(str, cells))
+    for name in re.findall(r"\]\((report/[^)]+)\)", "\n".join(lines)):
+        assert (written / name).exists()
+
+
+def test_learning_curves_samples_and_gif(written):
+    names = {path.name for path in (written / "report").iterdir()}
+    metrics = ("kl_with_off_mode_2500", "modes_2500")
+    assert {f"a_{m}_{kind}.png" for m in metrics for kind in ("images", "seconds", "seeds")} <= names
+    assert {"a_samples_1.png", "a_training_1.gif", "a_samples_2.png", "a_training_2.gif"} <= names
+    with Image.open(written / "report" / "a_training_1.gif") as gif:
+        assert gif.n_frames == 2 and gif.info.get("loop") == 0
+
+
+def test_a_long_training_s_gif_is_short_and_ends_with_the_end(tmp_path):
+    for i in range(100):
+        folders.picture(tmp_path / "samples" / f"{i:010d}.png", "red" if i < 99 else "blue")
+    (tmp_path / "samples" / "0000000050.png").write_bytes(b"half a picture")
+    single(tmp_path, [scores(8, 0.1)])
+    (run,) = find_runs([tmp_path])
+    with Image.open(BytesIO(training_gif(run))) as gif:
+        colours = []
+        for frame in range(gif.n_frames):
+            gif.seek(frame)
+            colours.append(gif.convert("RGB").getpixel((30, 30)))
+        assert 2 <= gif.n_frames <= FRAMES
+    assert colours[-1][2] > 200 and colours[-1][0] < 50
+
+
+def test_different_protocols_are_different_rankings_and_it_says_why(tmp_path):
+    single(tmp_path / "a", [scores(8, 0.1)], loss="ns")
+    single(tmp_path / "b", [scores(8, 0.2)], loss="ls", ema=0)
+    report = build([tmp_path])
+    assert len(report.sections) == 2
+    assert "must not be compared" in report.warnings[0] and "EMA of the generator (0.999 / 0)" in report.warnings[0]
+    assert report.protocols.rows == [["EMA of the generator", "0.999", "0"]]
+    for section in report.sections:
+        assert len([cells for cells in section.tables[0].rows if cells[0] == "1"]) == 1
+
+
+def test_the_protocol_card_has_every_field(written):
+    card = dict(row for row in Page((written / "report.html").read_text()).tables[-1])
+    assert card["data"] == "Ring"
+    assert card["data fingerprint"] == "abababababababab…"
+    assert card["N (samples per look)"] == "2,500"
+    assert (card["precision"], card["EMA of the generator"], card["seeds of ns"]) == ("32-true", "0.999", "1–3")
+    assert card["budget (real images)"] == "60,000"
+    assert "split" in card
+
+
+def test_a_run_still_under_way_is_shown_and_said(tmp_path):
+    single(tmp_path, [scores(3, 0.9)], over=False, pictures=True)
+    report = build([tmp_path])
+    assert "1 run has left no result" in report.warnings[0]
+    (section,) = report.sections
+    assert section.verdict == "Nothing to rank yet: no seed has finished."
+    assert section.tables[0].rows[0][:3] == ["–", "ns", ("1", "1 unfinished")]
+    assert section.curves and section.samples
+
+
+def test_runs_that_left_nothing_but_an_error(tmp_path):
+    for seed in (1, 2):
+        folder = tmp_path / f"seed={seed}"
+        folder.mkdir()
+        (folder / "summary.json").write_text(json.dumps({"name": "x", "status": "failed", "error": "no GPU"}))
+    report = build([tmp_path])
+    text = " ".join(str(table.rows) for section in report.sections for table in section.tables)
+    assert text.count("no GPU") == 2
+    main([str(tmp_path)])
+    Page((tmp_path / "report.html").read_text())
+
+
+def test_runs_without_a_quality_metric(tmp_path):
+    none = {"quality": None, "floor": None, "objective": None, "protocol": None}
+    single(tmp_path, [], measured=none)
+    main([str(tmp_path)])
+    assert "measured no quality" in (tmp_path / "report.html").read_text()
+
+
+def test_by_default_the_page_stands_in_the_first_folder(sweep, capsys):
+    main([str(sweep)])
+    assert (sweep / "report.html").exists() and (sweep / "report.md").exists()
+    printed = capsys.readouterr().out
+    assert str(sweep / "report.html") in printed and "minimax" in printed
+    before = (sweep / "report.md").read_text()
+    main([str(sweep)])  # the report's own folder is no run
+    assert (sweep / "report.md").read_text() == before
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], "needs the folder of a run"),
+        (["{folder}", "metrics=modes"], "options out=FOLDER and metric=NAME, got metrics=modes"),
+        (["{folder}", "metric=fid"], "no run here has metric=fid; choose one of modes_2500, .*success, failure"),
+        (["{folder}/nothing"], "is not there"),
+        (["{folder}", "out={folder}/file/below"], "cannot be written to .*choose another place with out="),
+    ],
+)
+def test_bad_input_gets_a_sentence(sweep, arguments, words):
+    (sweep / "file").write_text("")
+    with pytest.raises(ValueError, match=words) as raised:
+        main([argument.format(folder=sweep) for argument in arguments])
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_named_like_an_option(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    single(tmp_path / "seed=1", [scores(8, 0.1)])
+    main(["seed=1"])
+    assert (tmp_path / "seed=1" / "report.html").exists()
+
+
+def test_a_thousand_runs_within_a_minute(tmp_path):
+    for i in range(1000):
+        single(
+            tmp_path / f"{i}", [scores(i % 9, 0.1)] * 3, loss=("ns", "ls")[i % 2], seed=i // 100, n_critic=i % 100 // 2
+        )
+    started = time.perf_counter()
+    main([str(tmp_path)])
+    assert time.perf_counter() - started < 60
+    assert "1,000 seeds (1,000 finished)" in (tmp_path / "report.md").read_text()
+
+
+# Texts -----------------------------------------------------------------------------------------------------------
+
+
+def test_texts():
+    assert ranges([3, 1, 2, 7, 9, 10]) == "1–3, 7, 9–10"
+    assert [number(x) for x in (0.012345, 17.186, 123456.0, math.inf, 0.0)] == ["0.01235", "17.19", "123,456", "∞", "0"]
+    assert [duration(x) for x in (4.567, 200, 7200)] == ["4.57 s", "3.33 min", "2 h"]

@@ -1,0 +1,247 @@
+"""What runs left is read as it is, whatever is missing, and grouped into settings and protocols."""
+
+import importlib.util
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ganlab.report.runs import find_runs, higher_is_better, worst
+from ganlab.report.settings import differing, group
+
+spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
+folders = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(folders)
+single, ensemble, scores = folders.single, folders.ensemble, folders.scores
+
+
+def test_a_single_run(tmp_path):
+    (run,) = find_runs([single(tmp_path / "a", [scores(3, 0.9), scores(8, 0.02)], seed=7)])
+    (seed,) = run.seeds
+    assert (run.status, seed.seed, seed.status, run.together, run.images) == ("finished", 7, "finished", 1, 40_128)
+    assert seed.images == [20_000, 40_000]
+    assert seed.quality["quality/modes_2500"] == [3, 8]
+    assert seed.final["quality/kl_with_off_mode_2500"] == 0.02
+    assert not any(name.endswith("_floor") for name in seed.quality)
+
+
+def test_seconds_at_a_look_lie_between_the_rows_around_it(tmp_path):
+    """Rows at 20,128 images (2 s) and 40,128 images (4 s): the look at 40,000 is 128 of 20,000 images before the 2nd."""
+    (run,) = find_runs([single(tmp_path, [scores(3, 0.9), scores(8, 0.02)])])
+    assert run.seeds[0].seconds[1] == pytest.approx(4 - 2 * 128 / 20_000)
+
+
+def test_an_infinite_result_is_null_in_json_and_infinite_here(tmp_path):
+    (run,) = find_runs([single(tmp_path, [scores(0, 4.5)])])
+    assert json.loads((tmp_path / "summary.json").read_text())["quality"]["quality/reverse_kl_2500"] is None
+    assert run.seeds[0].final["quality/reverse_kl_2500"] == math.inf
+    assert run.seeds[0].final["quality/modes_2500"] == 0
+
+
+def test_an_ensemble(tmp_path):
+    (run,) = find_runs([ensemble(tmp_path, {1: scores(8, 0.1), 2: None, 3: scores(5, 0.8)})])
+    assert [(seed.seed, seed.status) for seed in run.seeds] == [(1, "finished"), (2, "failed"), (3, "finished")]
+    assert run.together == 3
+    assert run.seeds[2].final["quality/modes_2500"] == 5
+    assert run.seeds[1].final == {}
+    assert math.isnan(run.seeds[1].quality["quality/modes_2500"][0])
+    assert run.seeds[0].seconds == [20, 40]
+
+
+def test_an_ensemble_in_parts(tmp_path):
+    """While it trains, only the parts have tables; the first part of three seeds is over, the second has not begun."""
+    ensemble(tmp_path / "seeds_5-7", {5: scores(8, 0.1), 6: None, 7: scores(5, 0.8)}, seed=5)
+    folders.write(tmp_path, folders.config(seed=5, seeds=6))
+    (run,) = find_runs([tmp_path])
+    states = {seed.seed: seed.status for seed in run.seeds}
+    assert states == {5: "finished", 6: "failed", 7: "finished", 8: "unfinished", 9: "unfinished", 10: "unfinished"}
+
+
+def test_an_ensemble_that_crashed_failed_with_all_its_seeds(tmp_path):
+    ensemble(tmp_path, {1: scores(8, 0.1), 2: scores(8, 0.1)}, over=False)
+    (tmp_path / "summary.json").write_text(json.dumps({"name": "x", "status": "failed", "error": "out of memory"}))
+    (run,) = find_runs([tmp_path])
+    assert [seed.status for seed in run.seeds] == ["failed", "failed"]
+    assert all(seed.final == {} for seed in run.seeds)
+
+
+def test_a_run_without_a_summary_is_unfinished(tmp_path):
+    (run,) = find_runs([single(tmp_path, [scores(3, 0.9)], over=False)])
+    assert (run.status, run.seeds[0].status, run.seeds[0].final) == ("unfinished", "unfinished", {})
+    assert run.seeds[0].quality["quality/modes_2500"] == [3]
+
+
+def test_damaged_files_are_read_as_far_as_they_go(tmp_path):
+    single(tmp_path / "half_a_line", [scores(3, 0.9), scores(8, 0.1)], over=False)
+    table = tmp_path / "half_a_line" / "metrics.csv"
+    table.write_bytes(table.read_bytes()[:-9] + b"\0\0\xff,0.5,7,1")
+    single(tmp_path / "no_json", [scores(3, 0.9)])
+    (tmp_path / "no_json" / "summary.json").write_text('{"status": "fin')
+    single(tmp_path / "no_yaml", [scores(3, 0.9)])
+    (tmp_path / "no_yaml" / "config.yaml").write_text("{")
+    ensemble(tmp_path / "seeds", {1: scores(8, 0.1), 2: scores(8, 0.1)})
+    table = tmp_path / "seeds" / "seeds.csv"
+    table.write_text(table.read_text() + "40000,1.0,\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "seeds.csv").write_text("")
+    runs = {run.folder.name: run for run in find_runs([tmp_path])}
+    assert runs["half_a_line"].seeds[0].quality["quality/modes_2500"] == [3, 8]
+    assert runs["no_json"].status == "failed" and "cannot be read" in runs["no_json"].summary["error"]
+    assert runs["no_yaml"].config == {} and runs["no_yaml"].seeds[0].status == "finished"
+    assert len(runs["seeds"].seeds) == 2
+    assert len(runs["empty"].seeds) == 1
+    assert group(list(runs.values()))
+
+
+def test_a_run_that_stopped_before_it_wrote_its_config(tmp_path):
+    """Hydra's own, unresolved config puts it beside its siblings."""
+    single(tmp_path / "seed=1", [scores(8, 0.1)], seed=1)
+    lost = single(tmp_path / "seed=2", None, seed=2, error="could not build")
+    (lost / "metrics.csv").unlink()
+    config = (lost / "config.yaml").read_text().replace("look_every: 20000", "look_every: ${max_images_of.looks}")
+    config += "max_images_of: {looks: 20000}\n"
+    config = config.replace("name: ring-ns-seed2", "name: ${hydra:runtime.choices.data}-${ganlab.family:a,b}")
+    (lost / ".hydra" / "config.yaml").write_text(config)
+    (lost / "config.yaml").unlink()
+    other = tmp_path / "seed=1" / "config.yaml"
+    other.write_text(other.read_text() + "max_images_of: {looks: 20000}\n")
+    ((setting,),) = group(find_runs([tmp_path]))
+    assert [seed.status for seed in setting.seeds] == ["finished", "failed"]
+
+
+def test_folders_are_found_once_and_others_are_passed_by(tmp_path):
+    single(tmp_path / "sweep" / "seed=1", [scores(8, 0.1)])
+    inspected = tmp_path / "inspect"
+    (inspected / ".hydra").mkdir(parents=True)
+    (inspected / "inspect.json").write_text("{}")
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "metrics.csv").write_text("")
+    found = find_runs([tmp_path, tmp_path / "sweep", tmp_path / "sweep" / "seed=1"])
+    assert [run.folder.name for run in found] == ["seed=1"]
+
+
+def test_no_run_there(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no run in .*give a run's folder"):
+        find_runs([tmp_path])
+    with pytest.raises(ValueError, match="nowhere is not there"):
+        find_runs([tmp_path / "nowhere"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file"):
+        find_runs([tmp_path / "file"])
+
+
+@pytest.mark.parametrize(
+    "metric, higher, bad",
+    [
+        ("modes_2500", True, 0),
+        ("high_quality_2500", True, 0),
+        ("classes_10k", True, 0),
+        ("label_agreement_10k", True, 0),
+        ("reverse_kl_2500", False, math.inf),
+        ("frechet_classifier_10k", False, math.inf),
+        ("class_kl_10k", False, math.inf),
+        ("kl_26k", False, math.inf),
+        ("success", True, 0),
+        ("failure", False, math.inf),
+    ],
+)
+def test_direction_and_worst_value(metric, higher, bad):
+    assert higher_is_better(metric) is higher_is_better(f"quality/{metric}") is higher
+    assert worst(metric) == bad
+
+
+def test_the_kl_with_an_off_mode_bin_is_bounded():
+    """All samples off the modes: KL = log(1 / 0.0111), and that mass is exp(-9/2), so 4.5."""
+    assert worst("kl_with_off_mode_2500", folders.protocol()) == pytest.approx(4.5)
+
+
+# Settings --------------------------------------------------------------------------------------------------------
+
+
+def names(*folder):
+    return [[setting.name for setting in card] for card in group(find_runs(list(folder)))]
+
+
+def test_seeds_of_a_config_are_one_setting(tmp_path):
+    for seed in (1, 2, 3):
+        single(tmp_path / f"a{seed}", [scores(8, 0.1)], seed=seed)
+    ensemble(tmp_path / "b", {4: scores(8, 0.1), 5: scores(8, 0.1)}, seed=4)
+    ((setting,),) = group(find_runs([tmp_path]))
+    assert [seed.seed for seed in setting.seeds] == [1, 2, 3, 4, 5]
+    assert setting.name == "ns"
+
+
+def test_names_say_what_differs_and_no_more(tmp_path):
+    single(tmp_path / "1", [scores(8, 0.1)], loss="minimax", pack=1)
+    single(tmp_path / "2", [scores(8, 0.1)], loss="ns", pack=1, overrides=("optimizer=adam", "gan.pack=1"))
+    single(tmp_path / "3", [scores(8, 0.1)], loss="ns", pack=2, overrides=("gan.pack=2",))
+    single(tmp_path / "4", [scores(8, 0.1)], loss="ns", pack=2, n_critic=5, overrides=("+gan.n_critic=5", "gan.pack=2"))
+    single(tmp_path / "5", [scores(8, 0.1)], loss="my_gan.MyGAN")
+    (tmp_path / "5" / "config.yaml").write_text(
+        (tmp_path / "5" / "config.yaml").read_text().replace("ganlab.my_gan", "my_gan")
+    )
+    (found,) = names(tmp_path)
+    assert found == ["minimax", "ns gan.pack=1", "ns gan.pack=2", "ns gan.pack=2 gan.n_critic=5", "MyGAN"]
+
+
+def test_names_without_overrides_come_from_the_config(tmp_path):
+    for rate in (0.001, 0.0002):
+        path = single(tmp_path / f"{rate}", [scores(8, 0.1)], optimizer={"lr": rate})
+        shutil.rmtree(path / ".hydra")
+    assert names(tmp_path) == [["NonSaturatingGAN gan.optimizer.lr=0.0002", "NonSaturatingGAN gan.optimizer.lr=0.001"]]
+
+
+def test_a_repeated_seed_counts_once_the_newest(tmp_path):
+    import os
+
+    old = single(tmp_path / "old", [scores(2, 0.9)])
+    new = single(tmp_path / "new", [scores(8, 0.1)])
+    os.utime(old / "config.yaml", (1, 1))
+    ((setting,),) = group(find_runs([tmp_path]))
+    assert [run.folder for run in setting.runs] == [new]
+    assert setting.replaced == 1
+
+
+@pytest.mark.parametrize(
+    "changes, field",
+    [
+        ({"ema": 0.0}, "EMA of the generator"),
+        ({"budget": 120_000}, "budget (real images)"),
+        ({"card": folders.protocol(fingerprint="cd" * 32)}, "data fingerprint"),
+        ({"card": folders.protocol(samples=10_000)}, "N (samples per look)"),
+        ({"card": folders.protocol(extractor={"name": "classifier", "sha256": "ef" * 32})}, "extractor hash"),
+        ({"card": folders.protocol(resolution=[1, 28, 28])}, "resolution"),
+        ({"card": folders.protocol(reference="train split")}, "split"),
+        ({"measured": {"precision": "bf16-mixed"}}, "precision"),
+    ],
+)
+def test_another_protocol_is_another_card(tmp_path, changes, field):
+    single(tmp_path / "a", [scores(8, 0.1)], loss="ns")
+    single(tmp_path / "b", [scores(8, 0.1)], loss="ns", seed=2)
+    single(tmp_path / "c", [scores(8, 0.1)], loss="ls", **changes)
+    cards = group(find_runs([tmp_path]))
+    assert [[setting.name for setting in card] for card in cards] == [["ns"], ["ls"]]
+    fields = differing([card[0].card for card in cards])
+    assert field in fields
+    assert {name for name in fields if not name.startswith("extractor")} <= {field}
+
+
+def test_other_seeds_devices_and_batch_sizes_share_a_card(tmp_path):
+    single(tmp_path / "a", [scores(8, 0.1)], seed=1)
+    single(
+        tmp_path / "b", [scores(8, 0.1)], seed=2, loss="ls", measured={"device": "another", "versions": {"torch": "3"}}
+    )
+    batch = tmp_path / "c" / "config.yaml"
+    single(tmp_path / "c", [scores(8, 0.1)], seed=2, loss="ls")
+    batch.write_text(batch.read_text().replace("batch_size: 128", "batch_size: 256"))
+    (card,) = group(find_runs([tmp_path]))
+    assert sorted(setting.name for setting in card) == ["ls data.batch_size=128", "ls data.batch_size=256", "ns"]
+
+
+def test_a_setting_that_only_crashed_stays_in_the_ranking_of_its_siblings(tmp_path):
+    single(tmp_path / "a", [scores(8, 0.1)])
+    single(tmp_path / "b", None, loss="wgan", error="the loss is nan")
+    (card,) = group(find_runs([tmp_path]))
+    assert sorted(setting.name for setting in card) == ["ns", "wgan"]

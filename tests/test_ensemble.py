@@ -1,0 +1,227 @@
+"""An ensemble's copies are the single runs: same rule, same numbers, whatever the family and regularizer."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+from ganlab.callbacks.record import spread
+from ganlab.conditioning import AuxiliaryClassifier, Batch, ClassLabels
+from ganlab.data.base import EnsembleBatches, Split
+from ganlab.ensemble import Ensemble
+from ganlab.losses import WGAN, AlphaGAN, MinimaxGAN, NonSaturatingGAN, RpGAN
+from ganlab.networks import DCGANDiscriminator, DCGANGenerator
+from ganlab.regularizers import (
+    DRAGAN,
+    R1,
+    R2,
+    Consistency,
+    FiniteDifferenceR1,
+    FiniteDifferenceR2,
+    GradientPenalty,
+    InstanceNoise,
+    LeCam,
+    WeightClipping,
+)  # fmt: skip
+
+K, N = 2, 6
+ADAM = lambda p: torch.optim.Adam(p, 2e-2, (0.5, 0.9))
+RMSPROP = lambda p: torch.optim.RMSprop(p, 1e-2)
+
+
+class Pool(TorchFunctionMode):
+    """Answers every draw with the next numbers of one list, the same for a single run and for all copies at once."""
+
+    def __init__(self, seed=3):
+        super().__init__()
+        random = torch.Generator().manual_seed(seed)
+        self.normal = torch.randn(200_000, generator=random, dtype=torch.float64)
+        self.uniform = torch.rand(200_000, generator=random, dtype=torch.float64)
+        self.at = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in (torch.randn, torch.rand):
+            return self.next(self.normal if func is torch.randn else self.uniform, torch.Size(args))
+        if func in (torch.randn_like, torch.rand_like):
+            return self.next(self.normal if func is torch.randn_like else self.uniform, args[0].shape)
+        return func(*args, **(kwargs or {}))
+
+    def next(self, pool, shape):
+        self.at += 1
+        start = self.at * 37 % 100_000
+        return pool[start : start + shape.numel()].view(shape)
+
+
+def batches_of(count, shape=(2,), classes=3):
+    random = torch.Generator().manual_seed(1)
+    draw = lambda: torch.randn(K, N, *shape, generator=random, dtype=torch.float64) * 0.7 + 0.4
+    return [(draw(), torch.randint(classes, (K, N), generator=random)) for _ in range(count)]
+
+
+def follow(gans, fit, steps=100, shape=(2,), latent=3, tolerance=1e-4, **settings):
+    """Trains the GANs one by one and as an ensemble on the same batches, latents and draws; compares all weights."""
+    ensemble = Ensemble([copy.deepcopy(gan) for gan in gans], list(range(len(gans))))
+    batches = batches_of(steps, shape)
+    latents = [torch.randn(K, N, latent, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(3 * steps)]
+    start = [p.clone() for p in gans[0].parameters()]
+    ensemble.refuse_what_cannot_be_stacked = lambda batch: None  # it plays both turns once, and would use up draws
+    turns = iter(latents)
+    ensemble.noise = lambda n: next(turns)
+    with Pool():
+        fit(ensemble, batches, precision="64-true", **settings)
+    for index, gan in enumerate(gans):
+        own = iter(latents)
+        gan.noise = lambda n, own=own, index=index: next(own)[index]
+        with Pool():
+            fit(gan, [(x[index], y[index]) for x, y in batches], precision="64-true", **settings)
+        assert ensemble.get_extra_state() == gan.get_extra_state()
+        found = ensemble.copy(index).state_dict()
+        for name, value in gan.state_dict().items():
+            if name != "_extra_state":
+                torch.testing.assert_close(found[name].double(), value.double(), atol=tolerance, rtol=tolerance, msg=name)
+    moved = max((a - b).abs().max().item() for a, b in zip(start, gans[0].parameters()))
+    assert moved > 10 * tolerance
+    return ensemble
+
+
+def test_a_copy_follows_its_single_run_for_every_family(family, make_gan, fit):
+    classes = 3 if family.requires_labels else 0
+    conditioning = {"conditioning": ClassLabels(3, Batch(3))} if classes else {}
+    gans = [make_gan(family, seed=s, optimizer=ADAM, classes=classes, **conditioning) for s in range(K)]
+    follow(gans, fit)
+
+
+REGULARIZERS = {
+    "r1": lambda: R1(1.0),
+    "r2": lambda: R2(0.5, every=2),
+    "r1_approx": lambda: FiniteDifferenceR1(1.0, 0.1),
+    "r2_approx": lambda: FiniteDifferenceR2(1.0, 0.1),
+    "gp": lambda: GradientPenalty(2.0),
+    "gp_one_sided": lambda: GradientPenalty(2.0, one_sided=True),
+    "gp_zero": lambda: GradientPenalty(2.0, centre=0.0),
+    "dragan": lambda: DRAGAN(2.0, 0.5),
+    "lecam": lambda: LeCam(0.5, start=10),
+    "clip": lambda: WeightClipping(0.1),
+    "instance_noise": lambda: InstanceNoise(0.3),
+    "consistency": lambda: Consistency(1.0, InstanceNoise(0.2)),
+}
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_a_copy_follows_its_single_run_for_every_regularizer(name, make_gan, fit):
+    gans = [make_gan(WGAN, seed=s, optimizer=RMSPROP, regularizers={name: REGULARIZERS[name]()}) for s in range(K)]
+    follow(gans, fit)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"n_critic": 3},
+        {"gradient_clip": 0.05},
+        {"ema_decay": 0.5},
+        {"g_norm": "batch"},
+        {"norm": "layer"},
+        {"classes": 3, "conditioning": ClassLabels(3, Batch(3))},
+        {"classes": 3, "feed": "auxiliary_classes", "conditioning": AuxiliaryClassifier(3, 0.7, Batch(3))},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_a_copy_follows_its_single_run_for_every_setting(settings, make_gan, fit):
+    settings = {k: copy.deepcopy(v) for k, v in settings.items()}
+    follow([make_gan(seed=s, optimizer=ADAM, **settings) for s in range(K)], fit)
+
+
+def test_convolutions_and_settings_of_the_family(fit):
+    gans = []
+    for seed in range(K):
+        torch.manual_seed(seed)
+        players = DCGANGenerator(3, 1, 8, 4), DCGANDiscriminator(1, 8, 4)
+        gans.append(AlphaGAN(*players, alpha_d=0.7, generator_optimizer=ADAM, discriminator_optimizer=ADAM, regularizers={"r1": R1(0.2)}))
+    follow(gans, fit, steps=20, shape=(1, 8, 8))
+
+
+def test_copies_do_not_hear_each_other(make_gan, fit):
+    """One copy's poisoned batch leaves the others bit for bit as they were, and only it is marked."""
+    results = []
+    for poison in (False, True):
+        ensemble = Ensemble([make_gan(seed=s, optimizer=ADAM) for s in range(K)], [10, 11])
+        batches = [(x.float(), y) for x, y in batches_of(40)]
+        if poison:
+            batches[3][0][1] = math.nan
+        fit(ensemble, batches)
+        results.append(ensemble)
+    assert results[0].failed.tolist() == [False, False] and results[1].failed.tolist() == [False, True]
+    clean, beside = results[0].copy(0).state_dict(), results[1].copy(0).state_dict()
+    assert all(torch.equal(v, beside[k]) for k, v in clean.items() if k != "_extra_state")
+    assert [one is None for one in results[1].copies()] == [False, True]
+
+
+def test_an_ensemble_of_which_nothing_is_left_stops(make_gan, fit):
+    ensemble = Ensemble([make_gan(seed=s) for s in range(K)], [1, 2])
+    batches = [(x.float() * math.nan, y) for x, y in batches_of(3)]
+    with pytest.raises(FloatingPointError, match="all 2 seeds failed by discriminator update"):
+        fit(ensemble, batches)
+
+
+def test_families_with_the_same_seeds_see_the_same_game(make_gan, fit):
+    """Paired design: initial weights, latents and batches depend on the seeds alone, not on the loss or its penalty."""
+    seen = []
+    for family, regularizers in ((MinimaxGAN, None), (RpGAN, {"gp": GradientPenalty(1.0)})):
+        ensemble = Ensemble([make_gan(family, seed=s, regularizers=regularizers) for s in range(K)], [4, 5])
+        split = Split(torch.arange(40.0)[:, None] * torch.ones(2), torch.zeros(40, dtype=torch.long))
+        batches = EnsembleBatches(split, N, [4, 5])
+        weights = [p.detach().clone() for p in ensemble.generator.parameters()]
+        latents, draw = [], ensemble.noise
+        ensemble.noise = lambda n, latents=latents, draw=draw: latents.append(draw(n)) or latents[-1]
+        shown = list(batches)
+        fit(ensemble, shown)
+        seen.append((weights, latents[2:], [x for x, _ in shown]))
+    for first, second in zip(*seen):
+        assert len(first) == len(second) > 1
+        assert all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+def test_batches_of_an_ensemble_are_permutations_of_the_data():
+    split = Split(torch.arange(20).view(20, 1), torch.arange(20))
+    batches = EnsembleBatches(split, 5, [1, 2, 3])
+    first, second = list(batches), list(batches)
+    assert len(first) == len(batches) == 4 and first[0][0].shape == (3, 5, 1)
+    orders = [torch.cat([y for _, y in part], 1) for part in (first, second)]
+    assert all(row.sort().values.tolist() == list(range(20)) for order in orders for row in order)
+    assert len({tuple(row.tolist()) for order in orders for row in order}) == 6  # each copy and pass its own
+    assert all(torch.equal(x.squeeze(-1), y) for x, y in first)
+    again = list(EnsembleBatches(split, 5, [2]))
+    assert all(torch.equal(a[1][0], b[1][1]) for a, b in zip(again, first))  # follows from its seed alone
+
+
+def test_what_cannot_be_stacked_is_refused_with_the_reason(make_gan, fit):
+    ensemble = Ensemble([make_gan(seed=s, spectral_norm=True) for s in range(K)], [1, 2])
+    with pytest.raises(ValueError, match="cannot stack .* with SpectralNorm.*-m seed=1,2,3"):
+        fit(ensemble, batches_of(1))
+
+    class Sorting(NonSaturatingGAN):
+        @staticmethod
+        def generator_loss(fake_logits, real_logits=None):
+            return fake_logits.mean() if fake_logits.mean() > 0 else -fake_logits.mean()
+
+    with pytest.raises(ValueError, match="Sorting with these networks.*one batched program"):
+        fit(Ensemble([make_gan(Sorting, seed=s) for s in range(K)], [1, 2]), [(x.float(), y) for x, y in batches_of(1)])
+    with pytest.raises(ValueError, match="a seed per copy"):
+        Ensemble([], [])
+
+
+def test_numbers_are_logged_as_medians_and_quartiles(make_gan, fit):
+    ensemble = Ensemble([make_gan(seed=s) for s in range(3)], [1, 2, 3])
+    ensemble.observing = True
+    x = torch.randn(3, N, 2)
+    ensemble.noise = lambda n: torch.zeros(3, n, 3)
+    terms, seen = ensemble.discriminator_turn(x, None)
+    assert terms["d/loss"].shape == (3,) and seen["d/logit_real"].shape == (3,)
+    values = terms["d/loss"].detach()
+    row = spread("d/loss", values)
+    assert row["d/loss"] == pytest.approx(values.median().item())
+    assert row["d/loss_q1"] <= row["d/loss"] <= row["d/loss_q3"]
+    assert spread("x", torch.tensor([math.inf, math.inf, 1.0, math.nan]))["x"] == math.inf
+    assert spread("x", torch.tensor(2.0)) == {"x": 2.0}
