@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-VERBS = ("train", "inspect")  # each a function of ganlab.job
+VERBS = ("train", "inspect", "report")  # the first two are functions of ganlab.job
 
 
 def conf_folder() -> str:
@@ -19,6 +19,9 @@ def main() -> None:
         verb = sys.argv.pop(1)
         if verb not in VERBS:
             sys.exit(f"ganlab: unknown verb {verb!r}; choose one of {', '.join(VERBS)}, or write overrides as key=value")
+
+    if verb == "report":
+        return report(sys.argv[1:])
 
     import hydra
 
@@ -37,6 +40,16 @@ def main() -> None:
         if isinstance(error, OSError):  # a job explains its own errors, so this is Hydra making the job's folder
             sys.exit(f"ganlab: the output folder cannot be written ({error}); choose another with hydra.run.dir=FOLDER")
         sys.exit(f"ganlab: {job.explain(error)}")
+
+
+def report(arguments: list[str]) -> None:
+    """`python -m ganlab report PATH…`, which composes nothing."""
+    from ganlab.report import main
+
+    try:
+        main(arguments)
+    except ValueError as error:
+        sys.exit(f"ganlab: {error}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from hydra.utils import get_object, instantiate
 from ganlab.gan import GAN
 
 
-def load(path: str | Path, trust: Sequence[str] = ()) -> GAN:
+def load(path: str | Path, trust: Sequence[str] = (), seed: int | None = None) -> GAN:
     """The GAN of a run folder (its best checkpoint, else its last) or of one checkpoint, on the CPU, ready to `sample`.
 
     The file is read with `weights_only=True`, and the classes its config names are built only if they come from
@@ -20,19 +20,25 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> GAN:
     Args:
         path: a run's folder or a `.ckpt` file.
         trust: modules of your own that hold the family or networks, e.g. `["my_gan"]`.
+        seed: which copy of an ensemble; None takes the first that did not fail.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: the file is truncated, was not written by ganlab, or names a class of an untrusted module.
+        ValueError: the file is truncated, was not written by ganlab, or names a class of an untrusted module; the run
+            has no such seed.
     """
     path = checkpoint_of(Path(path))
     no_checkpoint = f"{path} is no checkpoint of a ganlab run, or is not whole"
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         config = checkpoint["ganlab"]["config"]["gan"]
-        weights = checkpoint["state_dict"]
+        weights, seeds = checkpoint["state_dict"], checkpoint["ganlab"].get("seeds")
     except Exception as error:  # a damaged file makes torch raise nearly anything
         raise ValueError(f"{no_checkpoint} ({type(error).__name__}: {str(error).partition(chr(10))[0]})") from error
+    if seeds is not None:
+        weights = copy_of(weights, seeds, seed)
+    elif seed is not None:
+        raise ValueError(f"{path} is of one run and no ensemble, got seed={seed}; leave seed out")
     for target in targets(config):
         require_trusted(target, trust)
     with torch.random.fork_rng(devices=[]):  # the first weights, soon overwritten, are drawn from the caller's state
@@ -45,6 +51,17 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> GAN:
         raise ValueError(f"{no_checkpoint} (its weights do not fit its config)") from error
     gan.run_config = checkpoint["ganlab"]["config"]
     return gan.eval()
+
+
+def copy_of(weights: dict, seeds: list[int], seed: int | None) -> dict:
+    """One copy's weights out of an ensemble's."""
+    failed = weights.pop("failed")
+    if seed is None:
+        seed = next((s for s, bad in zip(seeds, failed.tolist()) if not bad), seeds[0])
+    if seed not in seeds:
+        raise ValueError(f"this ensemble has the seeds {seeds[0]} … {seeds[-1]}, got seed={seed}")
+    index = seeds.index(seed)
+    return {name: value[index] if isinstance(value, torch.Tensor) else value for name, value in weights.items()}
 
 
 def checkpoint_of(path: Path) -> Path:

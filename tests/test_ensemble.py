@@ -1,12 +1,15 @@
 """An ensemble's copies are the single runs: same rule, same numbers, whatever the family and regularizer."""
 
 import copy
+import csv
+import json
 import math
 
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+import ganlab
 from ganlab.callbacks.record import spread
 from ganlab.conditioning import AuxiliaryClassifier, Batch, ClassLabels
 from ganlab.data.base import EnsembleBatches, Split
@@ -225,3 +228,27 @@ def test_numbers_are_logged_as_medians_and_quartiles(make_gan, fit):
     assert row["d/loss_q1"] <= row["d/loss"] <= row["d/loss_q3"]
     assert spread("x", torch.tensor([math.inf, math.inf, 1.0, math.nan]))["x"] == math.inf
     assert spread("x", torch.tensor(2.0)) == {"x": 2.0}
+
+
+def test_a_copy_comes_back_from_a_checkpoint_and_seeds_from_the_command_line(cli, tmp_path):
+    """Two chunks of an ensemble in a folder each, with one summary and one table of all seeds."""
+    short = ["+experiment=ring", "max_images=1280", "look_every=640", "logger=csv", "trainer=cpu"]
+    code, printed = cli(*short, "seed=5", "seeds=3", "seeds_at_once=2")
+    assert code == 0, printed
+    (run,) = (tmp_path / "outputs").iterdir()
+    assert {p.name for p in run.iterdir()} >= {"seeds_5-6", "seeds_7-7", "seeds.csv", "summary.json", "config.yaml"}
+    rows = list(csv.DictReader((run / "seeds.csv").open()))
+    assert [(row["images_seen"], row["seed"]) for row in rows] == [(n, s) for n in ("640", "1280") for s in "567"]
+    assert [row["status"] for row in rows] == ["training"] * 3 + ["finished"] * 3
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["seeds"] == [5, 6, 7] and summary["failed_seeds"] == [] and summary["status"] == "finished"
+    last = [float(row["quality/kl_with_off_mode_2500"]) for row in rows[3:]]
+    assert summary["quality"]["quality/kl_with_off_mode_2500"] == pytest.approx(sorted(last)[1])
+    gan = ganlab.load(run / "seeds_5-6", seed=6)
+    assert gan.images_seen == 1280 and gan.sample(4, seed=1).shape == (4, 2)
+    assert not torch.equal(gan.sample(4, seed=1), ganlab.load(run / "seeds_5-6").sample(4, seed=1))
+    with pytest.raises(ValueError, match="has the seeds 5 … 6, got seed=9"):
+        ganlab.load(run / "seeds_5-6", seed=9)
+    for bad in ("seeds=0", "seeds=1.5", "seeds=many"):
+        code, printed = cli(*short, bad)
+        assert code == 1 and "seeds must be a whole number of at least 1" in printed

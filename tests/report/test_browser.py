@@ -1,0 +1,85 @@
+"""The page in a real browser, as a phone and as a desktop show it."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ganlab.report import main
+
+spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
+folders = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(folders)
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium here: apt-get install chromium")
+
+MEASURE = """<script>
+const inside = e => { const b = e.closest(".box"); return b && getComputedStyle(b).overflowX === "auto"; };
+document.title = JSON.stringify({
+  inner: innerWidth,
+  page: document.documentElement.scrollWidth,
+  broken: [...document.images].filter(i => !(i.complete && i.naturalWidth > 20)).length,
+  images: document.images.length,
+  outside: [...document.querySelectorAll("body *")]
+    .filter(e => !inside(e) && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80)),
+  small: [...document.querySelectorAll("td, th, p, figcaption")]
+    .filter(e => parseFloat(getComputedStyle(e).fontSize) < 11).length,
+});
+</script></body>"""
+
+
+def browse(*arguments: str) -> str:
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """Long names, many columns, failures, two protocols, pictures."""
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in (1, 2, 3):
+        for loss in ("minimax", "ns"):
+            looks = [folders.scores(3, 0.9), folders.scores(8 if seed < 3 else 0, 0.2)]
+            folders.single(folder / f"{loss}{seed}", looks, loss=loss, seed=seed, pictures=True)
+        long = {"a_rather_long_key_of_the_regularizer": {"and_its_weight": 0.1 + 1e-9}}
+        folders.single(folder / f"long{seed}", looks, seed=seed, regularizers=long, pictures=True)
+    folders.single(folder / "failed", None, loss="wgan", error="x" * 300)
+    folders.single(folder / "other", [folders.scores(8, 0.1)], loss="ls", ema=0)
+    main([str(folder)])
+    return folder / "report.html"
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_nothing_sticks_out_and_every_picture_is_there(page, width):
+    measured = page.with_name("measured.html")
+    measured.write_text(page.read_text().replace("</body>", MEASURE))
+    dom = browse("--dump-dom", f"--window-size={width},2000", measured.as_uri())
+    found = json.loads(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1].replace("&lt;", "<").replace("&gt;", ">"))
+    assert found["inner"] == width
+    assert found["page"] <= width and found["outside"] == []
+    assert found["images"] >= 10 and found["broken"] == 0
+    assert found["small"] == 0
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_it_is_dark_text_on_white(page, width, tmp_path):
+    shot = tmp_path / "shot.png"
+    browse(f"--screenshot={shot}", f"--window-size={width},1600", page.as_uri())
+    with Image.open(shot) as image:
+        grey = image.convert("L")
+    assert grey.size == (width, 1600)
+    shades = grey.histogram()
+    assert sum(shades[250:]) > 0.6 * sum(shades)
+    assert sum(shades[:90]) > 0.01 * sum(shades)
+
+
+def test_it_prints(page, tmp_path):
+    pdf = tmp_path / "page.pdf"
+    browse(f"--print-to-pdf={pdf}", "--no-pdf-header-footer", page.as_uri())
+    content = pdf.read_bytes()
+    assert content.startswith(b"%PDF") and content.count(b"/Type /Page\n") + content.count(b"/Type/Page\n") >= 2
