@@ -14,6 +14,9 @@ from ganlab.gan import GAN
 from ganlab.networks import MLPDiscriminator, MLPGenerator
 
 
+torch.set_num_threads(1)  # thousands of tiny games, and a process per core: threads would only wait for each other
+
+
 def public_families():
     """Every GAN that ganlab.losses defines for the public."""
     found = vars(ganlab.losses).values()

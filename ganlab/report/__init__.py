@@ -12,7 +12,8 @@ from ganlab.report import page, pictures
 from ganlab.report.page import Picture, Report, Section
 from ganlab.report.runs import Run, find_runs
 from ganlab.report.settings import Setting, differing, group
-from ganlab.report.tables import Ranking, Table, number, short_value
+from ganlab.report.tables import Ranking, Table
+from ganlab.report.texts import number, short_value
 
 __all__ = ["Report", "build", "main", "write"]
 
@@ -128,9 +129,15 @@ def _section(ranking: Ranking, letter: str, place: int) -> Section:
     card = ranking.settings[0].card
     parts = [card["data"], f"N = {card['N (samples per look)']}", f"{card['budget (real images)']} images"]
     title = (f"{letter}: " if letter else "") + ", ".join(parts)
-    tables = [ranking.leaderboard(), ranking.differences(), ranking.coverage(), ranking.costs(), ranking.troubles()]
+    tables = [
+        ranking.leaderboard(),
+        ranking.published(),
+        ranking.differences(),
+        ranking.coverage(),
+        ranking.costs(),
+        ranking.troubles(),
+    ]
     stem = f"{chr(97 + place) if place < 26 else place + 1}"
-    samples, note = _samples(ranking, stem)
     return Section(
         title=title,
         verdict=ranking.verdict(),
@@ -138,8 +145,9 @@ def _section(ranking: Ranking, letter: str, place: int) -> Section:
         card=ranking.card(),
         seeds=_seeds(ranking, stem),
         curves=_curves(ranking, stem),
-        samples=samples,
-        samples_note=note,
+        samples=_samples(ranking, stem),
+        samples_note=_samples_note(ranking),
+        samples_show="images" if not ranking.is_toy else "several" if ranking.has_ensembles else "one",
     )
 
 
@@ -173,28 +181,33 @@ def _curves(ranking: Ranking, stem: str) -> list[Picture]:
     return found
 
 
-def _samples(ranking: Ranking, stem: str) -> tuple[list[Picture], str]:
+def _samples(ranking: Ranking, stem: str) -> list[Picture]:
     """The same seed of every setting, so that nobody chooses a pretty one: the smallest that all have."""
     shown = ranking.settings[: pictures.MOST]
     shared = set.intersection(*({seed.seed for seed in setting.seeds} for setting in shown))
     found = []
     for place, setting in enumerate(shown, 1):
         seed = min(shared or {seed.seed for seed in setting.seeds})
-        if made := pictures.samples(ranking, setting, seed):
-            values = ranking.values(setting, ranking.metric) if ranking.metric in ranking.metrics else {}
-            whose = f"{setting.name}, seed {seed}" if setting.runs[0].together == 1 else f"{setting.name}, first seeds"
-            scored = (
-                f": {ranking.metric} {number(values[seed])}" if seed in values and setting.runs[0].together == 1 else ""
-            )
-            png, gif = made
-            found.append(Picture(f"{stem}_samples_{place}.png", png, whose + scored))
-            if gif:
-                found.append(Picture(f"{stem}_training_{place}.gif", gif, f"{whose}, while it trained"))
+        run = next(run for run in setting.runs if any(other.seed == seed for other in run.seeds))
+        png = pictures.samples(run)
+        if png is None:
+            continue
+        whose = f"{setting.name}, seed {seed}" if run.together == 1 else f"{setting.name}, the first seeds"
+        values = ranking.values(setting, ranking.metric) if ranking.metric in ranking.metrics else {}
+        scored = f": {ranking.metric} {number(values[seed])}" if seed in values and run.together == 1 else ""
+        found.append(Picture(f"{stem}_samples_{place}.png", png, whose + scored))
+        if ranking.is_toy and (gif := pictures.training_gif(run)):
+            found.append(Picture(f"{stem}_training_{place}.gif", gif, f"{whose}, while it trained"))
+    return found
+
+
+def _samples_note(ranking: Ranking) -> str:
     note = "The same latents for every setting, of the averaged generator; the smallest seed that all have, not a chosen one."
-    toy = ranking.settings[0].card["data"] in pictures.TOYS
-    if toy and any(run.together == 1 for setting in shown for run in setting.runs):
+    if ranking.is_toy and not ranking.has_ensembles:
         note += " Red: 2,500 samples at the end; grey: the true density, widened until it can be seen."
-    return found, note
+    if ranking.has_ensembles:
+        note += " Of an ensemble the first seeds that did not fail."
+    return note
 
 
 def _show(report: Report, written: list[Path]) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from html import escape as plain_escape
 
-from ganlab.report.tables import Table, plain
+from ganlab.report.tables import Table
+from ganlab.report.texts import plain
 
 STYLE = """
 :root { color-scheme: light; }
@@ -29,7 +30,7 @@ th, td { padding: .4rem .7rem; text-align: right; vertical-align: top; white-spa
 tr:last-child > * { border-bottom: 0; }
 thead th { background: #f4f6f9; font-weight: 600; white-space: normal; vertical-align: bottom; min-width: 5rem; }
 thead th.place { min-width: 0; }
-td small { display: block; font-size: .8rem; }
+td small { display: block; font-size: .85em; }
 td small.long { white-space: normal; min-width: 8rem; max-width: 12rem; margin-left: auto; }
 .text { text-align: left; }
 th[scope=row] { text-align: left; font-weight: 600; white-space: normal; min-width: 8rem; max-width: 20rem; overflow-wrap: break-word;
@@ -51,7 +52,8 @@ figcaption { font-size: .85rem; overflow-wrap: anywhere; }
   table { font-size: 8pt; }
   th[scope=row] { position: static; min-width: 0; }
   td.wide { min-width: 0; }
-  tr, figure { break-inside: avoid; }
+  tr, figure, .card { break-inside: avoid; }
+  h3 + .note { break-after: avoid; }
   h2, h3 { break-after: avoid; }
   .moving { display: none; }
   .pictures { grid-template-columns: repeat(2, 1fr); }
@@ -61,8 +63,8 @@ figcaption { font-size: .85rem; overflow-wrap: anywhere; }
 
 
 def escape(text: str) -> str:
-    """Text for HTML; a long name may break after an underscore, an equals sign, a comma, or a dot that is no decimal point."""
-    return "<wbr>".join(re.split(r"(?<=\w[_=,])(?=[\w+])|(?<=\w\.)(?=[A-Za-z])", plain_escape(text)))
+    """Text for HTML; a long name may break after an underscore, an equals sign, a comma or a dot, but not within a number."""
+    return "<wbr>".join(re.split(r"(?<=\w[_=])(?=\w)|(?<=\w[.,])(?=[A-Za-z+])", plain_escape(text)))
 
 
 TEXT = ("why", "device", "which seeds")  # columns of sentences
@@ -91,6 +93,8 @@ class Section:
     curves: list[Picture] = field(default_factory=list)
     samples: list[Picture] = field(default_factory=list)
     samples_note: str = ""
+    samples_show: str = "images"
+    """What one picture shows, and so how large it must be: "one" cloud of points, "several" panels, or "images"."""
 
 
 @dataclass
@@ -120,8 +124,8 @@ def html(report: Report) -> str:
         body.append(_html_table(first))
         body += _html_pictures("Every seed", section.seeds, "pictures")
         body += _html_pictures("Learning curves", section.curves, "pictures")
-        pairs = " pairs" if any(picture.moving for picture in section.samples) else ""
-        body += _html_pictures("Samples", section.samples, f"pictures small{pairs}", section.samples_note)
+        kind = {"one": "pictures small pairs", "several": "pictures", "images": "pictures small"}[section.samples_show]
+        body += _html_pictures("Samples", section.samples, kind, section.samples_note)
         body += [_html_table(table) for table in others]
         body.append(_html_table(section.card, "card"))
         body.append("</section>")

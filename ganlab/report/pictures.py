@@ -15,12 +15,11 @@ from PIL import Image
 from ganlab.report.runs import PREFIX, Run, worst
 from ganlab.report.settings import Setting
 from ganlab.report.statistics import quartiles
-from ganlab.report.tables import RATES, Ranking
+from ganlab.report.tables import RATES, TOYS, Ranking
 
 MOST = 8  # settings in one picture
 INK, FAINT = "#1f2430", "#d5d9e0"
 COLORS = ["#2563c9", "#e07b1a", "#2a9d5c", "#cc3333", "#7c4dbd", "#8c5a3c", "#d6559f", "#5f6b7a"]
-TOYS = ("Ring", "Grid")
 FRAMES, GIF_SIZE = 24, 300
 DAMAGED = (OSError, SyntaxError, ValueError)  # what Pillow raises for a picture that is not whole
 STYLE = {"font.size": 11, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": "#8a92a0", "xtick.color": INK,
@@ -30,7 +29,7 @@ STYLE = {"font.size": 11, "text.color": INK, "axes.labelcolor": INK, "axes.edgec
 
 def curve(ranking: Ranking, metric: str, against: str) -> bytes | None:
     """PNG: the median over seeds of each setting with the quartiles as a band, against "images" or "seconds"."""
-    lines = [(s.name, *_band(s, metric, against, ranking.protocol)) for s in ranking.settings[:MOST]]
+    lines = [(s.name, *band(s, metric, against, ranking.protocol)) for s in ranking.settings[:MOST]]
     lines = [line for line in lines if len(line[1])]
     if not lines:
         return None
@@ -60,7 +59,7 @@ def _thousands(x: float, position: int) -> str:
     return f"{x:g}"
 
 
-def _band(setting: Setting, metric: str, against: str, protocol: dict) -> tuple[list[float], ...]:
+def band(setting: Setting, metric: str, against: str, protocol: dict) -> tuple[list[float], ...]:
     """(x, lower quartile, median, upper quartile) at each look. A seed that failed has the worst value from then on."""
     bad = worst(metric, protocol)
     at: dict[float, list[tuple[float, float]]] = {}
@@ -127,19 +126,16 @@ def every_seed(ranking: Ranking, metric: str) -> bytes | None:
         return _png(figure)
 
 
-def samples(ranking: Ranking, setting: Setting, seed: int) -> tuple[bytes, bytes | None] | None:
-    """(PNG of the final samples, GIF of training or None) of the setting's run of that seed; None without pictures."""
-    run = next((run for run in setting.runs if any(s.seed == seed for s in run.seeds)), setting.runs[0])
-    png = None
-    if ranking.modes and run.together == 1:
-        png = over_density(run)
-    if png is None:
-        try:
-            png = next(iter(_own(run, "samples.png"))).read_bytes()
-            Image.open(io.BytesIO(png)).verify()
-        except (*DAMAGED, StopIteration):
-            return None
-    return png, training_gif(run) if ranking.modes else None
+def samples(run: Run) -> bytes | None:
+    """PNG of the run's final samples: over the density of its toy, or as the run itself drew them; None without any."""
+    if run.together == 1 and (png := over_density(run)):
+        return png
+    try:
+        png = next(iter(_own(run, "samples.png"))).read_bytes()
+        Image.open(io.BytesIO(png)).verify()
+    except (*DAMAGED, StopIteration):
+        return None
+    return png
 
 
 def over_density(run: Run) -> bytes | None:
@@ -184,6 +180,7 @@ def training_gif(run: Run) -> bytes | None:
         return None
     if len(paths) > FRAMES:
         paths = [paths[round(i * (len(paths) - 1) / (FRAMES - 1))] for i in range(FRAMES)]
+    size = GIF_SIZE if run.together == 1 else 2 * GIF_SIZE
     frames = []
     for path in paths:
         try:
@@ -191,7 +188,7 @@ def training_gif(run: Run) -> bytes | None:
                 image = image.convert("RGB")
         except DAMAGED:
             continue
-        image.thumbnail((GIF_SIZE, GIF_SIZE), Image.Resampling.LANCZOS)
+        image.thumbnail((size, size), Image.Resampling.LANCZOS)
         frames.append(image.quantize(48, dither=Image.Dither.NONE))
     if len(frames) < 2:
         return None

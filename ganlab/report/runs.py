@@ -187,10 +187,12 @@ def worst(metric: str, protocol: dict | None = None) -> float:
 
 
 def _interpolate(clock: list[tuple[float, float]], at: float) -> float:
-    """Seconds at a look, which are logged at the rows around it (both ascending in images)."""
+    """Seconds at a look, which are logged at the rows around it (both ascending in images); as fast on after the last."""
     before = max((c for c in clock if c[0] <= at), default=clock[0])
     after = min((c for c in clock if c[0] >= at), default=None)
-    if after is None or after[0] == before[0]:
+    if after is None:
+        return before[1] * at / before[0] if before[0] else math.nan
+    if after[0] == before[0]:
         return before[1]
     return before[1] + (after[1] - before[1]) * (at - before[0]) / (after[0] - before[0])
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ganlab.report.runs import Run, Seed
 
 # What tells a run's place and number, and not how it was trained or measured.
-NOT_A_SETTING = {"seed", "seeds", "seeds_at_once", "run_dir", "name", "data_dir", "callbacks", "logger"}
+NOT_A_SETTING = {"seed", "seeds", "seeds_at_once", "published", "run_dir", "name", "data_dir", "callbacks", "logger"}
 # Of data and metrics, what cannot change a measured number's meaning.
 NOT_THE_MEASURE = {"batch_size", "num_workers", "data_dir", "root"}
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean, median
 
 from ganlab.report.runs import PREFIX, Run, Seed, higher_is_better, worst
 from ganlab.report.settings import Setting
-from ganlab.report.statistics import Estimate, bootstrap_mean, first_reaching, paired_difference, quartiles, wilson
+from ganlab.report.statistics import Estimate, bootstrap_mean, first_reaching, paired_difference, wilson
+from ganlab.report.texts import duration, interval, number, percent, plain, ranges, short_value, spread
 
 RATES = ("success", "failure")
+TOYS = ("Ring", "Grid")
 MOST_ROWS = 50  # of runs in trouble
 FEWEST_PAIRS = 6  # five that all point one way still do so by chance in 1 of 16 cases (sign test, two-sided)
 
@@ -43,6 +45,14 @@ class Ranking:
     @property
     def has_success(self) -> bool:
         return bool(self.modes and self.modes_metric)
+
+    @property
+    def is_toy(self) -> bool:
+        return self.settings[0].card["data"] in TOYS
+
+    @property
+    def has_ensembles(self) -> bool:
+        return any(run.together > 1 for setting in self.settings for run in setting.runs)
 
     def choices(self) -> list[str]:
         return [*self.metrics, *(RATES if self.has_success else RATES[1:])]
@@ -186,6 +196,35 @@ class Ranking:
             notes.append(f"{replaced} older runs of a config and seed that were run again are left out.")
         return notes
 
+    def published(self) -> Table | None:
+        """What is here beside what the experiment's file says that a paper found.
+
+        In the config: `published: {source: "Who and when, how many seeds", NAME: {METRIC: VALUE}}`, NAME a setting as it
+        is called here or its loss, METRIC with or without its N, rates as shares of 1.
+        """
+        configs = [run.config.get("published") for setting in self.settings for run in setting.runs]
+        claims: dict = next((config for config in configs if isinstance(config, dict)), {})
+        rows = []
+        for setting in self.ranked:
+            loss = setting.name.partition(" ")[0]
+            alone = sum(other.name.partition(" ")[0] == loss for other in self.settings) == 1
+            claimed = claims.get(setting.name) or (claims.get(loss) if alone else None) or {}
+            for name, value in claimed.items():
+                metric = self.resolved(name)
+                found = self.estimate(setting, metric) if metric else None
+                if found is None:
+                    continue
+                rate = metric in RATES
+                inside = "–" if found.low is None else "yes" if found.low <= value <= found.high else "no"
+                here = percent(found) if rate else self._mean(setting, metric)
+                theirs = percent(Estimate(value)) if rate else number(value)
+                rows.append([setting.name, metric, seeds_cell(setting), here, theirs, inside])
+        if not rows:
+            return None
+        header = ["setting", "metric", "seeds", "here", "published", "within the interval"]
+        source = claims.get("source", "the experiment's file, which names no source")
+        return Table("Against the published figures", header, rows, [f"Published: {source}. Here: the protocol below."])
+
     def differences(self) -> Table | None:
         """The leader against each other setting, seed by seed."""
         if self.metric is None or len(self.ranked) < 2:
@@ -229,8 +268,8 @@ class Ranking:
                 [
                     setting.name,
                     percent(wilson(reached, len(times)), of=(reached, len(times))),
-                    _spread([images for images, _ in times], lambda x: f"{x:,.0f}"),
-                    _spread([seconds for _, seconds in times], duration),
+                    spread([images for images, _ in times], lambda x: f"{x:,.0f}"),
+                    spread([seconds for _, seconds in times], duration),
                 ]
             )
         note = (
@@ -239,7 +278,7 @@ class Ranking:
             "counts as never. Modes can be lost again: compare with success above."
         )
         notes = [note]
-        if any(run.together > 1 for setting in self.ranked for run in setting.runs):
+        if self.has_ensembles:
             notes.append("Wall time of seeds trained at once is that of the whole ensemble.")
         return Table(f"Time to all {self.modes} modes", header, rows, notes)
 
@@ -266,8 +305,8 @@ class Ranking:
                 [
                     setting.name,
                     ", ".join(map(str, together)),
-                    _spread([s["seconds"]["total"] for s in summaries], duration),
-                    _spread(speeds, lambda x: f"{x:,.0f}"),
+                    spread([s["seconds"]["total"] for s in summaries], duration),
+                    spread(speeds, lambda x: f"{x:,.0f}"),
                     f"{max(memory) / 2**20:,.0f} MiB" if memory else "–",
                     "; ".join(here) or "–",
                 ]
@@ -354,72 +393,6 @@ def _reason(run: Run) -> str:
         if run.status == "unfinished"
         else "a loss or penalty was not finite"
     )
-
-
-# Texts -----------------------------------------------------------------------------------------------------------
-
-
-def number(x: float, sign: bool = False) -> str:
-    if math.isinf(x) or x == 0:
-        return "0" if x == 0 else "∞" if x > 0 else "-∞"
-    text = f"{x:{'+' if sign else ''}.4g}"
-    return text if "e" not in text or abs(x) < 1 else f"{x:{'+' if sign else ''},.0f}"
-
-
-def interval(found: Estimate, sign: bool = False) -> str | tuple[str, str]:
-    if found.low is None:
-        return number(found.value, sign)
-    return number(found.value, sign), f"{number(found.low, sign)} … {number(found.high, sign)}"
-
-
-def percent(
-    found: Estimate, sign: bool = False, unit: str = "%", of: tuple[int, int] | None = None
-) -> tuple[str, str] | str:
-    def text(x: float) -> str:
-        return f"{100 * x:{'+' if sign and x else ''}.3g}"
-
-    value = f"{text(found.value)} {unit}" + (f" ({of[0]} of {of[1]})" if of else "")
-    return value if found.low is None else (value, f"{text(found.low)} … {text(found.high)} {unit}")
-
-
-def plain(cell: str | tuple[str, str]) -> str:
-    return cell if isinstance(cell, str) else f"{cell[0]} ({cell[1]})" if cell[1] else cell[0]
-
-
-def duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 6000 else f"{seconds / 3600:.3g} h"
-
-
-def _spread(values: Sequence[float], text: Callable[[float], str]) -> str | tuple[str, str]:
-    """Median and quartiles; "never" for what is infinite."""
-    values = [value for value in values if not math.isnan(value)]
-    if not values:
-        return "–"
-    low, middle, high = ("never" if math.isinf(x) else text(x) for x in quartiles(values))
-    return middle if len(values) == 1 or low == high else (middle, f"{low} … {high}")
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """1, 2, 3, 7 -> "1–3, 7"."""
-    parts: list[list[int]] = []
-    for n in sorted(set(numbers)):
-        if parts and n == parts[-1][1] + 1:
-            parts[-1][1] = n
-        else:
-            parts.append([n, n])
-    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in parts)
-
-
-def short_value(value: str) -> str:
-    """A card's value to show: a hash by its beginning, a number with 4 digits."""
-    if len(value) == 64 and all(c in "0123456789abcdef" for c in value):
-        return f"{value[:16]}…"
-    try:
-        return f"{float(value):.4g}" if len(value) > 8 else value
-    except ValueError:
-        return value
 
 
 def seeds_cell(setting: Setting) -> str | tuple[str, str]:

@@ -15,10 +15,11 @@ from PIL import Image
 from scipy import stats
 
 from ganlab.report import build, main
-from ganlab.report.pictures import FRAMES, training_gif
+from ganlab.report.pictures import FRAMES, band, over_density, training_gif
 from ganlab.report.runs import find_runs
 from ganlab.report.settings import group
-from ganlab.report.tables import Ranking, duration, number, ranges
+from ganlab.report.tables import Ranking
+from ganlab.report.texts import duration, number, ranges
 
 spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
 folders = importlib.util.module_from_spec(spec)
@@ -175,6 +176,24 @@ def test_ensembles_beside_single_runs(tmp_path):
     assert (card["seeds of minimax"], card["seeds of ns"]) == ("1–10", "3")
 
 
+def test_published_figures_stand_beside_what_was_found(tmp_path):
+    """Published per loss or per setting; 0.47 of 1 is inside Wilson's interval of 2 in 4, and 0.99 is not."""
+    claims = {"source": "A paper, 200 seeds", "ns": {"success": 0.47, "modes": 7.0}, "ls gan.pack=2": {"success": 0.99}}
+    for seed, modes in enumerate((8, 8, 0, 0), 1):
+        single(tmp_path / f"ns{seed}", [scores(modes, 0.1)], seed=seed)
+        for pack in (1, 2):
+            single(tmp_path / f"ls{pack}{seed}", [scores(modes, 0.1)], loss="ls", seed=seed, pack=pack)
+    for config in tmp_path.glob("*/config.yaml"):
+        config.write_text(config.read_text() + f"published: {json.dumps(claims)}\n")
+    table = ranking(tmp_path).published()
+    rows = {(cells[0], cells[1]): cells[2:] for cells in table.rows}
+    assert set(rows) == {("ns", "success"), ("ns", "modes_2500"), ("ls gan.pack=2", "success")}
+    assert rows["ns", "success"] == ["4", ("50 %", "15 … 85 %"), "47 %", "yes"]
+    assert rows["ns", "modes_2500"][2:] == ["7", "yes"]
+    assert rows["ls gan.pack=2", "success"][3] == "no"
+    assert "A paper, 200 seeds" in table.notes[0]
+
+
 # The page --------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +267,18 @@ def test_learning_curves_samples_and_gif(written):
     assert {"a_samples_1.png", "a_training_1.gif", "a_samples_2.png", "a_training_2.gif"} <= names
     with Image.open(written / "report" / "a_training_1.gif") as gif:
         assert gif.n_frames == 2 and gif.info.get("loop") == 0
+
+
+def test_a_curve_is_the_median_and_a_seed_that_failed_stays_in_it(tmp_path):
+    """Looks of three seeds: 3 5 8, 3 8 8 and 3, then failed: from there on it counts with 0 modes."""
+    for seed, modes in enumerate(((3, 5, 8), (3, 8, 8), (3,)), 1):
+        error = "nan" if len(modes) == 1 else None
+        single(tmp_path / f"{seed}", [scores(m, 0.1) for m in modes], seed=seed, error=error)
+    ((setting,),) = group(find_runs([tmp_path]))
+    x, low, middle, high = band(setting, "modes_2500", "images", folders.protocol())
+    assert (x, low, middle, high) == ([20_000, 40_000, 60_000], [3, 0, 0], [3, 5, 8], [3, 8, 8])
+    seconds = band(setting, "modes_2500", "seconds", folders.protocol())[0]
+    assert seconds == pytest.approx([2 * 20_000 / 20_128, 4 - 2 * 128 / 20_000, 6 - 2 * 128 / 20_000], rel=0.01)
 
 
 def test_a_long_training_s_gif_is_short_and_ends_with_the_end(tmp_path):
@@ -358,6 +389,21 @@ def test_a_thousand_runs_within_a_minute(tmp_path):
     main([str(tmp_path)])
     assert time.perf_counter() - started < 60
     assert "1,000 seeds (1,000 finished)" in (tmp_path / "report.md").read_text()
+
+
+def test_a_real_sweep(cli, tmp_path):
+    """Names come from the loss presets, toys are drawn over their density from the last checkpoint."""
+    short = ["max_images=1280", "look_every=640", "logger=csv", "trainer=cpu", "hydra.sweep.dir=sweep"]
+    code, printed = cli("-m", "+experiment=ring", "loss=minimax,wgan_gp", *short)
+    assert code == 0, printed
+    report = build([tmp_path / "sweep"])
+    (section,) = report.sections
+    assert {cells[1] for cells in section.tables[0].rows} == {"minimax", "wgan_gp", "a perfect sampler"}
+    (run, _) = find_runs([tmp_path / "sweep"])
+    with Image.open(BytesIO(over_density(run))) as picture:
+        colours = picture.convert("RGB").getcolors(1_000_000)
+    assert any(r > 150 and g < 120 and b < 120 for _, (r, g, b) in colours)  # samples
+    assert len([picture for picture in section.samples if picture.name.endswith("gif")]) == 2
 
 
 # Texts -----------------------------------------------------------------------------------------------------------

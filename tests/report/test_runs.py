@@ -33,6 +33,15 @@ def test_seconds_at_a_look_lie_between_the_rows_around_it(tmp_path):
     assert run.seeds[0].seconds[1] == pytest.approx(4 - 2 * 128 / 20_000)
 
 
+def test_a_look_after_the_last_row_comes_later_than_it(tmp_path):
+    """The rows end at 20,128 images and 2 s; at the same speed 40,000 images take 2 * 40,000 / 20,128 s."""
+    single(tmp_path, [scores(3, 0.9), scores(8, 0.02)])
+    rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    (tmp_path / "metrics.csv").write_text("\n".join(rows[:-1]) + "\n")
+    (run,) = find_runs([tmp_path])
+    assert run.seeds[0].seconds[1] == pytest.approx(2 * 40_000 / 20_128)
+
+
 def test_an_infinite_result_is_null_in_json_and_infinite_here(tmp_path):
     (run,) = find_runs([single(tmp_path, [scores(0, 4.5)])])
     assert json.loads((tmp_path / "summary.json").read_text())["quality"]["quality/reverse_kl_2500"] is None
