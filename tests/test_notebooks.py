@@ -17,4 +17,4 @@ def test_a_notebook_runs_as_it_was_committed(path, tmp_path):
     assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs), "no picture"
     assert not any("(GAN)" in cell.source or "def generator_loss" in cell.source for cell in code)
     assert str(Path.home()) not in path.read_text() and "/tmp/" not in path.read_text()
-    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()

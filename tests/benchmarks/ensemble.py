@@ -1,0 +1,80 @@
+"""Seed-steps per second: an ensemble beside single runs one after another, alternately in one process.
+
+python tests/benchmarks/ensemble.py [seeds] [rounds]    (a step = a turn of D and one of G at batch 256, MLPs of 3 x 128)
+"""
+
+import statistics
+import sys
+import time
+import warnings
+
+import torch
+from lightning import Trainer
+
+from ganlab.callbacks import Budget, Record
+from ganlab.data import Ring
+from ganlab.ensemble import Ensemble
+from ganlab.losses import WGAN, NonSaturatingGAN
+from ganlab.networks import MLPDiscriminator, MLPGenerator
+from ganlab.regularizers import R1, GradientPenalty
+from ganlab.train import quieten_libraries
+
+BATCH, STEPS = 256, {"single": 150, "ensemble": 15}
+GAMES = {
+    "non-saturating": (NonSaturatingGAN, lambda: {}),
+    "non-saturating + R1": (NonSaturatingGAN, lambda: {"r1": R1(1.0)}),
+    "WGAN-GP": (WGAN, lambda: {"gp": GradientPenalty(0.1)}),
+}
+
+
+def game(name, seed):
+    torch.manual_seed(seed)
+    family, regularizers = GAMES[name]
+
+    def adam(parameters):
+        return torch.optim.Adam(parameters, 1e-3, (0.5, 0.999), fused=True)
+
+    players = MLPGenerator(2, (2,), [128] * 3, bounded=False), MLPDiscriminator((2,), [128] * 3)
+    return family(*players, generator_optimizer=adam, discriminator_optimizer=adam, regularizers=regularizers())
+
+
+def seed_steps_per_second(gan, seeds, steps):
+    """Training alone, as `images_per_second` of a run counts it; the first fifth of the steps warms up."""
+    data = Ring(dim=2, num_classes=8, std=0.01, batch_size=BATCH, train_size=50_000, test_size=2_500, data_seed=0)
+    data.seeds = seeds
+    marks = []
+
+    class Clock(Budget):
+        def on_train_batch_end(self, trainer, gan, *rest):
+            marks.append(time.perf_counter())
+            super().on_train_batch_end(trainer, gan, *rest)
+
+    trainer = Trainer(
+        accelerator="auto", devices=1, max_epochs=-1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[Record(), Clock(steps * BATCH)],
+    )  # fmt: skip
+    trainer.fit(gan, data)
+    warm = len(marks) // 5
+    return (len(marks) - 1 - warm) * max(len(seeds), 1) / (marks[-1] - marks[warm])
+
+
+def main(count=100, rounds=5):
+    quieten_libraries()
+    warnings.simplefilter("ignore")
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {count} seeds at once, {rounds} rounds")
+    for name in GAMES:
+        single, ensemble = [], []
+        for index in range(rounds):
+            single.append(seed_steps_per_second(game(name, index), [], STEPS["single"]))
+            seeds = list(range(count))
+            stack = Ensemble([game(name, seed) for seed in seeds], seeds)
+            ensemble.append(seed_steps_per_second(stack, seeds, STEPS["ensemble"]))
+        ratios = sorted(e / s for e, s in zip(ensemble, single))
+        print(
+            f"{name:22} single {statistics.median(single):7.0f}/s   ensemble {statistics.median(ensemble):7.0f}/s   "
+            f"ratio {statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
+        )
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
