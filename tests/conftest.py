@@ -14,7 +14,11 @@ from ganlab.gan import GAN
 from ganlab.networks import MLPDiscriminator, MLPGenerator
 
 
-torch.set_num_threads(1)  # thousands of tiny games, and a process per core: threads would only wait for each other
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Thousands of tiny games, and a process per core: threads would only wait for each other."""
+    torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for the processes that a test starts
 
 
 def public_families():
@@ -98,9 +102,7 @@ class SeedAtStart(Callback):
 
 @pytest.fixture
 def make_trainer():
-    """A silent CPU trainer on one thread; the random numbers of training start from `seed`."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """A silent CPU trainer; the random numbers of training start from `seed`."""
 
     def make(*callbacks, seed=5, max_epochs=1, logger=False, **settings):
         with warnings.catch_warnings():
@@ -117,8 +119,7 @@ def make_trainer():
                 **settings,
             )
 
-    yield make
-    torch.set_num_threads(threads)
+    return make
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def idx(array):
 
 def write(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 def write_set(folder, suffix="", seed=0):
@@ -138,8 +138,8 @@ IMAGES = idx(np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4))
     [
         ("short-ubyte", IMAGES[:-1], "truncated or corrupt .23 bytes, its header says 24"),
         ("long-ubyte", IMAGES + b"x", "truncated or corrupt .25 bytes, its header says 24"),
-        ("short-ubyte.gz", gzip.compress(IMAGES)[:-12], "truncated or corrupt"),
-        ("flipped-ubyte.gz", gzip.compress(IMAGES)[:-6] + b"\0\0\0\0\0\0", "truncated or corrupt"),
+        ("short-ubyte.gz", gzip.compress(IMAGES, mtime=0)[:-12], "truncated or corrupt"),
+        ("flipped-ubyte.gz", gzip.compress(IMAGES, mtime=0)[:-6] + b"\0\0\0\0\0\0", "truncated or corrupt"),
         ("plain-ubyte.gz", IMAGES, "truncated or corrupt"),
         ("page-ubyte", b"<html>not found</html>", "no idx file of 3-d bytes .it starts 0x3c68746d, not 0x803"),
         ("labels-ubyte", idx(np.arange(24, dtype=np.uint8)), "it starts 0x801, not 0x803"),
