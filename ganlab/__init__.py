@@ -4,24 +4,35 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "CGAN",
+    "GAN",
+    "LSGAN",
+    "WGAN",
+    "AlphaGAN",
+    "Ensemble",
+    "HingeGAN",
+    "JensenShannonGAN",
+    "KLGAN",
+    "MinimaxGAN",
+    "NonSaturatingGAN",
+    "PearsonGAN",
+    "Play",
+    "RaGAN",
+    "ReverseKLGAN",
+    "RpGAN",
+    "SquaredHellingerGAN",
+    "load",
+]
+
 # torch and lightning take seconds to import; a typo on the command line should not wait for them
-_FAMILIES = (
-    "CGAN", "LSGAN", "WGAN", "AlphaGAN", "HingeGAN", "JensenShannonGAN", "KLGAN", "MinimaxGAN", "NonSaturatingGAN",
-    "PearsonGAN", "RaGAN", "ReverseKLGAN", "RpGAN", "SquaredHellingerGAN",
-)  # fmt: skip
-_HOMES = {
-    "GAN": "ganlab.gan",
-    "Play": "ganlab.gan",
-    "load": "ganlab.loading",
-    **dict.fromkeys(_FAMILIES, "ganlab.losses"),
-}
-__all__ = ["GAN", "Play", "load", *_FAMILIES]
+_HOMES = {"GAN": "ganlab.gan", "Play": "ganlab.gan", "Ensemble": "ganlab.ensemble", "load": "ganlab.loading"}
 
 
 def __getattr__(name: str):
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'ganlab' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOMES.get(name, "ganlab.losses")), name)
 
 
 def __dir__():

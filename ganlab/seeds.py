@@ -65,6 +65,10 @@ def merge(folder: Path, parts: list[dict]) -> dict:
     writer.writerows(rows)
     write_whole(folder / "seeds.csv", table.getvalue())
 
+    pictures = sorted(folder.glob("seeds_*/samples.png"))
+    if pictures:
+        (folder / "samples.png").write_bytes(pictures[0].read_bytes())
+
     final = {row["seed"]: row for row in rows}.values()
     names = [name for name in writer.fieldnames if name.startswith("quality/")]
     quality = {n: statistics.median(values) for n in names if (values := [float(r[n]) for r in final if r[n]])}

@@ -37,6 +37,7 @@ def summarise(config: dict, gan, trainer, seconds: float) -> dict:
         "seconds": {"total": seconds, "training": record and record.training_seconds, **looks}
         | ({"quality_setup": quality.setup_seconds} if quality else {}),
         "images_per_second": record and record.images / record.training_seconds,
+        "memory_bytes": peak_memory(trainer),
         "ema_decay": gan.ema_decay,
         "precision": str(trainer.precision),
         "device": device_name(trainer),
@@ -61,22 +62,38 @@ def device_name(trainer) -> str:
     return f"{model}, {torch.get_num_threads()} threads"
 
 
+def peak_memory(trainer) -> int | None:
+    """Bytes: the most that tensors took on a GPU; on a CPU the most that this process ever took (None on Windows)."""
+    import torch
+
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def show(summary: dict, folder: Path) -> None:
     console = Console(highlight=False)
+    seeds = summary["seeds"]
     if summary["quality"]:
         table = Table(title=f"{summary['name']} ({summary['family']})", title_justify="left")
-        table.add_column("quality of the averaged generator")
-        table.add_column("value", justify="right")
+        table.add_column("quality of the averaged generator" if summary["ema_decay"] else "quality of the generator")
+        table.add_column(f"median of {len(seeds) - len(summary['failed_seeds'])} seeds" if seeds else "value", justify="right")
         table.add_column("of real data", justify="right", style="dim")
         for name, value in summary["quality"].items():
             floor = summary["floor"].get(name)
             table.add_row(name.removeprefix("quality/"), f"{value:.4g}", "" if floor is None else f"{floor:.4g}")
         console.print(table)
     seconds, clocks = summary["seconds"], summary["clocks"]
+    speed = (summary["images_per_second"] or math.nan) * math.ceil(len(seeds or [0]) / summary.get("parts", 1))
     share = {part: seconds.get(part, 0) / seconds["total"] for part in ("quality", "quality_setup")}
     console.print(
         f"{clocks['images_seen']:,} images, {clocks['d_updates']:,} D and {clocks['g_updates']:,} G updates in "
-        f"{seconds['total']:.0f} s; {summary['images_per_second'] or math.nan:,.0f} images/s while training\n"
+        f"{seconds['total']:.0f} s; {speed:,.0f} images/s while training{' over all seeds' if seeds else ''}\n"
         f"looking at quality took {share['quality']:.1%} of the time, and {share['quality_setup']:.1%} its preparation\n"
         f"pictures     {folder / 'samples.png'}\neverything   {folder}",
         soft_wrap=True,

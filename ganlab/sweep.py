@@ -83,8 +83,8 @@ def show(jobs: list[dict], folder: Path) -> None:
     for heading in ("setting", "seeds", *(name.removeprefix("quality/") for name in names)):
         table.add_column(heading, justify="left" if heading == "setting" else "right", overflow="fold")
     for setting, group in sorted(settings.items(), key=rank):
-        done = sum(job["status"] == "finished" for job in group)
-        seeds = str(done) if done == len(group) else f"{done}, [red]{len(group) - done} failed[/]"
+        done, failed = (sum(counted) for counted in zip(*map(seeds_of, group)))
+        seeds = f"{done}, [red]{failed} failed[/]" if failed else str(done)
         table.add_row(
             " ".join(f"{name}={short(value)}" for name, value in setting) or "all",
             seeds,
@@ -97,6 +97,12 @@ def show(jobs: list[dict], folder: Path) -> None:
         if job["status"] != "finished":
             console.print(f"[red]failed[/] {job['folder']}: {job['error']}", soft_wrap=True, highlight=False)
     console.print(f"every job    {folder / 'sweep.csv'}", soft_wrap=True, highlight=False)
+
+
+def seeds_of(job: dict) -> tuple[int, int]:
+    """How many of a job's seeds finished and failed; an ensemble has many."""
+    seeds, failed = len(job.get("seeds") or [None]), len(job.get("failed_seeds") or [])
+    return (seeds - failed, failed) if job["status"] == "finished" else (0, seeds)
 
 
 def short(value: str) -> str:

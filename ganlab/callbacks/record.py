@@ -26,12 +26,14 @@ class Record(Callback):
     With n_critic > 1 a row waits for the generator's turn, so that each row holds both players. Stands before
     the callbacks that look, whose time it leaves out of `images_per_second`.
 
-    `last` is the latest row; `training_seconds` the time spent in training alone, on `images` real images.
+    `last` is the latest row; `seconds` since the start; `training_seconds` of them in training alone, on `images` real
+    images.
     """
 
     def __init__(self):
         self.last: dict[str, float] = {}
-        self.training_seconds, self.images = 0.0, 0
+        self.seconds = self.training_seconds = 0.0
+        self.images = 0
 
     def on_train_start(self, trainer, gan):
         self._looking = [c for c in trainer.callbacks if isinstance(c, Periodic)]
@@ -43,8 +45,8 @@ class Record(Callback):
             gan.observing = True
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
-        seconds = time.perf_counter() - self._start
-        self.training_seconds = seconds - sum(c.seconds for c in self._looking)
+        self.seconds = time.perf_counter() - self._start
+        self.training_seconds = self.seconds - sum(c.seconds for c in self._looking)
         self.images = gan.images_seen - self._first_image
         if not gan.observing or "g/loss" not in gan.observed:
             return
@@ -53,7 +55,7 @@ class Record(Callback):
             row |= spread(name, value)
         gan.observing, gan.observed = False, {}
         before, images = self._row_at
-        row |= {"d_updates": gan.d_updates, "g_updates": gan.g_updates, "seconds": seconds}
+        row |= {"d_updates": gan.d_updates, "g_updates": gan.g_updates, "seconds": self.seconds}
         row["images_per_second"] = (gan.images_seen - images) / (self.training_seconds - before)
         self.last, self._row_at = row, (self.training_seconds, gan.images_seen)
         for logger in trainer.loggers:

@@ -13,7 +13,7 @@ from ganlab.files import write_whole
 
 
 class SeedTable(Periodic):
-    """Writes `seeds.csv`, a row per seed and look: `images_seen, seconds` of training, `seed, status, quality/…`.
+    """Writes `seeds.csv`, a row per seed and look: `images_seen, seconds` since the start, `seed, status, quality/…`.
 
     Status: "training", at the last look "finished", or "failed" from the first loss on that was not finite; a failed
     seed's qualities are empty. Nothing for a run that is no ensemble. Stands after `Quality`.
@@ -36,7 +36,7 @@ class SeedTable(Periodic):
             return
         quality, record = sibling(trainer, Quality), sibling(trainer, Record)
         scores = quality.by_copy if quality else [{}] * len(seeds)
-        when = {"images_seen": gan.images_seen, "seconds": round(record.training_seconds, 3) if record else None}
+        when = {"images_seen": gan.images_seen, "seconds": round(record.seconds, 3) if record else None}
         for seed, failed, values in zip(seeds, gan.failed.tolist(), scores):
             self.rows.append(when | {"seed": seed, "status": "failed" if failed else "training"} | (values or {}))
         self._write()
