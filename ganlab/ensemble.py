@@ -17,6 +17,8 @@ from ganlab.gan import GAN
 log = logging.getLogger(__name__)
 
 PLAYING = ("generator", "discriminator", "regularizers", "conditioning")  # what a turn reads and writes
+# what these do to a number depends on its own gradients alone
+ELEMENTWISE = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam")
 PARTS = (*PLAYING, "generator_ema")
 
 
@@ -24,14 +26,15 @@ class Ensemble(Game):
     """K independent copies of one GAN. Each turn is that of `GAN`, with `torch.func.vmap` over the copies.
 
     Every parameter and buffer of the parts has one more axis in front, the copy's; batches are [K, n, ...]. Optimisers
-    work on the stacked parameters: elementwise ones (SGD, RMSprop, Adam …) treat each copy as if it were alone. The
-    latents of a turn are drawn in one call from a generator of their own, seeded by the first seed: families that are
-    trained with the same seeds see the same initial weights, batches and latents.
+    work on the stacked parameters: elementwise ones (SGD, RMSprop, Adam …) treat each copy as if it were alone. Each copy
+    draws its latents from a generator of its own, seeded by its seed: families that are trained with the same seeds see the
+    same initial weights, batches and latents, whatever else is trained beside them. What regularizers and label priors
+    draw comes from torch's common generator.
 
     A copy whose loss or penalty is not finite is marked in `failed` [K]; the others go on.
 
     Args:
-        copies: GANs that differ in their weights only.
+        copies: GANs that differ in their weights only; they are copied and not changed.
         seeds: one per copy; they name the copies.
 
     Raises:
@@ -42,7 +45,7 @@ class Ensemble(Game):
     def __init__(self, copies: Sequence[GAN], seeds: Sequence[int]):
         if not copies or len(copies) != len(seeds):
             raise ValueError(f"an ensemble needs a seed per copy and at least one, got {len(copies)} and {len(seeds)}")
-        one = copies[0]
+        one = copy.deepcopy(copies[0])
         super().__init__(
             generator_optimizer=one.generator_optimizer,
             discriminator_optimizer=one.discriminator_optimizer,
@@ -59,7 +62,7 @@ class Ensemble(Game):
         self.register_buffer("failed", torch.zeros(len(copies), dtype=torch.bool))
         self._turns = {name: _Turn(one, name) for name in ("discriminator_turn", "generator_turn")}
         one.discriminator.vectorized = True
-        self._random: torch.Generator | None = None
+        self._random: list[torch.Generator] = []
 
     @property
     def one(self) -> GAN:
@@ -89,19 +92,20 @@ class Ensemble(Game):
 
         def of_one_copy(state, real, y, z):
             one.noise = lambda n: z
-            return functional_call(turn, state, (real, y), tie_weights=False)
+            try:
+                return functional_call(turn, state, (real, y), tie_weights=False)
+            finally:
+                del one.noise
 
         state = {f"gan.{part}.{name}": tensor for part in PLAYING for name, tensor in tensors(getattr(self, part))}
         return vmap(of_one_copy, in_dims=(0, 0, None if y is None else 0, 0), randomness="different")(state, real, y, z)
 
     def noise(self, n: int) -> Tensor:
         """Latents [K, n, latent_dim] from N(0, I)."""
-        if self._random is None:
-            self._random = torch.Generator(self.device).manual_seed(self.seeds[0])
-        return torch.randn(
-            len(self.seeds), n, self.one.generator.latent_dim,
-            generator=self._random, device=self.device, dtype=self.dtype,
-        )  # fmt: skip
+        if not self._random:
+            self._random = [torch.Generator(self.device).manual_seed(seed) for seed in self.seeds]
+        shape, kind = (n, self.one.generator.latent_dim), {"device": self.device, "dtype": self.dtype}
+        return torch.stack([torch.randn(shape, generator=random, **kind) for random in self._random])
 
     def gradient_norm(self, gradients):
         """[K]."""
@@ -131,12 +135,27 @@ class Ensemble(Game):
 
     # Lightning's hooks
 
+    def configure_optimizers(self):
+        optimizers, schedulers = super().configure_optimizers()
+        for name in (type(optimizer).__name__ for optimizer in optimizers):
+            if name not in ELEMENTWISE:
+                raise ValueError(
+                    f"{name} may mix the copies of an ensemble; use one of {', '.join(ELEMENTWISE)}, or train one run per "
+                    "seed: -m seed=1,2,3"
+                )
+        return optimizers, schedulers
+
     def on_fit_start(self):
         if self.trainer.world_size > 1:
             raise ValueError(
                 f"an ensemble trains on one device, got {self.trainer.world_size} processes; use trainer.devices=1"
             )
-        self.one.to(self.device)
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            raise ValueError(
+                f"trainer.precision={self.trainer.precision} scales all copies' losses by one factor, so that one copy's "
+                "overflow would stop the others; use bf16-mixed or 32-true"
+            )
+        self.one.to(device=self.device, dtype=self.dtype)
         super().on_fit_start()
 
     def on_train_batch_start(self, batch, batch_idx):
@@ -153,20 +172,20 @@ class Ensemble(Game):
                     "per seed: -m seed=1,2,3"
                 )
         real, y = batch if isinstance(batch, (tuple, list)) else (batch, None)
+        self.conditioning.require(y)
         buffers = {name: buffer.clone() for name, buffer in self.named_buffers()}
-        state, random = torch.get_rng_state(), None if self._random is None else self._random.get_state()
         try:
-            for turn in (self.discriminator_turn, self.generator_turn):
-                terms, _ = turn(real, y)
-                learning = [p for p in self.parameters() if p.requires_grad]
-                torch.autograd.grad(sum(terms.values()).sum(), learning, allow_unused=True)
+            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+                for turn in (self.discriminator_turn, self.generator_turn):
+                    terms, _ = turn(real, y)
+                    learning = [p for p in self.parameters() if p.requires_grad]
+                    torch.autograd.grad(sum(terms.values()).sum(), learning, allow_unused=True)
         except RuntimeError as error:
             raise ValueError(
                 f"{self.family} with these networks and regularizers cannot be trained as one batched program "
                 f"({str(error).strip().splitlines()[0]}); train one run per seed: -m seed=1,2,3"
             ) from error
-        torch.set_rng_state(state)
-        self._random = None if random is None else self._random.set_state(random) or self._random
+        self._random = []  # begin again
         with torch.no_grad():
             for name, buffer in self.named_buffers():
                 buffer.copy_(buffers[name])
@@ -180,7 +199,6 @@ class Ensemble(Game):
     def copy(self, index: int) -> GAN:
         """One copy as an ordinary GAN."""
         gan = copy.deepcopy(self.one)
-        gan.__dict__.pop("noise", None)
         gan.discriminator.vectorized = False
         for part in PARTS:
             own = dict(tensors(getattr(gan, part)))

@@ -253,7 +253,7 @@ class GAN(Game):
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         random = None if seed is None else torch.Generator().manual_seed(seed)
-        z = torch.randn(n, self.generator.latent_dim, generator=random).to(self.device)
+        z = torch.randn(n, self.generator.latent_dim, generator=random).to(self.device, self.dtype)
         y = self.conditioning.checked(y, n, random)
         self.generator_ema.eval()
         parts = []

@@ -61,6 +61,8 @@ def copy_of(weights: dict, seeds: list[int], seed: int | None) -> dict:
     if seed not in seeds:
         raise ValueError(f"this ensemble has the seeds {seeds[0]} … {seeds[-1]}, got seed={seed}")
     index = seeds.index(seed)
+    if failed[index]:
+        raise ValueError(f"seed {seed} of this ensemble failed, its weights are not numbers; take another")
     return {name: value[index] if isinstance(value, torch.Tensor) else value for name, value in weights.items()}
 
 
@@ -69,6 +71,8 @@ def checkpoint_of(path: Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
+    if parts := sorted(path.glob("seeds_*/checkpoints/last.ckpt")):
+        raise FileNotFoundError(f"{path} was trained in parts; give the one with your seed, such as {parts[0].parents[1]}")
     raise FileNotFoundError(f"no checkpoint at {path}; give a run's folder (with checkpoints/ inside) or a .ckpt file")
 
 

@@ -30,7 +30,8 @@ def refuse(gan) -> None:
         )
     if getattr(discriminator, "auxiliary_classes", 0) and not conditioning.auxiliary:
         raise ValueError("the discriminator has an auxiliary classifier that nothing trains; choose both with conditioning=ac")
-    if conditioning.auxiliary and not getattr(discriminator, "auxiliary_classes", conditioning.num_classes):
+    has_classifier = getattr(discriminator, "auxiliary_classes", hasattr(discriminator, "judge"))
+    if conditioning.auxiliary and not has_classifier:
         raise ValueError("an auxiliary classifier needs a discriminator with one; choose both with conditioning=ac")
 
     lipschitz = any(r.lipschitz for r in gan.regularizers.values()) or is_spectrally_normalized(discriminator)

@@ -94,14 +94,20 @@ def run_seeds(cfg: DictConfig, config: dict) -> dict:
     at_once = config["seeds_at_once"] or seeds_that_fit(config, count)
     if at_once >= count:
         return run(config, seeds)
-    folder, parts = Path(config["run_dir"]), []
+    folder, parts, failed = Path(config["run_dir"]), [], []
     for chunk in (seeds[i : i + at_once] for i in range(0, count, at_once)):
         part = cfg.copy()
         part.run_dir = str(folder / f"seeds_{chunk[0]}-{chunk[-1]}")
         part.seed, part.seeds = chunk[0], len(chunk)
-        parts.append(run(resolved(part), chunk))
+        try:
+            parts.append(run(resolved(part), chunk))
+        except FloatingPointError as error:  # all of these failed; the others have not been tried
+            log.warning(str(error))
+            failed += chunk
+    if not parts:
+        raise FloatingPointError(f"all {count} seeds failed; lower the learning rates, or use regularizer=r1")
     write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))
-    summary = merge(folder, parts)
+    summary = merge(folder, parts, failed)
     show(summary, folder)
     return summary
 

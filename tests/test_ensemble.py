@@ -215,6 +215,12 @@ def test_what_cannot_be_stacked_is_refused_with_the_reason(make_gan, fit):
         Ensemble([], [])
 
 
+def test_an_optimiser_that_mixes_copies_is_refused(make_gan, fit):
+    ensemble = Ensemble([make_gan(seed=s, optimizer=torch.optim.Adafactor) for s in range(K)], [1, 2])
+    with pytest.raises(ValueError, match="Adafactor may mix the copies"):
+        fit(ensemble, batches_of(1))
+
+
 def test_numbers_are_logged_as_medians_and_quartiles(make_gan, fit):
     ensemble = Ensemble([make_gan(seed=s) for s in range(3)], [1, 2, 3])
     ensemble.observing = True
@@ -227,6 +233,7 @@ def test_numbers_are_logged_as_medians_and_quartiles(make_gan, fit):
     assert row["d/loss"] == pytest.approx(values.median().item())
     assert row["d/loss_q1"] <= row["d/loss"] <= row["d/loss_q3"]
     assert spread("x", torch.tensor([math.inf, math.inf, 1.0, math.nan]))["x"] == math.inf
+    assert spread("x", torch.tensor([9.0, 1.0]))["x"] == 5
     assert spread("x", torch.tensor(2.0)) == {"x": 2.0}
 
 
@@ -249,6 +256,53 @@ def test_a_copy_comes_back_from_a_checkpoint_and_seeds_from_the_command_line(cli
     assert not torch.equal(gan.sample(4, seed=1), ganlab.load(run / "seeds_5-6").sample(4, seed=1))
     with pytest.raises(ValueError, match="has the seeds 5 … 6, got seed=9"):
         ganlab.load(run / "seeds_5-6", seed=9)
+    with pytest.raises(FileNotFoundError, match="was trained in parts; give the one with your seed, such as .*seeds_5-6"):
+        ganlab.load(run)
     for bad in ("seeds=0", "seeds=1.5", "seeds=many"):
         code, printed = cli(*short, bad)
         assert code == 1 and "seeds must be a whole number of at least 1" in printed
+
+
+BAD_SEED = """
+import math
+
+import torch
+from ganlab import NonSaturatingGAN
+
+
+class BadSeed(NonSaturatingGAN):
+    def __init__(self, *players, **settings):
+        super().__init__(*players, **settings)
+        if torch.initial_seed() == 2:
+            with torch.no_grad():
+                settings["discriminator"].head.linear.bias.fill_(math.nan)
+"""
+
+
+def test_a_part_of_which_nothing_is_left_does_not_end_the_others(cli, tmp_path):
+    (tmp_path / "my_gan.py").write_text(BAD_SEED)
+    short = ["+experiment=ring", "max_images=1280", "look_every=640", "logger=csv", "trainer=cpu"]
+    code, printed = cli(*short, "gan._target_=my_gan.BadSeed", "seeds=3", "seeds_at_once=1")
+    assert code == 0, printed
+    (run,) = (tmp_path / "outputs").iterdir()
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["seeds"] == [1, 2, 3] and summary["failed_seeds"] == [2]
+    final = {row["seed"]: row["status"] for row in csv.DictReader((run / "seeds.csv").open())}
+    assert final == {"1": "finished", "2": "failed", "3": "finished"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["monitor=[counterfactual]"], "look at one GAN, got 2 at once; use -m seed=1,2,3"),
+        (["monitor=[vanishing]"], "look at one GAN, got 2 at once; use -m seed=1,2,3"),
+    ],
+)
+def test_what_an_ensemble_does_not_do_is_refused_at_once(cli, overrides, says):
+    code, printed = cli("+experiment=ring", "max_images=1280", "logger=csv", "trainer=cpu", "seeds=2", *overrides)
+    assert code == 1 and says in printed
+
+
+def test_a_seeds_latents_do_not_depend_on_the_seeds_beside_it(make_gan):
+    drawn = [Ensemble([make_gan(seed=s) for s in seeds], seeds).noise(4) for seeds in ([1, 2, 3], [3])]
+    assert torch.equal(drawn[0][2], drawn[1][0]) and not torch.equal(drawn[0][0], drawn[0][1])

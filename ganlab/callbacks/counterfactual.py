@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ganlab.callbacks.cadence import Periodic
+from ganlab.gan import GAN
 from ganlab.theory.bare import shipped_families
 from ganlab.theory.counterfactual import generator_gradient_norms, own_hooks
 
@@ -25,6 +26,9 @@ class Counterfactual(Periodic):
         super().__init__(every)
         self.seed = seed
 
+    def setup(self, trainer, gan, stage):
+        require_one_gan(gan)
+
     def on_train_start(self, trainer, gan):
         super().on_train_start(trainer, gan)
         with own_randomness(self.seed, gan.device):
@@ -38,6 +42,13 @@ class Counterfactual(Periodic):
         row = {f"theory/generator_gradient_{name}": float(norm) for name, norm in norms.items()}
         for logger in trainer.loggers:
             logger.log_metrics(row, step=gan.images_seen)
+
+
+def require_one_gan(gan) -> None:
+    if not isinstance(gan, GAN):
+        raise ValueError(
+            f"monitor=counterfactual and vanishing look at one GAN, got {len(gan.seeds)} at once; use -m seed=1,2,3"
+        )
 
 
 def families_beside(gan) -> dict:

@@ -53,6 +53,8 @@ class Grids(Periodic):
         images = torch.cat([copy.sample(columns * rows, y, seed=self.seed) for copy in copies]).cpu()
         scale = max(1, 56 // images.shape[-1])  # small images would be too small to judge on a screen
         images = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+        if images.shape[1] == 2:  # two would be taken for grey and transparency
+            images = torch.cat([images, -torch.ones_like(images[:, :1])], 1)
         save_image(make_grid(images[:, :3], nrow=columns, value_range=(-1, 1), normalize=True, pad_value=1), path)
 
 

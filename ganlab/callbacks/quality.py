@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 
 import torch
@@ -19,7 +20,8 @@ class Quality(Periodic):
     Every look uses the same latents and labels, and a generator of random numbers of its own, so that
     looking does not change training. Each process makes its share of the samples; torchmetrics adds up.
 
-    `latest` holds the newest values by their full names (`quality/…`), of an ensemble medians over its copies;
+    `latest` holds the newest values by their full names (`quality/…`), of an ensemble medians over its copies (those that
+    failed count as infinite in the objective and are left out elsewhere);
     `by_copy` each copy's own, None where it failed; `best` the lowest objective so far;
     `setup_seconds` went into the metric's extractor and real statistics.
     """
@@ -42,10 +44,10 @@ class Quality(Periodic):
         self.setup_seconds = time.perf_counter() - start
 
     def state_dict(self):
-        return {"best": self.best}
+        return {"best": self.best, "latest": self.latest}
 
     def load_state_dict(self, state):
-        self.best = state["best"]
+        self.best, self.latest = state["best"], state["latest"]
 
     @torch.no_grad()
     def look(self, trainer, gan):
@@ -55,6 +57,9 @@ class Quality(Periodic):
         for name in finished[0]:
             values = torch.tensor([values[name] for values in finished])
             row |= spread(name, values if len(self.by_copy) > 1 else values[0])
+        if len(finished) < len(self.by_copy):  # a seed that failed is no reason to prefer this checkpoint
+            scores = [v[self.objective] if v else math.inf for v in self.by_copy]
+            row |= spread(self.objective, torch.tensor(scores))
         self.latest = {name: row[name] for name in finished[0]}
         self.improved = self.latest[self.objective] < self.best
         self.best = min(self.best, self.latest[self.objective])

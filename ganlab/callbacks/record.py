@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
 
-import torch
 from lightning import Callback
 from torch import Tensor
 
@@ -15,9 +15,15 @@ def spread(name: str, value: Tensor) -> dict[str, float]:
     """A number as it is; of an ensemble's [K] the median, and the quartiles under names of their own."""
     if value.ndim == 0:
         return {name: float(value)}
-    at = torch.tensor([0.5, 0.25, 0.75], device=value.device)
-    quantiles = value.float().nanquantile(at, interpolation="nearest").tolist()  # between two infinities is no number
-    return dict(zip((name, f"{name}_q1", f"{name}_q3"), quantiles))
+    found = sorted(v for v in value.tolist() if not math.isnan(v)) or [math.nan]
+    return {name: quantile(found, 0.5), f"{name}_q1": quantile(found, 0.25), f"{name}_q3": quantile(found, 0.75)}
+
+
+def quantile(ascending: list[float], share: float) -> float:
+    """Between two order statistics; where both are the same infinity, that one."""
+    place = share * (len(ascending) - 1)
+    low, high = ascending[math.floor(place)], ascending[math.ceil(place)]
+    return low if low == high else low + (place - math.floor(place)) * (high - low)
 
 
 class Record(Callback):

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from ganlab.callbacks.cadence import Budget, Periodic, checked_count, sibling
-from ganlab.callbacks.counterfactual import families_beside, own_randomness, training_batches
+from ganlab.callbacks.counterfactual import families_beside, own_randomness, require_one_gan, training_batches
 from ganlab.files import save_figure, write_whole
 from ganlab.theory.counterfactual import generator_gradient_norms
 
@@ -53,6 +53,7 @@ class Vanishing(Periodic):
         self.rows: list[dict[str, float]] = []
 
     def setup(self, trainer, gan, stage):
+        require_one_gan(gan)
         if gan.d_updates:
             raise ValueError(
                 f"the vanishing-gradient laboratory needs an untrained critic, this one has {gan.d_updates} updates; "
@@ -113,7 +114,8 @@ class Vanishing(Periodic):
                 objective = lab.add_up(lab.discriminator_terms(play), {})
                 if step % self.every == 0 or step == self.critic_steps:
                     lab.check_finite()
-                    norms = generator_gradient_norms(lab, families, *probe)
+                    with own_randomness(self.seed, gan.device):  # the same labels and augmentation each time
+                        norms = generator_gradient_norms(lab, families, *probe)
                     norms = {name: float(norm) for name, norm in norms.items()}
                     rows.append({"critic_step": step, "critic_loss": float(objective.detach())} | norms)
                 optimizer.zero_grad()
