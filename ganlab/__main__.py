@@ -22,6 +22,8 @@ def main() -> None:
 
     if verb == "report":
         return report(sys.argv[1:])
+    if verb == "inspect" and {"-m", "--multirun"} & set(sys.argv):
+        sys.exit("ganlab: inspect looks at one loss at a time and draws the others behind it; leave -m out")
 
     import hydra
 
@@ -37,7 +39,7 @@ def main() -> None:
     except Exception as error:
         if job.WANTS_TRACEBACK:
             raise
-        if isinstance(error, OSError):  # a job explains its own errors, so this is Hydra making the job's folder
+        if isinstance(error, OSError) and not type(error).__module__.startswith("hydra"):  # a job explains its own errors, so this is Hydra making the job's folder
             sys.exit(f"ganlab: the output folder cannot be written ({error}); choose another with hydra.run.dir=FOLDER")
         sys.exit(f"ganlab: {job.explain(error)}")
 
@@ -46,6 +48,9 @@ def report(arguments: list[str]) -> None:
     """`python -m ganlab report PATH…`, which composes nothing."""
     from ganlab.report import main
 
+    if {"-h", "--help"} & set(arguments):
+        print("python -m ganlab report FOLDER… [out=FOLDER] [metric=NAME]   folders of runs, sweeps, or of several")
+        return
     try:
         main(arguments)
     except ValueError as error:

@@ -180,6 +180,10 @@ class Game(LightningModule, ABC):
     def refuse_non_finite(self, terms: list[tuple[int, str, Tensor]], values: Tensor) -> None:
         for (step, name, _), value in zip(terms, values.tolist()):
             if not math.isfinite(value):
+                if step == 0:
+                    raise FloatingPointError(
+                        f"{name} is {value} on the first batch; look at the loss with python -m ganlab inspect, and at the data"
+                    )
                 raise FloatingPointError(
                     f"{name} became {value} at discriminator update {step}; lower the learning rates, or regularize "
                     "the discriminator (regularizer=r1)"

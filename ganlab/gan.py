@@ -142,14 +142,15 @@ class GAN(Game):
 
     def discriminator_terms(self, play: Play) -> dict[str, Tensor]:
         """The family's loss, the regularizers that are due, the conditioning's own term: scalars by name."""
-        terms = {"d/loss": self.discriminator_loss(play.real_logits, play.fake_logits), **self.penalties(play)}
+        loss = one_number("discriminator_loss", self.discriminator_loss(play.real_logits, play.fake_logits))
+        terms = {"d/loss": loss, **self.penalties(play)}
         if (class_loss := self.conditioning.discriminator_term(play)) is not None:
             terms["d/class_loss"] = class_loss
         return terms
 
     def generator_terms(self, play: Play) -> dict[str, Tensor]:
         """The family's loss, and the conditioning's own term."""
-        terms = {"g/loss": self.generator_loss(play.fake_logits, play.real_logits)}
+        terms = {"g/loss": one_number("generator_loss", self.generator_loss(play.fake_logits, play.real_logits))}
         if (class_loss := self.conditioning.generator_term(play)) is not None:
             terms["g/class_loss"] = class_loss
         return terms
@@ -261,3 +262,11 @@ class GAN(Game):
             part = slice(start, start + batch_size)
             parts.append(self.generator_ema(z[part], None if y is None else y[part].to(self.device)).float())
         return torch.cat(parts)
+
+
+def one_number(hook: str, loss: Tensor) -> Tensor:
+    """The loss, if it is a scalar tensor."""
+    if not isinstance(loss, Tensor) or loss.ndim:
+        got = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        raise ValueError(f"{hook} must return one number as a tensor, got {got}; take the mean over the samples")
+    return loss

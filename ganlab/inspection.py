@@ -11,8 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -51,8 +49,6 @@ class Findings:
 
 def run(cfg: DictConfig) -> None:
     """Inspect what the config composes. Ends with exit code 1 if a check failed."""
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise ValueError("inspect looks at one loss at a time and draws the others behind it; leave -m out")
     started = time.perf_counter()
     torch.set_num_threads(1)  # thousands of tiny operations: threads would only wait for each other
     config = OmegaConf.to_container(cfg, resolve=True)

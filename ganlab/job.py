@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
+from hydra.errors import InstantiationException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # read before ganlab sets it for its own use
 
+LEFT_BY_TRAINING = ("metrics.csv", "seeds.csv", "samples")
 verb = "train"  # what this process was asked to do
 
 
@@ -65,7 +66,9 @@ def train(cfg: DictConfig) -> float:
 
         sentence = explain(error)
         folder = Path(HydraConfig.get().runtime.output_dir)
-        write_json(folder / "summary.json", {"name": cfg.name, "status": "failed", "error": sentence})
+        began = isinstance(error, FloatingPointError) or any((folder / name).exists() for name in LEFT_BY_TRAINING)
+        status = "failed" if began else "refused"  # a run that never began says nothing about its loss
+        write_json(folder / "summary.json", {"name": cfg.name, "status": status, "error": sentence})
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             log.error(f"ganlab: {sentence}")
             return math.nan
@@ -85,6 +88,12 @@ def explain(error: Exception) -> str:
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
     sentence = str(error).strip()
+    if isinstance(error, MissingConfigException):  # it goes on with where it looked
+        from ganlab.__main__ import conf_folder
+
+        group, _, name = (error.missing_cfg_file or "").rpartition("/")
+        options = sorted(path.stem for path in (Path(conf_folder()) / group).glob("*.yaml"))
+        sentence = f"there is no {group}={name}; choose one of {', '.join(options)}"
     if not isinstance(error, (ValueError, OSError, ArithmeticError)) and not type(error).__module__.startswith("hydra"):
         sentence = f"{type(error).__name__}: {sentence}"
     installed = (str(Path(__file__).parent), *sysconfig.get_paths().values())

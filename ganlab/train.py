@@ -126,6 +126,7 @@ def quieten_libraries() -> None:
     """Keep advice that does not apply to ganlab off the terminal."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.formatwarning = lambda message, category, *place: f"{category.__name__}: {message}\n"
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # ganlab counts over epochs
 

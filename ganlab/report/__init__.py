@@ -52,7 +52,10 @@ def _option(argument: str) -> str | None:
 
 def build(paths: list[Path], metric: str | None = None) -> Report:
     """The report on every run at or below the paths."""
-    runs = find_runs(paths)
+    found = find_runs(paths)
+    runs = [run for run in found if run.status != "refused"]
+    if not runs:
+        raise ValueError(f"none of the {len(found)} runs here began to train; their summary.json says why")
     groups = group(runs)
     rankings = [Ranking(settings, metric) for settings in groups]
     if metric and not any(ranking.resolved(metric) for ranking in rankings):
@@ -62,13 +65,18 @@ def build(paths: list[Path], metric: str | None = None) -> Report:
     return Report(
         title=f"ganlab report: {_count(len(runs), 'run')}",
         about=_about(paths, runs, groups),
-        warnings=_warnings(runs, rankings, letters, metric),
+        warnings=[*_refused(len(found) - len(runs)), *_warnings(runs, rankings, letters, metric)],
         sections=[
             _section(ranking, letter if len(rankings) > 1 else "", i)
             for i, (ranking, letter) in enumerate(zip(rankings, letters, strict=True))
         ],
         protocols=_protocols(rankings, letters) if len(rankings) > 1 else None,
     )
+
+
+def _refused(count: int) -> list[str]:
+    """A run that was refused before it began says nothing about its loss, and is in no number."""
+    return [f"{_count(count, 'run')} never began to train (a setting was refused): left out."] if count else []
 
 
 def write(report: Report, folder: Path) -> list[Path]:

@@ -56,7 +56,9 @@ def _pull(gan: GAN, logits: Tensor) -> Tensor:
     for logit in logits:
         fake = logit.reshape(1).clone().requires_grad_()
         real = -logit.reshape(1) if gan.generator_sees_real else None
-        pulls.append(derivative(gan.generator_loss(fake, real), fake)[0])
+        loss = gan.generator_loss(fake, real)
+        pull = derivative(loss, fake)[0]
+        pulls.append(pull if loss.isfinite() else torch.full_like(pull, math.nan))  # nan can have a finite slope
     return torch.cat(pulls).abs()
 
 

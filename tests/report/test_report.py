@@ -413,3 +413,15 @@ def test_texts():
     assert ranges([3, 1, 2, 7, 9, 10]) == "1–3, 7, 9–10"
     assert [number(x) for x in (0.012345, 17.186, 123456.0, math.inf, 0.0)] == ["0.01235", "17.19", "123,456", "∞", "0"]
     assert [duration(x) for x in (4.567, 200, 7200)] == ["4.57 s", "3.33 min", "2 h"]
+
+
+def test_a_run_that_was_refused_before_it_began_is_in_no_number(tmp_path):
+    single(tmp_path / "a", [scores(8, 0.1)], seed=1)
+    refused = tmp_path / "b"
+    refused.mkdir()
+    (refused / "summary.json").write_text(json.dumps({"name": "x", "status": "refused", "error": "gan.n_critic must be"}))
+    report = build([tmp_path])
+    assert "1 run never began to train" in report.warnings[0]
+    assert report.title == "ganlab report: 1 run"
+    with pytest.raises(ValueError, match="none of the 1 runs here began to train"):
+        build([refused])
