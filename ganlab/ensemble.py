@@ -168,8 +168,7 @@ class Ensemble(Game):
             if is_parametrized(module):
                 raise ValueError(
                     f"an ensemble cannot stack {type(module).__name__} with {_parametrization(module)}, which writes into "
-                    "its own buffers; drop it (regularizer=sn, networks.discriminator.spectral_norm), or train one run "
-                    "per seed: -m seed=1,2,3"
+                    "its own buffers; leave out regularizer=sn, or train one run per seed: -m seed=1,2,3"
                 )
         real, y = batch if isinstance(batch, (tuple, list)) else (batch, None)
         self.conditioning.require(y)

@@ -35,6 +35,7 @@ class Game(LightningModule, ABC):
     generator_ema: nn.Module
     regularizers: nn.ModuleDict
     conditioning: nn.Module
+    seeds: list[int] | None = None  # of an ensemble's copies
 
     def __init__(
         self,

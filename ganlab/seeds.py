@@ -62,7 +62,7 @@ def merge(folder: Path, parts: list[dict], failed: list[int]) -> dict:
     `parts`: their summaries. `failed`: the seeds of ensembles of which no copy was left, and so no summary.
     """
     tables = [list(csv.DictReader(path.open())) for path in sorted(folder.glob("seeds_*/seeds.csv"))]
-    rows = [row for table in tables for row in table if int(row["seed"]) not in failed]
+    rows = list(chain.from_iterable(tables))
     last = max(int(row["images_seen"]) for row in rows)
     rows += [{"images_seen": str(last), "seed": str(seed), "status": "failed"} for seed in failed]
     rows.sort(key=lambda row: (int(row["images_seen"]), int(row["seed"])))

@@ -26,8 +26,8 @@ def summarise(config: dict, gan, trainer, seconds: float) -> dict:
         "status": "finished",
         "family": gan.family,
         "seed": config["seed"],
-        "seeds": getattr(gan, "seeds", None),
-        "failed_seeds": [s for s, failed in zip(gan.seeds, gan.failed.tolist()) if failed] if hasattr(gan, "seeds") else [],
+        "seeds": gan.seeds,
+        "failed_seeds": [s for s, failed in zip(gan.seeds, gan.failed.tolist()) if failed] if gan.seeds else [],
         "quality": quality and quality.latest,
         "floor": quality and {f"quality/{name}": value for name, value in quality.metric.floor.items()},
         "objective": quality

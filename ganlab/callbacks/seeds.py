@@ -31,13 +31,12 @@ class SeedTable(Periodic):
         self.rows = state["rows"]
 
     def look(self, trainer, gan):
-        seeds = getattr(gan, "seeds", None)
-        if seeds is None:
+        if gan.seeds is None:
             return
         quality, record = sibling(trainer, Quality), sibling(trainer, Record)
-        scores = quality.by_copy if quality else [{}] * len(seeds)
+        scores = quality.by_copy if quality else [{}] * len(gan.seeds)
         when = {"images_seen": gan.images_seen, "seconds": round(record.seconds, 3) if record else None}
-        for seed, failed, values in zip(seeds, gan.failed.tolist(), scores):
+        for seed, failed, values in zip(gan.seeds, gan.failed.tolist(), scores):
             self.rows.append(when | {"seed": seed, "status": "failed" if failed else "training"} | (values or {}))
         self._write()
 
