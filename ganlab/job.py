@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 import os
+import re
 import sys
 import sysconfig
 import traceback
@@ -15,6 +16,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError
+
+from ganlab import advice
 
 log = logging.getLogger(__name__)
 
@@ -87,13 +91,17 @@ def explain(error: Exception) -> str:
     """The error in one sentence; where it arose in the user's own code, if it did; how to see everything."""
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
+    from ganlab.__main__ import conf_folder
+
     sentence = str(error).strip()
     if isinstance(error, MissingConfigException):  # it goes on with where it looked
-        from ganlab.__main__ import conf_folder
-
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
         options = sorted(path.stem for path in (Path(conf_folder()) / group).glob("*.yaml"))
         sentence = f"there is no {group}={name}; choose one of {', '.join(options)}"
+    if key := re.match(r"Could not override '(.+)'\.", sentence):
+        sentence = advice.unknown_key(key[1], Path(conf_folder()))
+    if isinstance(error, InterpolationKeyError) and (needs := re.match(r"Interpolation key '(.+)' not found", sentence)):
+        sentence = advice.unresolved(error.full_key, needs[1])
     if not isinstance(error, (ValueError, OSError, ArithmeticError)) and not type(error).__module__.startswith("hydra"):
         sentence = f"{type(error).__name__}: {sentence}"
     installed = (str(Path(__file__).parent), *sysconfig.get_paths().values())
