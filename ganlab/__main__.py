@@ -1,10 +1,23 @@
-"""`python -m ganlab [verb] overrides…`: finds conf/, lets Hydra compose, runs the verb (train if none is named)."""
+"""`python -m ganlab [verb] …`: what Hydra composes from conf/ (train, which needs no naming, and inspect), and the verbs
+for what training left.
+"""
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
-VERBS = ("train", "inspect", "report")  # the first two are functions of ganlab.job
+COMPOSED = ("train", "inspect")  # functions of ganlab.job
+MODULES = {  # each has a main(arguments)
+    "evaluate": "ganlab.evaluation",
+    "export": "ganlab.export",
+    "interpolate": "ganlab.interpolation",
+    "neighbours": "ganlab.neighbours",
+    "report": "ganlab.report",
+    "resume": "ganlab.resuming",
+    "sample": "ganlab.sampling",
+}
+VERBS = (*COMPOSED, *MODULES)
 
 
 def conf_folder() -> str:
@@ -20,17 +33,24 @@ def main() -> None:
         if verb not in VERBS:
             sys.exit(f"ganlab: unknown verb {verb!r}; choose one of {', '.join(VERBS)}, or write overrides as key=value")
 
-    if verb == "report":
-        return report(sys.argv[1:])
+    sys.path.insert(0, os.getcwd())  # a user's own module, in the folder where they stand: gan._target_=my_gan.MyGAN
+    if verb == "train" and any(word.startswith("resume=") for word in sys.argv[1:]):
+        verb = "resume"
+    if verb in MODULES:
+        return use(verb, sys.argv[1:])
     if verb == "inspect" and {"-m", "--multirun"} & set(sys.argv):
         sys.exit("ganlab: inspect looks at one loss at a time and draws the others behind it; leave -m out")
 
+    compose_and_call(verb)
+
+
+def compose_and_call(verb: str) -> None:
+    """Hydra composes the configuration from the command line and calls the verb's function, in a sweep for each job."""
     import hydra
 
     from ganlab import job
 
     job.verb = verb
-    sys.path.insert(0, os.getcwd())  # a user's own module, in the folder where they stand: gan._target_=my_gan.MyGAN
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing its own traceback
     try:
         hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(getattr(job, verb))()
@@ -44,16 +64,20 @@ def main() -> None:
         sys.exit(f"ganlab: {job.explain(error)}")
 
 
-def report(arguments: list[str]) -> None:
-    """`python -m ganlab report PATH…`, which composes nothing."""
-    from ganlab.report import main
-
+def use(verb: str, arguments: list[str]) -> None:
+    """A verb that composes nothing; `-h` prints what its module says of it, and its options."""
+    module = import_module(MODULES[verb])
     if {"-h", "--help"} & set(arguments):
-        print("python -m ganlab report FOLDER… [out=FOLDER] [metric=NAME]   folders of runs, sweeps, or of several")
-        return
+        print(module.__doc__)
     try:
-        main(arguments)
-    except ValueError as error:
+        module.main(arguments)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        sys.exit(f"ganlab: {verb} was interrupted; nothing is left half-written")
+    except (ValueError, OSError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
         sys.exit(f"ganlab: {error}")
 
 

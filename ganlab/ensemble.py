@@ -63,6 +63,7 @@ class Ensemble(Game):
         self._turns = {name: _Turn(one, name) for name in ("discriminator_turn", "generator_turn")}
         one.discriminator.vectorized = True
         self._random: list[torch.Generator] = []
+        self._resumed: list[Tensor] = []  # their states when the checkpoint was written
 
     @property
     def one(self) -> GAN:
@@ -104,6 +105,8 @@ class Ensemble(Game):
         """Latents [K, n, latent_dim] from N(0, I)."""
         if not self._random:
             self._random = [torch.Generator(self.device).manual_seed(seed) for seed in self.seeds]
+            for random, state in zip(self._random, self._resumed):
+                random.set_state(state.cpu())
         shape, kind = (n, self.one.generator.latent_dim), {"device": self.device, "dtype": self.dtype}
         return torch.stack([torch.randn(shape, generator=random, **kind) for random in self._random])
 
@@ -192,6 +195,10 @@ class Ensemble(Game):
     def on_save_checkpoint(self, checkpoint):
         super().on_save_checkpoint(checkpoint)
         checkpoint["ganlab"]["seeds"] = self.seeds
+        checkpoint["latents"] = [random.get_state() for random in self._random]
+
+    def on_load_checkpoint(self, checkpoint):
+        self._resumed = checkpoint["latents"]
 
     # Use after training
 
@@ -211,9 +218,10 @@ class Ensemble(Game):
         for index, failed in enumerate(self.failed.tolist()):
             yield None if failed else self.copy(index)
 
-    def sample(self, n, y=None, *, seed=None, batch_size=500):
+    def sample(self, n, y=None, *, seed=None, truncation=None, batch_size=500):
         """[K, n, ...], from the same latents for all copies."""
-        return torch.stack([self.copy(k).sample(n, y, seed=seed, batch_size=batch_size) for k in range(len(self.seeds))])
+        how = {"seed": seed, "truncation": truncation, "batch_size": batch_size}
+        return torch.stack([self.copy(k).sample(n, y, **how) for k in range(len(self.seeds))])
 
 
 class _Turn(nn.Module):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -15,11 +20,46 @@ def write_whole(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
+def write_csv(path: Path, rows: Sequence[dict]) -> None:
+    """A table whose columns are the rows' keys, in the order in which they first occur; empty where a row has none."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, table.getvalue())
+
+
 def save_figure(path: Path, figure) -> None:
     """A matplotlib Figure as a PNG, likewise."""
     partial = path.with_name(path.name + ".partial")
     figure.savefig(partial, format="png")
     os.replace(partial, path)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place beside `path` to write a file or a folder to. It takes the name at the end, and is gone if anything fails.
+
+    Raises:
+        ValueError: it cannot be written (a full disk, no permission), in a sentence with the way out for `out=`.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        _remove(partial)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror or error}); choose another place with out=") from error
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif path.exists():  # unlink(missing_ok=True) would raise where a parent is a file
+        path.unlink()
 
 
 def write_json(path: Path, value: dict) -> None:

@@ -86,7 +86,13 @@ class Game(LightningModule, ABC):
 
     @abstractmethod
     def sample(
-        self, n: int, y: Tensor | int | None = None, *, seed: int | None = None, batch_size: int = 500
+        self,
+        n: int,
+        y: Tensor | int | None = None,
+        *,
+        seed: int | None = None,
+        truncation: float | None = None,
+        batch_size: int = 500,
     ) -> Tensor:
         """Samples from the moving average of the generator."""
 

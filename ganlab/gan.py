@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ganlab import misfits
 from ganlab.conditioning import Unconditional
 from ganlab.game import Game, Optimizers, Schedulers
+from ganlab.latents import AT_ONCE, normal
 from ganlab.regularizers import Regularizer, at_least_float32
 
 
@@ -233,35 +234,60 @@ class GAN(Game):
     def copies(self):
         yield self
 
-    @torch.no_grad()
     def sample(
-        self, n: int, y: Tensor | int | None = None, *, seed: int | None = None, batch_size: int = 500
+        self,
+        n: int,
+        y: Tensor | int | None = None,
+        *,
+        seed: int | None = None,
+        truncation: float | None = None,
+        batch_size: int = 500,
     ) -> Tensor:
         """Samples from the moving average of the generator.
 
         Args:
             n: how many.
             y: labels int [n] or one for all; None draws them from the conditioning's prior.
-            seed: makes the latents (and drawn labels) the same on every device and call; None uses torch's own state.
+            seed: makes the latents (and drawn labels) the same on every device and call, whatever the batch size; None
+                uses torch's own state.
+            truncation: latents come from N(0, I) cut to [-truncation, truncation]; fewer modes, more typical samples.
             batch_size: computed at a time, so that memory does not grow with n.
 
         Returns:
             float32 [n, C, H, W] in [-1, 1] for images, [n, 2] for toys, on the module's device.
 
         Raises:
-            ValueError: n < 1, labels for an unconditional GAN, or a label out of range.
+            ValueError: n < 1, labels for an unconditional GAN, a label out of range, or truncation <= 0.
         """
+        return torch.cat(list(self.sample_in_batches(n, y, seed=seed, truncation=truncation, batch_size=batch_size)))
+
+    def sample_in_batches(
+        self,
+        n: int,
+        y: Tensor | int | None = None,
+        *,
+        seed: int | None = None,
+        truncation: float | None = None,
+        batch_size: int = 500,
+    ) -> Iterator[Tensor]:
+        """The same samples, at most `batch_size` at a time: any number of them at constant memory."""
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         random = None if seed is None else torch.Generator().manual_seed(seed)
-        z = torch.randn(n, self.generator.latent_dim, generator=random).to(self.device, self.dtype)
-        y = self.conditioning.checked(y, n, random)
+        for first in range(0, n, AT_ONCE):
+            count = min(AT_ONCE, n - first)
+            z = normal(count, self.generator.latent_dim, random, truncation)
+            labels = y if y is None or torch.as_tensor(y).ndim == 0 else y[first : first + count]
+            labels = self.conditioning.checked(labels, count, random)
+            for start in range(0, count, batch_size):
+                part = slice(start, start + batch_size)
+                yield self.generate(z[part], None if labels is None else labels[part])
+
+    @torch.no_grad()
+    def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """What the moving average of the generator makes of latents z [n, latent_dim] and labels y [n], in float32."""
         self.generator_ema.eval()
-        parts = []
-        for start in range(0, n, batch_size):
-            part = slice(start, start + batch_size)
-            parts.append(self.generator_ema(z[part], None if y is None else y[part].to(self.device)).float())
-        return torch.cat(parts)
+        return self.generator_ema(z.to(self.device, self.dtype), None if y is None else y.to(self.device)).float()
 
 
 def one_number(hook: str, loss: Tensor) -> Tensor:

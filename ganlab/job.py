@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import logging
 import math
 import os
@@ -10,6 +12,8 @@ import re
 import sys
 import sysconfig
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -56,6 +60,7 @@ def _fast_precision(accelerator: str) -> str:
 OmegaConf.register_new_resolver("ganlab.family", _family, replace=True)
 OmegaConf.register_new_resolver("ganlab.fast_precision", _fast_precision, replace=True)
 OmegaConf.register_new_resolver("ganlab.folder", _folder, replace=True)
+OmegaConf.register_new_resolver("ganlab.product", lambda *factors: math.prod(factors), replace=True)
 OmegaConf.register_new_resolver("ganlab.stem", _stem, replace=True)
 
 
@@ -63,22 +68,52 @@ def train(cfg: DictConfig) -> float:
     """One run. In a sweep a failure is recorded in its folder and the next job goes on."""
     from ganlab.train import train  # torch and lightning load here, after Hydra has accepted the command line
 
-    try:
-        return train(cfg)
-    except Exception as error:
-        from ganlab.files import write_json
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    trust = os.environ.get("GANLAB_RESUME")
+    again = trust and (folder / "config.yaml").exists()
+    return guarded(
+        lambda: resumed(folder, trust.split(",")) if again else train(cfg),
+        folder,
+        cfg.name,
+        go_on=HydraConfig.get().mode == RunMode.MULTIRUN,
+    )
 
+
+def guarded(run: Callable[[], float], folder: Path, name: str, *, go_on: bool) -> float:
+    """The run's result. A failure is recorded in its folder and told in a sentence; it ends the program or is nan."""
+    from ganlab.callbacks.checkpoints import Interrupted
+    from ganlab.files import write_json
+
+    try:
+        return run()
+    except Interrupted as stop:
+        print(f"ganlab: {stop}; python -m ganlab resume={folder} goes on", file=sys.stderr)
+        sys.exit(128 + stop.signal)
+    except Exception as error:
         sentence = explain(error)
-        folder = Path(HydraConfig.get().runtime.output_dir)
         began = isinstance(error, FloatingPointError) or any((folder / name).exists() for name in LEFT_BY_TRAINING)
         status = "failed" if began else "refused"  # a run that never began says nothing about its loss
-        write_json(folder / "summary.json", {"name": cfg.name, "status": status, "error": sentence})
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        with suppress(OSError):  # a full disk may be why
+            summary = {"name": name, "status": status, "error": sentence, "error_type": type(error).__name__}
+            if verdicts := getattr(error, "verdicts", None):
+                summary["verdicts"] = verdicts
+            write_json(folder / "summary.json", summary)
+        if go_on:
             log.error(f"ganlab: {sentence}")
             return math.nan
         if WANTS_TRACEBACK:
             raise
         sys.exit(f"ganlab: {sentence}")
+
+
+def resumed(folder: Path, trust: list[str]) -> float:
+    """A sweep's job once more: what it brought, or what it brings when it goes on."""
+    from ganlab import resuming
+    from ganlab.train import objective
+
+    if resuming.over(folder):
+        return objective(json.loads((folder / "summary.json").read_text()))
+    return resuming.go_on(resuming.prepared(folder, trust))
 
 
 def inspect(cfg: DictConfig) -> None:
@@ -102,6 +137,10 @@ def explain(error: Exception) -> str:
         sentence = advice.unknown_key(key[1], Path(conf_folder()))
     if isinstance(error, InterpolationKeyError) and (needs := re.match(r"Interpolation key '(.+)' not found", sentence)):
         sentence = advice.unresolved(error.full_key, needs[1])
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        sentence = f"the disk is full ({sentence}); free some space and go on with python -m ganlab resume=latest"
+    if type(error).__name__ == "OutOfMemoryError":
+        return f"the device's memory is full ({sentence.splitlines()[0]}); halve data.batch_size, or seeds_at_once"
     if not isinstance(error, (ValueError, OSError, ArithmeticError)) and not type(error).__module__.startswith("hydra"):
         sentence = f"{type(error).__name__}: {sentence}"
     installed = (str(Path(__file__).parent), *sysconfig.get_paths().values())

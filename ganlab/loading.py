@@ -6,9 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
+import ganlab
+from ganlab.finding import find
 from ganlab.gan import GAN
+
+NO_CHECKPOINT = "is no checkpoint of a ganlab run, or is not whole"
 
 
 def load(path: str | Path, trust: Sequence[str] = (), seed: int | None = None) -> GAN:
@@ -18,62 +23,97 @@ def load(path: str | Path, trust: Sequence[str] = (), seed: int | None = None) -
     ganlab, from torch's optimisers, or from a module in `trust`: a checkpoint from a stranger executes nothing.
 
     Args:
-        path: a run's folder or a `.ckpt` file.
+        path: a run's folder, a `.ckpt` file, or `latest`, the newest run with a checkpoint at or below ./outputs.
         trust: modules of your own that hold the family or networks, e.g. `["my_gan"]`.
         seed: which copy of an ensemble; None takes the first that did not fail.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: the file is truncated, was not written by ganlab, or names a class of an untrusted module; the run
-            has no such seed.
+        ValueError: the file is truncated, was not written by ganlab or by a version of it whose checkpoints differ, or
+            names a class of an untrusted module; the run has no such seed.
     """
-    path = checkpoint_of(Path(path))
-    no_checkpoint = f"{path} is no checkpoint of a ganlab run, or is not whole"
+    checkpoint = find(path, seed)
+    return from_checkpoint(read(checkpoint), checkpoint, trust, seed)[0]
+
+
+def read(checkpoint: Path) -> dict:
+    """What the file holds: tensors, numbers and strings, in a form that every ganlab checkpoint has."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        config = checkpoint["ganlab"]["config"]["gan"]
-        weights, seeds = checkpoint["state_dict"], checkpoint["ganlab"].get("seeds")
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        about = content["ganlab"]
+        well_formed = isinstance(about["config"]["gan"], dict) and isinstance(content["state_dict"], dict)
     except Exception as error:  # a damaged file makes torch raise nearly anything
-        raise ValueError(f"{no_checkpoint} ({type(error).__name__}: {str(error).partition(chr(10))[0]})") from error
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise ValueError(f"{checkpoint} {NO_CHECKPOINT} ({reason})") from error
+    if not well_formed:
+        raise ValueError(f"{checkpoint} {NO_CHECKPOINT} (it has no config of a GAN, or no weights)")
+    return content
+
+
+def from_checkpoint(content: dict, checkpoint: Path, trust: Sequence[str], seed: int | None) -> tuple[GAN, int | None]:
+    """The GAN that a checkpoint's content describes, and which copy of an ensemble it is (None: of a single run)."""
+    about, weights = content["ganlab"], content["state_dict"]
+    seeds = about.get("seeds")
     if seeds is not None:
-        weights = copy_of(weights, seeds, seed)
+        weights, seed = copy_of(weights, seeds, seed, checkpoint)
     elif seed is not None:
-        raise ValueError(f"{path} is of one run and no ensemble, got seed={seed}; leave seed out")
+        raise ValueError(f"{checkpoint} is of one run and no ensemble, got seed {seed} to choose; leave it out")
+    try:
+        gan = build_trusted(about["config"]["gan"], trust)
+    except (InstantiationException, TypeError, AttributeError) as error:
+        cause = str(error.__cause__ or error).partition("\n")[0]
+        raise ValueError(
+            f"{checkpoint} {NO_CHECKPOINT} (its config cannot be built: {cause}){_version(about)}"
+        ) from error
+    if not isinstance(gan, GAN):
+        raise ValueError(f"{checkpoint} {NO_CHECKPOINT} (its config builds {type(gan).__name__}, not a GAN)")
+    clocks = weights.get("_extra_state")
+    if not isinstance(clocks, dict) or {*clocks} != {*gan.get_extra_state()} or {*map(type, clocks.values())} != {int}:
+        raise ValueError(f"{checkpoint} {NO_CHECKPOINT} (its clocks are not ganlab's){_version(about)}")
+    try:
+        gan.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{checkpoint} {NO_CHECKPOINT} (its weights do not fit its config){_version(about)}"
+        ) from error
+    gan.run_config = about["config"]
+    return gan.eval(), seed
+
+
+def build_trusted(config: dict, trust: Sequence[str] = ()):
+    """What a part of a checkpoint's config describes, if every class it names is trusted; torch's random state stays.
+
+    Raises:
+        ValueError: it names a class of an untrusted module.
+    """
     for target in targets(config):
         require_trusted(target, trust)
     with torch.random.fork_rng(devices=[]):  # the first weights, soon overwritten, are drawn from the caller's state
-        gan = instantiate(config, _convert_="all") if isinstance(config, dict) else None
-    if not isinstance(gan, GAN):
-        raise ValueError(f"{no_checkpoint} (its config builds {type(gan).__name__}, not a GAN)")
-    try:
-        gan.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{no_checkpoint} (its weights do not fit its config)") from error
-    gan.run_config = checkpoint["ganlab"]["config"]
-    return gan.eval()
+        return instantiate(config, _convert_="all")
 
 
-def copy_of(weights: dict, seeds: list[int], seed: int | None) -> dict:
-    """One copy's weights out of an ensemble's."""
-    failed = weights.pop("failed")
+def _version(about: dict) -> str:
+    """What to do where the checkpoint is of another version."""
+    theirs = about.get("version")
+    if theirs == ganlab.__version__:
+        return ""
+    return f"; it is of ganlab {theirs} and this is {ganlab.__version__}: load it with its own version"
+
+
+def copy_of(weights: dict, seeds: list[int], seed: int | None, checkpoint: Path) -> tuple[dict, int]:
+    """One copy's weights out of an ensemble's, and its seed."""
+    failed = weights.get("failed")
+    if not isinstance(seeds, list) or not isinstance(failed, torch.Tensor) or failed.shape != (len(seeds),):
+        raise ValueError(f"{checkpoint} {NO_CHECKPOINT} (its copies and its seeds do not match)")
     if seed is None:
         seed = next((s for s, bad in zip(seeds, failed.tolist()) if not bad), seeds[0])
     if seed not in seeds:
-        raise ValueError(f"this ensemble has the seeds {seeds[0]} … {seeds[-1]}, got seed={seed}")
+        raise ValueError(f"this ensemble has the seeds {seeds[0]} … {seeds[-1]}, got {seed}")
     index = seeds.index(seed)
     if failed[index]:
         raise ValueError(f"seed {seed} of this ensemble failed, its weights are not numbers; take another")
-    return {name: value[index] if isinstance(value, torch.Tensor) else value for name, value in weights.items()}
-
-
-def checkpoint_of(path: Path) -> Path:
-    candidates = [path] if path.is_file() else [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    if parts := sorted(path.glob("seeds_*/checkpoints/last.ckpt")):
-        raise FileNotFoundError(f"{path} was trained in parts; give the one with your seed, such as {parts[0].parents[1]}")
-    raise FileNotFoundError(f"no checkpoint at {path}; give a run's folder (with checkpoints/ inside) or a .ckpt file")
+    one = {name: value for name, value in weights.items() if name != "failed"}
+    return {name: value[index] if isinstance(value, torch.Tensor) else value for name, value in one.items()}, seed
 
 
 def targets(config) -> Iterator[str]:
@@ -102,5 +142,5 @@ def require_trusted(target: str, trust: Sequence[str]) -> None:
     if not isinstance(found, type) or not any(f"{found.__module__}.".startswith(f"{module}.") for module in modules):
         raise ValueError(
             f"the checkpoint names {target}, which is not ganlab's; if you trust its module, pass "
-            f"trust=[{target.partition('.')[0]!r}] to ganlab.load"
+            f"trust=[{target.partition('.')[0]!r}] to ganlab.load, or trust={target.partition('.')[0]} on the command line"
         )

@@ -13,13 +13,16 @@ from rich.table import Table
 
 from ganlab.callbacks import Periodic, Quality, Record
 from ganlab.callbacks.cadence import sibling
+from ganlab.monitor import Monitor
+from ganlab.monitor.callback import in_a_line
+from ganlab.monitor.words import WORDS
 
 PACKAGES = ("ganlab", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
 
 
 def summarise(config: dict, gan, trainer, seconds: float) -> dict:
     """Everything that a number needs to be believed, JSON-able; what does not exist is null."""
-    quality, record = sibling(trainer, Quality), sibling(trainer, Record)
+    quality, record, monitor = (sibling(trainer, kind) for kind in (Quality, Record, Monitor))
     looks = {type(c).__name__.lower(): c.seconds for c in trainer.callbacks if isinstance(c, Periodic)}
     return {
         "name": config["name"],
@@ -33,8 +36,9 @@ def summarise(config: dict, gan, trainer, seconds: float) -> dict:
         "objective": quality
         and {"name": quality.objective, "value": quality.latest[quality.objective], "best": quality.best},
         "protocol": quality and quality.metric.protocol,
+        "verdicts": monitor and monitor.verdicts,
         "clocks": gan.get_extra_state(),
-        "seconds": {"total": seconds, "training": record and record.training_seconds, **looks}
+        "seconds": {"total": seconds + (record.before if record else 0), "training": record and record.training_seconds, **looks}
         | ({"quality_setup": quality.setup_seconds} if quality else {}),
         "images_per_second": record and record.images / record.training_seconds,
         "memory_bytes": peak_memory(trainer),
@@ -88,13 +92,32 @@ def show(summary: dict, folder: Path) -> None:
             floor = summary["floor"].get(name)
             table.add_row(name.removeprefix("quality/"), f"{value:.4g}", "" if floor is None else f"{floor:.4g}")
         console.print(table)
+    for line in standing(summary):
+        console.print(line, soft_wrap=True, markup=False)
     seconds, clocks = summary["seconds"], summary["clocks"]
-    speed = (summary["images_per_second"] or math.nan) * math.ceil(len(seeds or [0]) / summary.get("parts", 1))
+    speed = summary["images_per_second"] or math.nan
     share = {part: seconds.get(part, 0) / seconds["total"] for part in ("quality", "quality_setup")}
     console.print(
-        f"{clocks['images_seen']:,} images, {clocks['d_updates']:,} D and {clocks['g_updates']:,} G updates in "
+        f"{clocks['images_seen']:,} images, {clocks['d_updates']:,} D and {clocks['g_updates']:,} G updates "
+        f"{'of each seed ' if seeds else ''}in "
         f"{seconds['total']:.0f} s; {speed:,.0f} images/s while training{' over all seeds' if seeds else ''}\n"
         f"looking at quality took {share['quality']:.1%} of the time, and {share['quality_setup']:.1%} its preparation\n"
         f"pictures     {folder / 'samples.png'}\neverything   {folder}",
         soft_wrap=True,
+        markup=False,
     )
+
+
+def standing(summary: dict) -> list[str]:
+    """What stands at the end, a line for each verdict with its evidence, and what to try."""
+    verdicts = summary.get("verdicts")
+    if not verdicts:
+        return []
+    latest = {entry["verdict"]: entry for entry in verdicts["history"]}
+    if seeds := verdicts.get("seeds"):  # of all parts of an ensemble, where an entry knows its own
+        latest |= {name: latest[name] | {"seeds": some} for name, some in seeds.items()}
+    lines = []
+    for name in verdicts["current"]:
+        tries = " or ".join(override for _, override in WORDS[name].tries)
+        lines.append(in_a_line(name, latest[name], len(summary["seeds"] or [1])) + (f"; try {tries}" if tries else ""))
+    return lines or ["no verdict: the run was too short to judge, or was changing at its end"]

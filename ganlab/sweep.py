@@ -2,107 +2,124 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import statistics
 from collections import defaultdict
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from ganlab.files import write_csv
+
+if TYPE_CHECKING:
+    from ganlab.report.runs import Run
+
 
 class SweepTable(Callback):
-    """Prints the table, writes `sweep.csv` (a row per job), and ends with exit code 1 if a job failed."""
+    """Prints the table, writes `sweep.csv` (a row per job), and ends with exit code 1 if a job failed.
+
+    Where Weights & Biases is on, the report's tables go there, as a run of the sweep's own name.
+    """
 
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
         folder = Path(config.hydra.sweep.dir)
-        jobs = sorted(read_jobs(folder), key=lambda job: job["folder"])
+        jobs = sorted(read_jobs(folder), key=lambda job: job.folder)
         if not jobs:
             return
-        write_csv(folder / "sweep.csv", jobs)
+        write_csv(folder / "sweep.csv", [_row(job, folder) for job in jobs])
         show(jobs, folder)
-        if failed := sum(job["status"] != "finished" for job in jobs):
+        if any(job.seeds and job.status == "finished" for job in jobs):
+            from ganlab.tracking import report_beside
+
+            report_beside(folder, OmegaConf.to_container(config.get("logger") or {}, resolve=False))
+        if failed := sum(job.status != "finished" for job in jobs):
             raise SystemExit(f"ganlab: {failed} of {len(jobs)} jobs failed; see the table above")
 
 
-def read_jobs(folder: Path) -> list[dict]:
-    """summary.json of every job below the folder, with its overrides; a job without one counts as failed."""
-    jobs = []
-    for hydra in folder.rglob(".hydra/overrides.yaml"):
-        job = hydra.parent.parent
-        path = job / "summary.json"
-        summary = json.loads(path.read_text()) if path.exists() else {"status": "failed", "error": "left no summary"}
-        overrides = dict(o.lstrip("+").split("=", 1) for o in OmegaConf.load(hydra) if "=" in o)
-        jobs.append(summary | {"folder": str(job.relative_to(folder)), "overrides": overrides})
-    return jobs
+def read_jobs(folder: Path) -> list[Run]:
+    """Every job below the folder; one without a summary counts as failed."""
+    from ganlab.report.runs import read_run
+
+    return [read_run(path.parent.parent) for path in folder.rglob(".hydra/overrides.yaml")]
 
 
-def write_csv(path: Path, jobs: list[dict]) -> None:
-    rows = [
-        {"folder": job["folder"], "status": job["status"], **job["overrides"], **(job.get("quality") or {})}
-        | {"images_per_second": job.get("images_per_second"), "error": job.get("error")}
-        for job in jobs
-    ]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+def _row(job: Run, folder: Path) -> dict:
+    """Of an ensemble the medians over its seeds."""
+    summary, failed = job.summary, sum(seed.status != "finished" for seed in job.seeds)
+    return (
+        {"folder": str(job.folder.relative_to(folder)), "status": _status(job), **job.overrides}
+        | (summary.get("quality") or {})
+        | {"seeds_run": len(job.seeds), "seeds_failed": failed}
+        | {"images_per_second": summary.get("images_per_second"), "error": summary.get("error", _error(job))}
+    )
 
 
-def show(jobs: list[dict], folder: Path) -> None:
-    """A row per setting: the median over its seeds, and the range where there are several."""
+def _status(job: Run) -> str:
+    return "failed" if job.status == "unfinished" else job.status
+
+
+def _error(job: Run) -> str | None:
+    return "left no summary" if job.status == "unfinished" else None
+
+
+def show(jobs: list[Run], folder: Path) -> None:
+    """A row per setting: the median over its seeds, and the quartiles where there are several."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    varying = {k for job in jobs for k in job["overrides"] if len({j["overrides"].get(k) for j in jobs}) > 1}
+    from ganlab.report.runs import PREFIX
+    from ganlab.report.statistics import quartiles
+    from ganlab.report.texts import number
+
+    varying = {k for job in jobs for k in job.overrides if len({j.overrides.get(k) for j in jobs}) > 1}
     settings = defaultdict(list)
     for job in jobs:
-        settings[tuple((k, v) for k, v in job["overrides"].items() if k in varying and k != "seed")].append(job)
-    names = list(dict.fromkeys(name for job in jobs for name in job.get("quality") or {}))
-    objective = next((job["objective"]["name"] for job in jobs if job.get("objective")), None)
+        settings[tuple((k, v) for k, v in job.overrides.items() if k in varying and k != "seed")].append(job)
+    names = list(dict.fromkeys(name for job in jobs for name in job.summary.get("quality") or {}))
+    objective = next((job.summary["objective"]["name"] for job in jobs if job.summary.get("objective")), None)
 
-    def values(group, name):  # null in JSON: the value was not finite
-        qualities = [job.get("quality") or {} for job in group]
-        return [math.inf if q[name] is None else q[name] for q in qualities if name in q]
+    def cell(group: list[Run], name: str) -> str:
+        low, median, high = (number(value) for value in quartiles(values(group, name) or [math.nan]))
+        return "–" if median == "nan" else median if low == high else f"{median}\n[dim]{low} … {high}[/]"
 
-    def cell(group, name):
-        found = values(group, name)
-        if not found:
-            return "–"
-        median = f"{statistics.median(found):.4g}"
-        return median if len(found) == 1 else f"{median}\n[dim]{min(found):.4g} … {max(found):.4g}[/]"
+    def rank(item) -> float:
+        found = values(item[1], objective) if objective else []
+        return quartiles(found)[1] if found else math.inf
 
-    def rank(item):
-        found = values(item[1], objective)
-        return statistics.median(found) if found else math.inf
-
-    table = Table(title=f"sweep of {len(jobs)} jobs, best first by {objective}", title_justify="left", show_lines=True)
-    for heading in ("setting", "seeds", *(name.removeprefix("quality/") for name in names)):
+    several = any(len(job.seeds) > 1 for job in jobs) or len(settings) < len(jobs)
+    title = f"sweep of {len(jobs)} jobs, best first by {'the median of ' * several}{objective}"
+    table = Table(title=title, title_justify="left", show_lines=True)
+    for heading in ("setting", "seeds", *(name.removeprefix(PREFIX) for name in names)):
         table.add_column(heading, justify="left" if heading == "setting" else "right", overflow="fold")
+    table.columns[0].min_width = min(28, max(len(f"{k}={short(v)}") for k, v in (*chain(*settings), ("setting", ""))))
     for setting, group in sorted(settings.items(), key=rank):
-        done, failed = (sum(counted) for counted in zip(*map(seeds_of, group)))
-        seeds = f"{done}, [red]{failed} failed[/]" if failed else str(done)
-        table.add_row(
-            " ".join(f"{name}={short(value)}" for name, value in setting) or "all",
-            seeds,
-            *(cell(group, name) for name in names),
-        )
-    table.caption = "median, below it smallest … largest over the seeds; failed jobs have no numbers"
+        states = [_status(job) if job.status in ("refused", "unfinished") else seed.status for job in group for seed in job.seeds]
+        bad = "".join(f"\n[red]{n} {state}[/]" for state in ("failed", "refused") if (n := states.count(state)))
+        words = " ".join(f"{name}={short(value)}" for name, value in setting) or "all"
+        table.add_row(escape(words), f"{len(states)}{bad}", *(cell(group, name) for name in names))
+    if several:
+        table.caption = "median over the seeds, below it the quartiles; a seed that failed counts with the worst value there is"
     console = Console()
     console.print(table)
     for job in jobs:
-        if job["status"] != "finished":
-            console.print(f"[red]failed[/] {job['folder']}: {job['error']}", soft_wrap=True, highlight=False)
-    console.print(f"every job    {folder / 'sweep.csv'}", soft_wrap=True, highlight=False)
+        if job.status != "finished":
+            error = job.summary.get("error", _error(job))
+            what = escape(f"{job.folder.relative_to(folder)}: {error}")
+            console.print(f"[red]failed[/] {what}", soft_wrap=True, highlight=False)
+    console.print(f"every job    {folder / 'sweep.csv'}", soft_wrap=True, highlight=False, markup=False)
 
 
-def seeds_of(job: dict) -> tuple[int, int]:
-    """How many of a job's seeds finished and failed; an ensemble has many."""
-    seeds, failed = len(job.get("seeds") or [None]), len(job.get("failed_seeds") or [])
-    return (seeds - failed, failed) if job["status"] == "finished" else (0, seeds)
+def values(group: list[Run], name: str) -> list[float]:
+    """A quality of each seed that began; one that failed has the worst value, if any seed here has the quality."""
+    from ganlab.report.runs import worst
+
+    seeds = [(seed, job) for job in group if job.status != "refused" for seed in job.seeds]
+    if not any(name in seed.final for seed, _ in seeds):
+        return []
+    return [seed.final.get(name, worst(name, job.summary.get("protocol"))) for seed, job in seeds]
 
 
 def short(value: str) -> str:

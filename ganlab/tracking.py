@@ -13,6 +13,8 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
+from ganlab.files import write_whole
+
 log = logging.getLogger(__name__)
 
 
@@ -41,14 +43,27 @@ class CSV(Logger):
             if self.path.exists():
                 with self.path.open(newline="") as file:
                     rows = list(csv.DictReader(file))
-            partial = self.path.with_suffix(".partial")
-            with partial.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self._columns)
-                writer.writeheader()
-                writer.writerows(rows)
-            os.replace(partial, self.path)
+            self._replace(rows)
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
+
+    def rewind(self, images_seen: int) -> None:
+        """Forgets the rows after `images_seen`, which a run that goes on from there writes again."""
+        if not self.path.exists():
+            return
+        with self.path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        kept = [row for row in rows if None not in row.values() and int(row["images_seen"]) <= images_seen]
+        self._columns = list(rows[0]) if rows else []
+        self._replace(kept)
+
+    def _replace(self, rows: list[dict]) -> None:
+        partial = self.path.with_suffix(".partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(partial, self.path)
 
     def log_hyperparams(self, params, *args, **kwargs):
         pass  # config.yaml holds them
@@ -57,7 +72,8 @@ class CSV(Logger):
 class Wandb(WandbLogger):
     """Weights & Biases with `images_seen` as the x-axis; never asks a question and never stops a run.
 
-    Online where a key is configured (WANDB_API_KEY, `wandb login`), else offline; WANDB_MODE overrides.
+    Online where a key is configured (WANDB_API_KEY, `wandb login`), else offline; WANDB_MODE overrides. A run that was
+    stopped and goes on is the same run in W&B: its id is kept in the run's folder.
     """
 
     @property
@@ -69,11 +85,16 @@ class Wandb(WandbLogger):
             settings = wandb.Settings(silent=True, init_timeout=30)
             mode = os.environ.get("WANDB_MODE") or ("online" if key_is_configured(settings.base_url) else "offline")
             self._wandb_init.pop("anonymous", None)  # Lightning passes it, and W&B complains of it
+            known = Path(self.save_dir) / "wandb" / "id.txt"
+            if known.exists():
+                self._wandb_init |= {"id": known.read_text(), "resume": "allow"}
             try:
                 run = wandb.init(**self._wandb_init, mode=mode, settings=settings)
             except Exception as error:  # whatever W&B's service says, the run goes on without it
                 log.warning(f"W&B cannot be reached ({str(error).partition(chr(10))[0]}); this run is logged offline")
                 run = wandb.init(**self._wandb_init, mode="offline", settings=settings)
+            known.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(known, run.id)
             run.define_metric("images_seen")
             run.define_metric("*", step_metric="images_seen")
             self._experiment = run
@@ -81,7 +102,7 @@ class Wandb(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics, step=None):
-        self.experiment.log({**metrics, "images_seen": step})
+        self.experiment.log({**metrics, "images_seen": step}, step=step)  # W&B drops what it was told before a kill
 
 
 def key_is_configured(base_url: str) -> bool:
@@ -92,3 +113,40 @@ def key_is_configured(base_url: str) -> bool:
         return netrc.netrc(os.environ.get("NETRC")).authenticators(urlparse(base_url).netloc) is not None
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def log_report(run, folder: Path) -> None:
+    """The report's tables on what a folder holds, to a W&B run: `report/…`, and the numbers by name in its summary.
+
+    Whatever goes wrong here is said and stops nothing.
+    """
+    try:
+        import wandb
+
+        from ganlab.report import compare, letters, titled_tables
+
+        from ganlab.report.texts import plain
+
+        rankings, found = compare([folder]).rankings, {}
+        for name, table in titled_tables(rankings):
+            columns = [heading or f"column {place}" for place, heading in enumerate(table.header, 1)]
+            rows = [[plain(cell) for cell in row] for row in table.rows]
+            found[f"report/{name}"] = wandb.Table(columns=columns, data=rows)
+        run.log(found)
+        for ranking, before in zip(rankings, letters(rankings), strict=True):
+            run.summary.update({f"report/{before}{name}": value for name, value in ranking.headline().items()})
+    except Exception as error:  # the numbers are in the folder all the same
+        log.warning(f"the report's tables did not go to W&B ({type(error).__name__}: {str(error).partition(chr(10))[0]})")
+
+
+def report_beside(folder: Path, loggers: dict) -> None:
+    """A W&B run of its own for what no single run can say: a sweep's tables, or those of an ensemble in parts.
+
+    `loggers`: as in the config. Nothing where none of them is W&B.
+    """
+    for settings in loggers.values():
+        if settings and settings["_target_"] == f"{Wandb.__module__}.{Wandb.__qualname__}":
+            logger = Wandb(project=settings["project"], name=folder.name, save_dir=str(folder), job_type="report",
+                           group=folder.name)  # fmt: skip
+            log_report(logger.experiment, folder)
+            logger.experiment.finish()

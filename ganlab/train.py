@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -16,11 +17,16 @@ from hydra.utils import instantiate
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+from ganlab.callbacks.checkpoints import WholeCheckpoints
 from ganlab.ensemble import Ensemble
 from ganlab.files import write_json, write_whole
+from ganlab.folders import claimed, moved
 from ganlab.gan import GAN
-from ganlab.seeds import available_memory, memory_per_copy, merge
+from ganlab.loading import read
+from ganlab.parts import merge
+from ganlab.seeds import available_memory, memory_per_copy
 from ganlab.summary import show, summarise
+from ganlab.tracking import CSV, Wandb, log_report, report_beside
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +36,14 @@ def train(cfg: DictConfig) -> float:
     quieten_libraries()
     config = resolved(cfg)
     prepare_for_sweep(config["trainer"])
-    summary = run(config) if config["seeds"] is None else run_seeds(cfg, config)
-    return summary["objective"]["value"] if summary["objective"] else math.nan
+    summary = run(config) if config["seeds"] is None else run_seeds(config)
+    return objective(summary)
+
+
+def objective(summary: dict) -> float:
+    """The number that a search minimises; nan where there is none."""
+    found = summary.get("objective")
+    return found["value"] if found and found["value"] is not None else math.nan
 
 
 def resolved(cfg: DictConfig) -> dict:
@@ -42,11 +54,23 @@ def build(part: dict):
     return instantiate(part, _convert_="all")
 
 
-def run(config: dict, seeds: list[int] | None = None) -> dict:
-    """One fit in one folder, of one GAN or of an ensemble with a copy per seed; returns its summary."""
-    started = time.perf_counter()
+def run(config: dict, seeds: list[int] | None = None, *, resume: bool = False) -> dict:
+    """One fit in one folder, of one GAN or of an ensemble with a copy per seed; returns its summary.
+
+    `resume`: go on from the folder's last checkpoint, or begin again if there is none.
+
+    Raises:
+        ValueError: the folder is in use, or holds a run that `resume` does not ask to go on with.
+    """
     folder = Path(config["run_dir"])
-    folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder, resume):
+        checkpoint = folder / "checkpoints" / "last.ckpt"
+        return fit(config, folder, seeds, checkpoint if resume and checkpoint.is_file() else None)
+
+
+def fit(config: dict, folder: Path, seeds: list[int] | None, checkpoint: Path | None) -> dict:
+    started = time.perf_counter()
+    seen = 0 if checkpoint is None else read(checkpoint)["state_dict"]["_extra_state"]["images_seen"]
     datamodule = build(config["data"])
     if seeds is None:
         game = seeded(config, config["seed"])
@@ -57,24 +81,32 @@ def run(config: dict, seeds: list[int] | None = None) -> dict:
     game.run_config = config
     callbacks = [build(callback) for callback in config["callbacks"].values() if callback]
     loggers = [build(logger) for logger in config["logger"].values() if logger]
-    trainer = instantiate(config["trainer"], _partial_=True, _convert_="all")(callbacks=callbacks, logger=loggers)
+    trainer = instantiate(config["trainer"], _partial_=True, _convert_="all")(
+        callbacks=callbacks, logger=loggers, plugins=[WholeCheckpoints()]
+    )
 
     for logger in loggers:
         logger.log_hyperparams(config)
     if trainer.is_global_zero:
+        for table in (logger for logger in loggers if isinstance(logger, CSV)):
+            table.rewind(seen)
         write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))
         count = len(seeds) if seeds else 1
         sizes = [f"{sum(p.numel() for p in part.parameters()) // count:,}" for part in (game.generator, game.discriminator)]
         copies = f", {count} copies at once" if seeds else ""
-        log.info(f"{config['name']}: {game.family}, {sizes[0]} weights in G and {sizes[1]} in D{copies}, on {folder}")
+        onward = f", from {seen:,} images on" if seen else ""
+        log.info(f"{config['name']}: {game.family}, {sizes[0]} weights in G and {sizes[1]} in D{copies}, on {folder}{onward}")
     try:
-        trainer.fit(game, datamodule)
+        trainer.fit(game, datamodule, ckpt_path=checkpoint, weights_only=True)
+        summary = summarise(config, game, trainer, seconds=time.perf_counter() - started)
+        if trainer.is_global_zero:
+            write_json(folder / "summary.json", summary)
+            for wandb in (logger for logger in loggers if isinstance(logger, Wandb)):
+                log_report(wandb.experiment, folder)
     finally:
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish()  # a live run would swallow the next job's numbers
-    summary = summarise(config, game, trainer, seconds=time.perf_counter() - started)
     if trainer.is_global_zero:
-        write_json(folder / "summary.json", summary)
         show(summary, folder)
     return summary
 
@@ -85,7 +117,7 @@ def seeded(config: dict, seed: int) -> GAN:
     return build(config["gan"])
 
 
-def run_seeds(cfg: DictConfig, config: dict) -> dict:
+def run_seeds(config: dict, *, resume: bool = False) -> dict:
     """`seeds` copies, from `seed` on, in as few ensembles as the memory allows; several have a folder each."""
     count = config["seeds"]
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
@@ -93,21 +125,31 @@ def run_seeds(cfg: DictConfig, config: dict) -> dict:
     seeds = list(range(config["seed"], config["seed"] + count))
     at_once = config["seeds_at_once"] or seeds_that_fit(config, count)
     if at_once >= count:
-        return run(config, seeds)
-    folder, parts, failed = Path(config["run_dir"]), [], []
-    for chunk in (seeds[i : i + at_once] for i in range(0, count, at_once)):
-        part = cfg.copy()
-        part.run_dir = str(folder / f"seeds_{chunk[0]}-{chunk[-1]}")
-        part.seed, part.seeds = chunk[0], len(chunk)
+        return run(config, seeds, resume=resume)
+    config = config | {"seeds_at_once": at_once}  # whoever resumes this cuts it into the same parts
+    folder = Path(config["run_dir"])
+    with claimed(folder, resume):
+        write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))
+        return run_parts(config, folder, seeds, resume)
+
+
+def run_parts(config: dict, folder: Path, seeds: list[int], resume: bool) -> dict:
+    parts, failed, at_once = [], [], config["seeds_at_once"]
+    for chunk in (seeds[i : i + at_once] for i in range(0, len(seeds), at_once)):
+        part = moved(config, str(folder), str(folder / f"seeds_{chunk[0]}-{chunk[-1]}"))
+        done = Path(part["run_dir"]) / "summary.json"
+        if resume and done.exists():
+            parts.append(json.loads(done.read_text()))
+            continue
         try:
-            parts.append(run(resolved(part), chunk))
+            parts.append(run(part | {"seed": chunk[0], "seeds": len(chunk)}, chunk, resume=resume))
         except FloatingPointError as error:  # all of these failed; the others have not been tried
             log.warning(str(error))
             failed += chunk
     if not parts:
-        raise FloatingPointError(f"all {count} seeds failed; lower the learning rates, or use regularizer=r1")
-    write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))
+        raise FloatingPointError(f"all {len(seeds)} seeds failed; lower the learning rates, or use regularizer=r1")
     summary = merge(folder, parts, failed)
+    report_beside(folder, config["logger"])
     show(summary, folder)
     return summary
 
@@ -128,7 +170,7 @@ def quieten_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.formatwarning = lambda message, category, *place: f"{category.__name__}: {message}\n"
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # ganlab counts over epochs
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the data module is
 
 
 def prepare_for_sweep(trainer: dict) -> None:

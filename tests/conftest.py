@@ -2,14 +2,17 @@
 
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from lightning import Callback, Trainer
 
 import ganlab.losses
 from ganlab.__main__ import main
 from ganlab.conditioning import ClassLabels
+from ganlab.ensemble import Ensemble
 from ganlab.gan import GAN
 from ganlab.networks import MLPDiscriminator, MLPGenerator
 
@@ -156,3 +159,59 @@ def cli(tmp_path, monkeypatch, capfd):
         return code, out + err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def make_run():
+    """Writes a run's folder with one checkpoint of small networks that were never trained, and returns its GAN.
+
+    Every weight of the moving average differs from the generator's own, and batch norm's averages from their start.
+    """
+
+    def make(folder: Path, generator="DCGANGenerator", data="Digits", classes=10, seed=3, seeds=None, **network) -> GAN:
+        points = data == "Ring"
+        about = {"num_classes": classes} if classes else {}
+        players = {"shape": [2], "hidden": [16]} if points else {"channels": 1, "size": 8, "width": 4}
+        where = (
+            {"num_classes": 8, "dim": 2, "std": 0.01, "train_size": 600, "test_size": 300, "data_seed": 0}
+            if points
+            else {"channels": 1, "size": 8, "num_classes": 10, "data_dir": str(folder / "data")}
+        )
+        adam = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3}
+        config = {
+            "name": f"{data.lower()}-test",
+            "seed": seed,
+            "data": {"_target_": f"ganlab.data.{data}", "batch_size": 60, **where},
+            "gan": {
+                "_target_": "ganlab.NonSaturatingGAN",
+                "generator": {
+                    "_target_": f"ganlab.networks.{generator}", "latent_dim": 5, **players, **about,
+                    **({"bounded": not points} if generator == "MLPGenerator" else {}), **network,
+                },
+                "discriminator": {
+                    "_target_": f"ganlab.networks.{'MLP' if points else 'DCGAN'}Discriminator", **players,
+                    **({"projection_classes": classes} if classes else {}),
+                },
+                "generator_optimizer": adam,
+                "discriminator_optimizer": adam,
+                "conditioning": {"_target_": "ganlab.conditioning.ClassLabels", **about} if classes else None,
+            },
+        }  # fmt: skip
+        copies = []
+        for number in seeds or [seed]:
+            torch.manual_seed(number)
+            gan = instantiate(config["gan"], _convert_="all")
+            for tensor in [*gan.generator_ema.parameters(), *gan.generator_ema.buffers()]:
+                if tensor.is_floating_point():
+                    tensor.data += 0.3 * torch.rand_like(tensor)
+            gan.images_seen = 600
+            copies.append(gan)
+        game = copies[0] if seeds is None else Ensemble(copies, seeds)
+        game.run_config = config
+        content = {"state_dict": game.state_dict(), "callbacks": {"Quality": {"best": 1.0, "latest": {"quality/x": 1.5}}}}
+        game.on_save_checkpoint(content)
+        (folder / "checkpoints").mkdir(parents=True)
+        torch.save(content, folder / "checkpoints" / "last.ckpt")
+        return game.eval()
+
+    return make

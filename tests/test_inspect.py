@@ -88,4 +88,4 @@ def test_what_is_no_loss_gets_a_sentence(cli, tmp_path):
     code, printed = cli("inspect", "-m", "loss=ns,wgan")
     assert code == 1 and "one loss at a time" in printed
     code, printed = cli("inspekt", "loss=ns")
-    assert code == 1 and "unknown verb 'inspekt'; choose one of train, inspect, report" in printed
+    assert code == 1 and "unknown verb 'inspekt'; choose one of train, inspect, evaluate" in printed

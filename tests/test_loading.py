@@ -192,6 +192,55 @@ def test_weights_that_do_not_fit_the_config_are_refused_in_words(forge):
         ganlab.load(forge(lose_a_weight))
 
 
+def test_another_version_is_named_where_its_checkpoints_differ(forge):
+    def older(content):
+        content["ganlab"]["version"] = "0.0.7"
+        del content["state_dict"]["generator.stem.weight"]
+
+    with pytest.raises(ValueError, match=rf"it is of ganlab 0.0.7 and this is {ganlab.__version__}: load it with its own version"):
+        ganlab.load(forge(older))
+
+    def with_an_argument_of_another_time(content):
+        content["ganlab"]["version"] = "9.9"
+        content["ganlab"]["config"]["gan"]["tempo"] = 2
+
+    with pytest.raises(ValueError, match=r"its config cannot be built: .*tempo.*; it is of ganlab 9.9"):
+        ganlab.load(forge(with_an_argument_of_another_time))
+
+
+def test_another_version_whose_checkpoints_fit_is_loaded(run, forge):
+    path = forge(lambda content: content["ganlab"].update(version="0.0.7"))
+    assert torch.equal(ganlab.load(path).sample(3, 1, seed=2), run[0].sample(3, 1, seed=2))
+
+
+@pytest.mark.parametrize(
+    "clocks", [None, {"sample": 3}, {"images_seen": "x", "d_updates": 1, "g_updates": 1, "turns_since_g": 0}], ids=str
+)
+def test_clocks_that_are_none_are_refused(forge, clocks):
+    """A GAN takes them for attributes of its own."""
+    path = forge(lambda content: content["state_dict"].update(_extra_state=clocks))
+    with pytest.raises(ValueError, match="its clocks are not ganlab's"):
+        ganlab.load(path)
+
+
+@pytest.mark.parametrize("seeds", [[1, 2], "12", {}, [[1]]], ids=str)
+def test_copies_without_their_seeds_are_refused(forge, seeds):
+    path = forge(lambda content: content["ganlab"].update(seeds=seeds))
+    with pytest.raises(ValueError, match="forged.ckpt is no checkpoint of a ganlab run"):
+        ganlab.load(path)
+
+
+def test_the_part_of_an_ensemble_is_found_by_its_seed(make_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parts = {4: make_run(tmp_path / "outputs" / "run" / "seeds_4-5", seeds=[4, 5]), 6: make_run(tmp_path / "outputs" / "run" / "seeds_6-6", seeds=[6])}
+    for path in ("outputs/run", "latest"):
+        for seed, (part, index) in {None: (4, 0), 4: (4, 0), 5: (4, 1), 6: (6, 0)}.items():
+            expected = parts[part].copy(index).sample(3, 1, seed=2)
+            assert torch.equal(ganlab.load(path, seed=seed).sample(3, 1, seed=2), expected)
+    with pytest.raises(ValueError, match="has the seeds 4 … 6, got 7"):
+        ganlab.load("outputs/run", seed=7)
+
+
 class Payload:
     def __init__(self, command):
         self.command = command

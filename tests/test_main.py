@@ -205,6 +205,40 @@ def test_bad_input_gets_a_sentence(cli, tmp_path, monkeypatch, arguments, words)
         assert word in printed
 
 
+@pytest.mark.parametrize("verb", ["evaluate", "export", "interpolate", "neighbours", "report", "sample"])
+def test_verbs_that_compose_nothing(cli, tmp_path, make_run, verb):
+    """Help, a typo in an option, no run: never a traceback, and nothing written."""
+    code, printed = cli(verb, "--help")
+    assert code == 0 and f"python -m ganlab {verb}" in printed and "  out=…" in printed
+    code, printed = cli(verb, "ouut=x")
+    assert code == 1 and f"ganlab: {verb} has no option ouut=, perhaps out was meant; it knows" in printed
+    code, printed = cli(verb, *(["nowhere"] if verb == "report" else ["run=nowhere"]))
+    assert code == 1 and "ganlab: " in printed and "nowhere" in printed and "Traceback" not in printed
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trained_run_is_used_from_the_command_line(cli, tmp_path, make_run):
+    gan = make_run(tmp_path / "outputs" / "run", classes=0)
+    code, printed = cli("sample", "n=5", "seed=2", "out=a.npy")
+    assert code == 0 and printed == "5 samples of digits-test, seed 2\na.npy\n"
+    assert np.array_equal(np.load("a.npy"), gan.sample(5, seed=2).numpy())
+    code, printed = cli("export", "run=outputs/run", "format=torchscript")
+    assert code == 0 and "outputs/run/generator.pt\noutputs/run/generator.pt.json" in printed
+
+
+def test_a_verb_uses_a_loss_of_one_s_own(cli, tmp_path, make_run):
+    (tmp_path / "my_gan.py").write_text(MY_GAN)
+    make_run(tmp_path / "run", classes=0)
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["ganlab"]["config"]["gan"]["_target_"] = "my_gan.MyGAN"
+    torch.save(content, path)
+    code, printed = cli("sample", "run=run", "n=5", "out=a.npy")
+    assert code == 1 and "trust=my_gan on the command line" in printed
+    code, printed = cli("sample", "run=run", "n=5", "out=a.npy", "trust=my_gan")
+    assert code == 0, printed
+
+
 def test_several_devices_in_a_local_sweep_are_refused(cli):
     code, printed = cli("-m", "data=ring", "loss=ns", "trainer.devices=2", "seed=1,2", *SHORT)
     assert code == 1 and "one device per job" in printed
@@ -225,8 +259,14 @@ def test_w_and_b_offline_without_a_question(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     code, printed = cli("data=ring", "loss=ns", "max_images=640", "metrics=none", "trainer=cpu")
     assert code == 0, printed
-    (run,) = (only_run(tmp_path / "outputs") / "wandb").glob("offline-run-*")
+    folder = only_run(tmp_path / "outputs")
+    (run,) = (folder / "wandb").glob("offline-run-*")
     assert list(run.glob("*.wandb"))
+    (folder / "summary.json").unlink()  # as if it had been killed just before
+    code, printed = cli("resume=latest")
+    assert code == 0, printed
+    first, second = (path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*"))
+    assert first == second, "one run in W&B"
 
 
 def test_the_wheel_holds_the_configs_and_runs_elsewhere(tmp_path):

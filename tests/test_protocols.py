@@ -133,7 +133,7 @@ class TestRingAlpha:
     def test_budget(self):
         """400 epochs, about 156,000 steps and 20 million images; the short form is a tenth."""
         ((_, data, config),) = full("ring_alpha")
-        batches = len(data.train_dataloader())
+        batches = len(data.batches())
         assert batches == 390 and steps(config, data) == 400 * batches == 156_000
         assert config["max_images"] % config["look_every"] == 0
         _, data, short = built("ring_alpha")

@@ -139,7 +139,7 @@ def test_the_critic_is_fresh_and_learns_by_the_run_s_own_rule(make_gan, fit, tmp
 
     first.generator.load_state_dict(keep.aged.state_dict())
     torch.manual_seed(9)
-    batches = iter(data.train_dataloader())
+    batches = iter(data.batches())
     real, y = next(batches)
     z, optimizer = first.noise(10), adam(first.discriminator.parameters())
     for row, (x, _) in zip(lab.rows, batches):
@@ -200,7 +200,7 @@ def test_settings_are_checked_in_words(make_gan, fit, tmp_path):
     with pytest.raises(ValueError, match="critic_steps must be an integer of at least 1, got 2.5"):
         Vanishing([10], 2.5, 1, "x")
     trained = make_gan()
-    fit(trained, ring())
+    fit(trained, ring(), Budget(70), max_epochs=-1)
     with pytest.raises(ValueError, match="needs an untrained critic, this one has 7 updates"):
         fit(trained, ring(), Vanishing([10], 2, 1, str(tmp_path)))
 

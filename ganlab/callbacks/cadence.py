@@ -20,6 +20,9 @@ class Budget(Callback):
     def __init__(self, images: int):
         self.images = checked_count("max_images", images)
 
+    def on_train_start(self, trainer, gan):
+        trainer.should_stop = gan.images_seen >= self.images  # killed after its last checkpoint, and resumed
+
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
         if gan.images_seen >= self.images:
             trainer.should_stop = True
@@ -28,7 +31,7 @@ class Budget(Callback):
 class Periodic(Callback, ABC):
     """Calls `look` each time `images_seen` passes a multiple of `every`, and at the end of training.
 
-    `seconds` adds up what the looks cost.
+    `seconds` adds up what the looks cost, over resumed runs too.
     """
 
     def __init__(self, every: int):
@@ -39,8 +42,14 @@ class Periodic(Callback, ABC):
     def look(self, trainer, gan) -> None:
         """What happens; on every process."""
 
+    def state_dict(self) -> dict:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.seconds = state["seconds"]
+
     def on_train_start(self, trainer, gan):
-        self._looked_at, self.seconds = gan.images_seen, 0.0
+        self._looked_at = gan.images_seen
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
         if gan.images_seen // self.every > self._looked_at // self.every:

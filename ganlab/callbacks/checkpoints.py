@@ -1,22 +1,145 @@
-"""`checkpoints/last.ckpt` at each look, and `best.ckpt` when the quality's objective improved."""
+"""All that a run needs to go on as if it had never stopped."""
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import threading
 from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ganlab.callbacks.cadence import Periodic, sibling
 from ganlab.callbacks.quality import Quality
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ASK_EVERY = 16  # batches between two agreements of several processes about a signal that may have reached one of them
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved itself. `signal`: by which signal."""
+
+    def __init__(self, message: str, signal: int):
+        super().__init__(message)
+        self.signal = signal
+
 
 class Checkpoints(Periodic):
-    """Stands after `Quality` (if there is one); Lightning writes each file whole or not at all."""
+    """`checkpoints/last.ckpt` at each look, and `best.ckpt` before it when the quality's objective improved.
+
+    Stands last, so that a checkpoint holds what every other callback did at the same look. Beside Lightning's own
+    (weights, optimisers, schedules, loops, callbacks) it holds the random states of all processes; the place in the
+    data is the data module's.
+
+    On SIGTERM, and on the first Ctrl-C, the batch is finished, last.ckpt is written and `Interrupted` raised; a second
+    Ctrl-C stops at once.
+
+    Raises:
+        OSError: the checkpoint cannot be written; the last one stays as it was.
+    """
 
     def __init__(self, every: int, folder: str):
         super().__init__(every)
         self.folder = Path(folder) / "checkpoints"
+        self._random: list[dict] | None = None
+        self._signal: int | None = None
+        self._handlers: dict[int, object] = {}
 
     def look(self, trainer, gan):
-        trainer.save_checkpoint(self.folder / "last.ckpt")
         quality = sibling(trainer, Quality)
-        if quality is not None and quality.improved:
+        if quality is not None and quality.improved:  # first: a kill in between repeats this look, and writes it again
             trainer.save_checkpoint(self.folder / "best.ckpt")
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+
+    def on_save_checkpoint(self, trainer, gan, checkpoint):
+        checkpoint["random"] = of_all_processes(random_state())
+
+    def on_load_checkpoint(self, trainer, gan, checkpoint):
+        self._random = checkpoint["random"]
+
+    def on_train_start(self, trainer, gan):
+        super().on_train_start(trainer, gan)
+        if self._random is not None:
+            set_random_state(self._random[trainer.global_rank % len(self._random)])
+            self._random = None
+        self._signal = None
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._asked_to_stop) for number in SIGNALS}
+
+    def _asked_to_stop(self, number, frame):
+        if self._signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
+        super().on_train_batch_end(trainer, gan, outputs, batch, batch_idx)
+        number = self._signal
+        if trainer.world_size > 1:
+            number = agreed(number, gan.device) if batch_idx % ASK_EVERY == 0 else None
+        if number is not None:
+            gan.check_finite()
+            trainer.save_checkpoint(self.folder / "last.ckpt")
+            raise Interrupted(f"stopped by {signal.Signals(number).name} at {gan.images_seen:,} images, and saved", number)
+
+    def teardown(self, trainer, gan, stage):
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """A checkpoint file is whole or not there: written beside its name, then renamed."""
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        try:
+            torch.save(checkpoint, partial)
+            os.replace(partial, path)
+        except (OSError, RuntimeError) as error:  # torch names a full disk a RuntimeError
+            partial.unlink(missing_ok=True)
+            raise OSError(
+                f"the checkpoint {path} cannot be written ({str(error).splitlines()[0]}); the one before it stays as it was"
+            ) from error
+
+
+def random_state() -> dict:
+    """Of everything that draws random numbers in this process, in types that load without pickle."""
+    version, words, gauss = random.getstate()
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "python": [version, list(words), gauss],
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
+    }
+
+
+def set_random_state(state: dict) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
+
+
+def of_all_processes(state: dict) -> list[dict]:
+    if not (dist.is_available() and dist.is_initialized()):
+        return [state]
+    states: list = [None] * dist.get_world_size()
+    dist.all_gather_object(states, state)
+    return states
+
+
+def agreed(number: int | None, device: torch.device) -> int | None:
+    """The signal that any of the processes had."""
+    highest = torch.tensor(number or 0, device=device)
+    dist.all_reduce(highest, op=dist.ReduceOp.MAX)
+    return int(highest) or None

@@ -68,7 +68,7 @@ def training_batches(trainer, gan) -> Iterator[tuple[Tensor, Tensor | None]]:
     """The training data once more, without end, as `training_step` gets it, in an order of its own."""
     data = trainer.datamodule
     while True:
-        for batch in data.train_dataloader():
+        for batch in data.batches():
             batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, gan.device, 0), 0)
             real, y = batch if isinstance(batch, (tuple, list)) else (batch, None)
             yield real.to(gan.dtype), y

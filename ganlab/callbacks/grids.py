@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -30,9 +31,11 @@ class Grids(Periodic):
         path = self.folder / "samples" / f"{gan.images_seen:010d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         if len(trainer.datamodule.shape) == 1:
-            shown = islice((copy for copy in gan.copies() if copy is not None), 16)
-            samples = [copy.sample(2500, seed=self.seed) for copy in shown]
-            draw_points(path, trainer.datamodule, samples, gan.images_seen)
+            copies = zip(gan.seeds or [None], gan.copies())
+            shown = list(islice(((seed, copy) for seed, copy in copies if copy is not None), 16))
+            samples = [copy.sample(2500, seed=self.seed) for _, copy in shown]
+            names = [f"seed {seed}" for seed, _ in shown] if gan.seeds else []
+            draw_points(path, trainer.datamodule, samples, gan.images_seen, names)
         else:
             self._draw_images(path, gan)
         for logger in trainer.loggers:
@@ -50,16 +53,29 @@ class Grids(Periodic):
         copies = list(islice((copy for copy in gan.copies() if copy is not None), self.rows))
         rows = self.rows // len(copies)
         y = torch.arange(columns).repeat(rows) if gan.conditioning.num_classes else None
-        images = torch.cat([copy.sample(columns * rows, y, seed=self.seed) for copy in copies]).cpu()
-        scale = max(1, 56 // images.shape[-1])  # small images would be too small to judge on a screen
-        images = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-        if images.shape[1] == 2:  # two would be taken for grey and transparency
-            images = torch.cat([images, -torch.ones_like(images[:, :1])], 1)
-        save_image(make_grid(images[:, :3], nrow=columns, value_range=(-1, 1), normalize=True, pad_value=1), path)
+        images = torch.cat([copy.sample(columns * rows, y, seed=self.seed) for copy in copies])
+        draw_images(path, images, columns)
 
 
-def draw_points(path: Path, datamodule, samples: list[torch.Tensor], images_seen: int) -> None:
-    """A panel for each tensor of samples [n, 2], over 2,500 real points and the modes' 3-sigma circles."""
+def draw_images(path: Path, images: torch.Tensor, columns: int) -> None:
+    """Images [n, C, H, W] in [-1, 1] as one PNG."""
+    save_image(tiled(images, columns), path, format="png")
+
+
+def tiled(images: torch.Tensor, columns: int) -> torch.Tensor:
+    """Images [n, C, H, W] in [-1, 1] row by row as one [3, …] in [0, 1]; of more than three channels the first three."""
+    images = images.cpu()
+    scale = max(1, 56 // images.shape[-1])  # small images would be too small to judge on a screen
+    images = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    if images.shape[1] == 2:  # two would be taken for grey and transparency
+        images = torch.cat([images, -torch.ones_like(images[:, :1])], 1)
+    return make_grid(images[:, :3], nrow=columns, value_range=(-1, 1), normalize=True, pad_value=1)
+
+
+def draw_points(
+    path: Path, datamodule, samples: list[torch.Tensor], images_seen: int, names: Sequence[str] = ()
+) -> None:
+    """A panel for each tensor of samples [n, 2], over 2,500 real points and the modes' 3-sigma circles; with its name."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
@@ -77,6 +93,8 @@ def draw_points(path: Path, datamodule, samples: list[torch.Tensor], images_seen
         axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
         if side > 1:
             axes.set(xticks=[], yticks=[])
+        if names:
+            axes.set_title(names[index - 1], fontsize=9, pad=3)
     figure.suptitle(f"{images_seen:,} samples seen")
     figure.axes[0].legend(loc="upper right", markerscale=4, frameon=False, fontsize="medium" if side == 1 else 6)
-    figure.savefig(path)
+    figure.savefig(path, format="png")

@@ -44,9 +44,10 @@ class Quality(Periodic):
         self.setup_seconds = time.perf_counter() - start
 
     def state_dict(self):
-        return {"best": self.best, "latest": self.latest}
+        return super().state_dict() | {"best": self.best, "latest": self.latest}
 
     def load_state_dict(self, state):
+        super().load_state_dict(state)
         self.best, self.latest = state["best"], state["latest"]
 
     @torch.no_grad()

@@ -33,18 +33,35 @@ class Record(Callback):
     the callbacks that look, whose time it leaves out of `images_per_second`.
 
     `last` is the latest row; `seconds` since the start; `training_seconds` of them in training alone, on `images` real
-    images.
+    images. An ensemble's images are those of all its copies together, here and in `images_per_second`.
     """
 
     def __init__(self):
         self.last: dict[str, float] = {}
         self.seconds = self.training_seconds = 0.0
         self.images = 0
+        self.before = 0.0  # seconds of the sessions before this one, if the run was stopped and went on
+
+    def state_dict(self):
+        return {name: getattr(self, name) for name in ("last", "seconds", "training_seconds", "images")}
+
+    def load_state_dict(self, state):
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.before = self.seconds
+
+    def on_save_checkpoint(self, trainer, gan, checkpoint):
+        checkpoint["observation"] = {"observing": gan.observing, "observed": gan.observed}  # a row that waits for G's turn
+
+    def on_load_checkpoint(self, trainer, gan, checkpoint):
+        gan.observing, gan.observed = checkpoint["observation"].values()
 
     def on_train_start(self, trainer, gan):
         self._looking = [c for c in trainer.callbacks if isinstance(c, Periodic)]
-        self._start, self._first_image = time.perf_counter(), gan.images_seen
-        self._row_at = (0.0, gan.images_seen)
+        self._start = time.perf_counter() - self.seconds
+        self._copies = len(gan.seeds or [gan])
+        self._first_image = gan.images_seen - self.images // self._copies
+        self._row_at = (self.training_seconds, self.images)
 
     def on_train_batch_start(self, trainer, gan, batch, batch_idx):
         if trainer.fit_loop.epoch_loop.total_batch_idx % trainer.log_every_n_steps == 0:
@@ -53,7 +70,7 @@ class Record(Callback):
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
         self.seconds = time.perf_counter() - self._start
         self.training_seconds = self.seconds - sum(c.seconds for c in self._looking)
-        self.images = gan.images_seen - self._first_image
+        self.images = self._copies * (gan.images_seen - self._first_image)
         if not gan.observing or "g/loss" not in gan.observed:
             return
         row = {}
@@ -62,7 +79,7 @@ class Record(Callback):
         gan.observing, gan.observed = False, {}
         before, images = self._row_at
         row |= {"d_updates": gan.d_updates, "g_updates": gan.g_updates, "seconds": self.seconds}
-        row["images_per_second"] = (gan.images_seen - images) / (self.training_seconds - before)
-        self.last, self._row_at = row, (self.training_seconds, gan.images_seen)
+        row["images_per_second"] = (self.images - images) / (self.training_seconds - before)
+        self.last, self._row_at = row, (self.training_seconds, self.images)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=gan.images_seen)

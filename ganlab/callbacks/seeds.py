@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 from ganlab.callbacks.cadence import Periodic, sibling
 from ganlab.callbacks.quality import Quality
 from ganlab.callbacks.record import Record
-from ganlab.files import write_whole
+from ganlab.files import write_csv
 
 
 class SeedTable(Periodic):
@@ -25,9 +23,10 @@ class SeedTable(Periodic):
         self.rows: list[dict] = []
 
     def state_dict(self):
-        return {"rows": self.rows}
+        return super().state_dict() | {"rows": self.rows}
 
     def load_state_dict(self, state):
+        super().load_state_dict(state)
         self.rows = state["rows"]
 
     def look(self, trainer, gan):
@@ -38,7 +37,7 @@ class SeedTable(Periodic):
         when = {"images_seen": gan.images_seen, "seconds": round(record.seconds, 3) if record else None}
         for seed, failed, values in zip(gan.seeds, gan.failed.tolist(), scores):
             self.rows.append(when | {"seed": seed, "status": "failed" if failed else "training"} | (values or {}))
-        self._write()
+        write_csv(self.path, self.rows)
 
     def on_train_end(self, trainer, gan):
         super().on_train_end(trainer, gan)
@@ -46,11 +45,4 @@ class SeedTable(Periodic):
             if row["images_seen"] == gan.images_seen and row["status"] == "training":
                 row["status"] = "finished"
         if self.rows:
-            self._write()
-
-    def _write(self):
-        table = io.StringIO()
-        writer = csv.DictWriter(table, list(dict.fromkeys(name for row in self.rows for name in row)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_whole(self.path, table.getvalue())
+            write_csv(self.path, self.rows)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import logging
 import math
 from itertools import islice
@@ -12,7 +10,7 @@ from pathlib import Path
 
 from ganlab.callbacks.cadence import Budget, Periodic, checked_count, sibling
 from ganlab.callbacks.counterfactual import families_beside, own_randomness, require_one_gan, training_batches
-from ganlab.files import save_figure, write_whole
+from ganlab.files import save_figure, write_csv
 from ganlab.theory.counterfactual import generator_gradient_norms
 
 log = logging.getLogger(__name__)
@@ -70,9 +68,10 @@ class Vanishing(Periodic):
         self._untrained = copy.deepcopy(gan)
 
     def state_dict(self):
-        return {"rows": self.rows}
+        return super().state_dict() | {"rows": self.rows}
 
     def load_state_dict(self, state):
+        super().load_state_dict(state)
         self.rows = state["rows"]
 
     def on_train_start(self, trainer, gan):
@@ -127,11 +126,8 @@ class Vanishing(Periodic):
         return rows
 
     def _write_table(self):
-        table = io.StringIO()
-        writer = csv.DictWriter(table, self.rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in self.rows)
-        write_whole(self.folder / "vanishing.csv", table.getvalue())
+        rows = [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in self.rows]
+        write_csv(self.folder / "vanishing.csv", rows)
 
 
 # how the figure shows the families that the argument is about, widest below: three of them nearly coincide

@@ -39,10 +39,10 @@ def _distributed() -> bool:
 class Batches:
     """One process's share of a split as whole shuffled batches (x [batch_size, ...], y [batch_size]).
 
-    Each pass draws one permutation, seeded from torch's global generator when the pass begins (so `seed_everything`
-    decides it) and agreed on by all ranks. Rank r takes every `world_size`-th index from the r-th on: batch k of all
-    ranks together is batch k of one process with `batch_size * world_size`. The remainder is dropped, so every rank
-    has `len(self)` batches.
+    Each pass is one permutation, named by a number drawn from torch's global generator when the pass begins (so
+    `seed_everything` decides it) and agreed on by all ranks. Rank r takes every `world_size`-th index from the r-th on:
+    batch k of all ranks together is batch k of one process with `batch_size * world_size`. The remainder is dropped, so
+    every rank has `len(self)` batches.
 
     Raises ValueError if a rank's share does not fill one batch.
     """
@@ -61,11 +61,18 @@ class Batches:
         return self.batches
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.cut(self.next_pass(None))
+
+    def next_pass(self, last: int | None) -> int:
         seed = [int(torch.randint(2**62, ()))]
         if self.world_size > 1 and _distributed():
             dist.broadcast_object_list(seed, src=0)
-        order = torch.randperm(len(self.split.x), generator=torch.Generator().manual_seed(seed[0]))
-        mine = order[self.rank :: self.world_size][: self.batches * self.batch_size]
+        return seed[0]
+
+    def cut(self, name: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of the pass of this name, from the `start`-th on."""
+        order = torch.randperm(len(self.split.x), generator=torch.Generator().manual_seed(name))
+        mine = order[self.rank :: self.world_size][start * self.batch_size : self.batches * self.batch_size]
         x, y = self.split
         # index_select copies whole rows: four times as fast as x[index] on uint8 images
         return ((x.index_select(0, i), y.index_select(0, i)) for i in mine.split(self.batch_size))
@@ -74,29 +81,59 @@ class Batches:
 class EnsembleBatches:
     """Batches for an ensemble (x [K, batch_size, ...], y [K, batch_size]): each copy in an order of its own.
 
-    The order of copy k in pass p follows from `seeds[k]` and p alone: ensembles of other families with the same seeds
-    see the same batches. The remainder is dropped.
+    The order of copy k in pass p (0, 1, 2 …) follows from `seeds[k]` and p alone: ensembles of other families with the
+    same seeds see the same batches. The remainder is dropped.
 
     Raises ValueError if the split does not fill one batch.
     """
 
     def __init__(self, split: Split, batch_size: int, seeds: Sequence[int]):
-        self.one = Batches(split, batch_size)
-        self.seeds, self.passes = seeds, 0
+        self.one, self.seeds = Batches(split, batch_size), seeds
 
     def __len__(self) -> int:
         return len(self.one)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.cut(self.next_pass(None))
+
+    def next_pass(self, last: int | None) -> int:
+        return 0 if last is None else last + 1
+
+    def cut(self, name: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of the pass of this number, from the `start`-th on."""
         (x, y), n = self.one.split, self.one.batch_size
-        orders = torch.stack([self._order(len(x), seed)[: len(self) * n] for seed in self.seeds])
-        self.passes += 1
+        orders = torch.stack([self._order(len(x), seed, name)[start * n : len(self) * n] for seed in self.seeds])
         for part in orders.split(n, 1):
             index = part.flatten()
             yield x.index_select(0, index).unflatten(0, part.shape), y.index_select(0, index).unflatten(0, part.shape)
 
-    def _order(self, n: int, seed: int) -> Tensor:
-        return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + self.passes))
+    @staticmethod
+    def _order(n: int, seed: int, number: int) -> Tensor:
+        return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + number))
+
+
+class Stream:
+    """Pass after pass without an end, from a place that can be kept: training then goes on with the very next batch.
+
+    For Lightning one endless epoch: ganlab counts images, and a run stops by its budget. `place`: the pass's name and
+    how many of its batches were handed out; None before the first.
+    """
+
+    def __init__(self, batches: Batches | EnsembleBatches, place: tuple[int, int] | None = None):
+        self.batches, self.place = batches, place
+
+    def __len__(self) -> int:
+        return 10**12  # without a length Lightning would fetch a batch ahead, and the place would be wrong by one
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            name, taken = self.place or (None, len(self.batches))
+            if taken == len(self.batches):
+                name, taken = self.batches.next_pass(name), 0
+            for batch in self.batches.cut(name, taken):
+                taken += 1
+                self.place = (name, taken)
+                yield batch
 
 
 class TensorData(L.LightningDataModule, ABC):
@@ -108,7 +145,7 @@ class TensorData(L.LightningDataModule, ABC):
         batch_size: samples per batch and per process.
 
     After `setup()`, `train` and `test` are `Split`s. `seeds`: those of an ensemble's copies, whose batches are then
-    [K, batch_size, ...]; empty for a single run.
+    [K, batch_size, ...]; empty for a single run. The place in the stream of batches is in every checkpoint.
     """
 
     def __init__(self, *, shape: tuple[int, ...], num_classes: int, batch_size: int):
@@ -119,6 +156,8 @@ class TensorData(L.LightningDataModule, ABC):
         self.seeds: Sequence[int] = ()
         self.train: Split | None = None
         self.test: Split | None = None
+        self._place: tuple[int, int] | None = None
+        self._stream: Stream | None = None
 
     @abstractmethod
     def load(self) -> tuple[Split, Split]:
@@ -128,11 +167,22 @@ class TensorData(L.LightningDataModule, ABC):
         if self.train is None:
             self.train, self.test = self.load()
 
-    def train_dataloader(self) -> Batches | EnsembleBatches:
+    def batches(self) -> Batches | EnsembleBatches:
+        """The train split's passes."""
         if self.seeds:
             return EnsembleBatches(self.train, self.batch_size, self.seeds)
         rank, world_size = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
         return Batches(self.train, self.batch_size, rank, world_size)
+
+    def train_dataloader(self) -> Stream:
+        self._stream = Stream(self.batches(), self._place)
+        return self._stream
+
+    def state_dict(self) -> dict:
+        return {"place": self._stream and self._stream.place}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._place = state["place"] and tuple(state["place"])
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """uint8 travels to the device, floats in [-1, 1] arrive; points pass as they are."""

@@ -50,18 +50,18 @@ class Classifier(nn.Module):
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def train_classifier(split, num_classes: int, device: torch.device) -> Classifier:
+def train_classifier(split, num_classes: int, device: torch.device, rate: float = LEARNING_RATE) -> Classifier:
     """A `Classifier` of split (x uint8 [N, C, S, S], y [N]), frozen, after max(150 steps, 3 epochs) of batch 256.
 
-    SGD with Nesterov momentum on a one-cycle rate. The global RNG of no device is touched.
+    SGD with Nesterov momentum on a one-cycle schedule up to `rate`. The global RNG of no device is touched.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # not torch.manual_seed, which would reseed the GPUs too
         network = Classifier(split.x.shape[1], split.x.shape[-1], num_classes).to(device)
-    optimizer = torch.optim.SGD(network.parameters(), LEARNING_RATE, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(network.parameters(), rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
     batch_size = min(BATCH_SIZE, len(split.x))
     steps = max(MIN_STEPS, EPOCHS * len(split.x) // batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.25)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.25)
     # bf16 takes a third off the time where the processor has units for it, and more time than float32 elsewhere.
     bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
     generator, order = torch.Generator().manual_seed(0), torch.empty(0, dtype=torch.long)

@@ -75,6 +75,7 @@ class ToyQuality(Metric):
 
     higher_is_better = False
     full_state_update = False
+    extractor = "points"
 
     def __init__(self, samples: int):
         super().__init__()
@@ -112,6 +113,10 @@ class ToyQuality(Metric):
             "high_quality": f"within {RADIUS:g} std of the nearest centre",
             "off_mode_mass": OFF_MODE_MASS,
         }
+
+    def features(self, points: Tensor) -> Tensor:
+        """Points [n, 2] are their own features, in float64."""
+        return points.double()
 
     def update(self, samples: Tensor, labels: Tensor | None = None) -> None:
         self.counts += count_modes(samples, self.centres, self.std)

@@ -69,10 +69,14 @@ class FrechetQuality(Metric):
             "extractor": card,
         }
 
+    @abstractmethod
+    def features(self, images: Tensor) -> Tensor:
+        """The extractor's features [n, d] of images [n, C, H, W] in [-1, 1]."""
+
     @torch.no_grad()
     def _observe_split(self, x: Tensor, real: bool) -> list[Tensor | None]:
         """Each process takes its share, since the states' sum over the processes is what the distance sees."""
-        chosen = torch.linspace(0, len(x) - 1, self.samples, dtype=torch.float64).round().long()
+        chosen = spread_evenly(len(x), self.samples)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             chosen = chosen[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
         return [self.observe(to_float(x[i].to(self.device)), real) for i in chosen.split(self.batch_size)]
@@ -91,6 +95,11 @@ class FrechetQuality(Metric):
     def reset(self) -> None:
         super().reset()
         self.frechet.reset()
+
+
+def spread_evenly(total: int, n: int) -> Tensor:
+    """n of `total` places, int64 [n], from the first to the last: a fair share of every class of a sorted split."""
+    return torch.linspace(0, total - 1, n, dtype=torch.float64).round().long()
 
 
 class ClassifierQuality(FrechetQuality):
@@ -127,6 +136,9 @@ class ClassifierQuality(FrechetQuality):
             f"class_kl_{n}": expected_kl(self.target, self.samples),
             f"label_agreement_{n}": self.accuracy,
         }
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.classifier(images)[0]
 
     def observe(self, images: Tensor, real: bool) -> Tensor:
         features, logits = self.classifier(images)
@@ -184,6 +196,9 @@ class InceptionQuality(FrechetQuality):
             "name": "inception",
             "weights": "torch-fidelity" if self.network is None else type(self.network).__name__,
         }
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.frechet.inception(to_bytes(images)).float()
 
     def observe(self, images: Tensor, real: bool) -> None:
         self.frechet.update(to_bytes(images), real=real)

@@ -54,6 +54,7 @@ class StackedQuality(Metric):
 
     higher_is_better = False
     full_state_update = False
+    extractor = "channels"
 
     def __init__(self, samples: int, batch_size: int = 1000):
         super().__init__()
@@ -99,6 +100,10 @@ class StackedQuality(Metric):
     def classify(self, images: Tensor) -> Tensor:
         """Classes [n] of grey images [n, 1, S, S] in [-1, 1]."""
         return self.classifier(images)[1].argmax(1)
+
+    def features(self, stacks: Tensor) -> Tensor:
+        """The classifier's features of each channel, one after the other: [n, C * 64] of stacks [n, C, S, S]."""
+        return self.classifier(stacks.flatten(0, 1).unsqueeze(1))[0].view(len(stacks), -1)
 
     @torch.no_grad()
     def update(self, samples: Tensor, labels: Tensor | None = None) -> None:

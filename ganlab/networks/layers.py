@@ -34,11 +34,14 @@ def generator_norm(norms: dict, name: str, num_classes: int) -> tuple[Callable[[
 def with_labels(x: Tensor, y: Tensor | None, num_classes: int) -> Tensor:
     """x [n, c, ...] with y as `num_classes` more channels, one-hot and constant over space (Mirza & Osindero 2014).
 
-    Labels [n, pack] of packed samples become pack * num_classes channels.
+    Labels [n, pack] of packed samples become pack * num_classes channels. Labels of a floating type are weights
+    [n, num_classes] of the classes, taken as they are: a mixture of labels.
     """
     if not num_classes:
         return x
-    maps = one_hot(given(y, num_classes).view(len(x), -1), num_classes).flatten(1).to(x.dtype)
+    y = given(y, num_classes)
+    # x.shape[0], since a traced graph would keep len(x) as a constant
+    maps = (y if y.is_floating_point() else one_hot(y.view(x.shape[0], -1), num_classes).flatten(1)).to(x.dtype)
     maps = maps.view(*maps.shape, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])
     return torch.cat([x, maps], 1)
 
@@ -66,7 +69,8 @@ class ConditionalBatchNorm(TakesLabels, nn.Module):
     """Batch norm whose gain and bias belong to the label (de Vries et al. 2017; Miyato & Koyama 2018 use it in G).
 
     h [n, channels, ...], y [n] -> (1 + gain[y]) * normalized(h) + bias[y]. Gains and biases start at 0, as in both
-    papers, so that a new network does not tell the classes apart.
+    papers, so that a new network does not tell the classes apart. Weights of the classes [n, num_classes], of a floating
+    type, mix their gains and biases.
 
     Raises:
         ValueError: no classes.
@@ -84,6 +88,7 @@ class ConditionalBatchNorm(TakesLabels, nn.Module):
 
     def forward(self, h: Tensor, y: Tensor | None) -> Tensor:
         h = self.norm(h)
-        rows = self.gain_and_bias(given(y, self.gain_and_bias.num_embeddings)).to(h.dtype)
+        y = given(y, self.gain_and_bias.num_embeddings)
+        rows = (y @ self.gain_and_bias.weight if y.is_floating_point() else self.gain_and_bias(y)).to(h.dtype)
         gain, bias = rows.view(*rows.shape, *[1] * (h.ndim - 2)).chunk(2, 1)
         return torch.addcmul(h + bias, h, gain)

@@ -6,18 +6,20 @@ Reads only what runs wrote: any family, single runs and ensembles, finished or n
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
+from ganlab.arguments import parsed
 from ganlab.files import write_whole
-from ganlab.report import page, pictures
-from ganlab.report.page import Picture, Report, Section
+from ganlab.report import gallery, page
+from ganlab.report.details import card, costs, coverage, troubles
+from ganlab.report.page import Report, Section
+from ganlab.report.ranking import Ranking
 from ganlab.report.runs import Run, find_runs
-from ganlab.report.settings import Setting, differing, group
-from ganlab.report.tables import Ranking, Table
-from ganlab.report.texts import number, short_value
+from ganlab.report.settings import BUDGET, differing, group
+from ganlab.report.tables import Table, differences, leaderboard, published
+from ganlab.report.texts import short_value
 
-__all__ = ["Report", "build", "main", "write"]
-
-OPTIONS = ("out", "metric")
+__all__ = ["Comparison", "Report", "build", "compare", "letters", "main", "titled_tables", "write"]
 
 
 def main(arguments: list[str]) -> None:
@@ -27,14 +29,13 @@ def main(arguments: list[str]) -> None:
         ValueError: an option is not known, a path is no folder or holds no run, no run has the metric, or the page
             cannot be written; one sentence with the way out.
     """
-    paths = [Path(argument) for argument in arguments if _option(argument) is None]
-    options = dict(argument.split("=", 1) for argument in arguments if _option(argument) is not None)
-    if unknown := [name for name in options if name not in OPTIONS]:
-        raise ValueError(f"report knows the options out=FOLDER and metric=NAME, got {unknown[0]}={options[unknown[0]]}")
+    words = [argument for argument in arguments if _is_option(argument)]
+    paths = [Path(argument) for argument in arguments if argument not in words]
+    options = parsed("report", words, out=str, metric=str)
     if not paths:
         raise ValueError("report needs the folder of a run, of a sweep, or several: python -m ganlab report outputs")
-    report = build(paths, options.get("metric"))
-    folder = Path(options.get("out", paths[0]))
+    report = build(paths, options["metric"])
+    folder = Path(options["out"] or paths[0])
     try:
         written = write(report, folder)
     except OSError as error:
@@ -44,34 +45,55 @@ def main(arguments: list[str]) -> None:
     _show(report, written)
 
 
-def _option(argument: str) -> str | None:
-    """The option's name; None for a path, which may hold "=" after a slash, as sweep folders do."""
+def _is_option(argument: str) -> bool:
+    """And no path, which may hold "=" after a slash, as sweep folders do."""
     name, equals, _ = argument.partition("=")
-    return name if equals and name.isidentifier() and not Path(argument).exists() else None
+    return argument in ("-h", "--help") or bool(equals and name.isidentifier() and not Path(argument).exists())
 
 
-def build(paths: list[Path], metric: str | None = None) -> Report:
-    """The report on every run at or below the paths."""
+class Comparison(NamedTuple):
+    """The runs that were found and began to train, how many did not, and a ranking per protocol card."""
+
+    runs: list[Run]
+    refused: int
+    rankings: list[Ranking]
+
+
+def compare(paths: list[Path], metric: str | None = None) -> Comparison:
+    """Every run at or below the paths, ranked.
+
+    Raises:
+        ValueError: a path is no folder or holds no run, no run began to train, or none has the metric.
+    """
     found = find_runs(paths)
     runs = [run for run in found if run.status != "refused"]
     if not runs:
         raise ValueError(f"none of the {len(found)} runs here began to train; their summary.json says why")
-    groups = group(runs)
-    rankings = [Ranking(settings, metric) for settings in groups]
+    rankings = [Ranking(settings, metric) for settings in group(runs)]
     if metric and not any(ranking.resolved(metric) for ranking in rankings):
         choices = dict.fromkeys(name for ranking in rankings for name in ranking.choices())
         raise ValueError(f"no run here has metric={metric}; choose one of {', '.join(choices)}")
-    letters = [f"Ranking {chr(65 + i) if i < 26 else i + 1}" for i in range(len(rankings))]
+    return Comparison(runs, len(found) - len(runs), rankings)
+
+
+def build(paths: list[Path], metric: str | None = None) -> Report:
+    """The report on every run at or below the paths."""
+    runs, refused, rankings = compare(paths, metric)
+    letters = _letters(rankings)
     return Report(
         title=f"ganlab report: {_count(len(runs), 'run')}",
-        about=_about(paths, runs, groups),
-        warnings=[*_refused(len(found) - len(runs)), *_warnings(runs, rankings, letters, metric)],
+        about=_about(paths, rankings),
+        warnings=[*_refused(refused), *_warnings(runs, rankings, letters, metric)],
         sections=[
             _section(ranking, letter if len(rankings) > 1 else "", i)
             for i, (ranking, letter) in enumerate(zip(rankings, letters, strict=True))
         ],
         protocols=_protocols(rankings, letters) if len(rankings) > 1 else None,
     )
+
+
+def _letters(rankings: list[Ranking]) -> list[str]:
+    return [f"Ranking {chr(65 + i) if i < 26 else i + 1}" for i in range(len(rankings))]
 
 
 def _refused(count: int) -> list[str]:
@@ -95,8 +117,8 @@ def _count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
-def _about(paths: list[Path], runs: list[Run], groups: list[list[Setting]]) -> str:
-    settings = [setting for card in groups for setting in card]
+def _about(paths: list[Path], rankings: list[Ranking]) -> str:
+    settings = [setting for ranking in rankings for setting in ranking.settings]
     seeds = [seed for setting in settings for seed in setting.seeds]
     states = [seed.status for seed in seeds]
     ended = ", ".join(f"{states.count(s):,} {s}" for s in ("finished", "failed", "unfinished") if s in states)
@@ -133,89 +155,44 @@ def _protocols(rankings: list[Ranking], letters: list[str]) -> Table:
     return Table("Where the protocols differ", ["", *letters], rows)
 
 
-def _section(ranking: Ranking, letter: str, place: int) -> Section:
+def title(ranking: Ranking) -> str:
     card = ranking.settings[0].card
-    parts = [card["data"], f"N = {card['N (samples per look)']}", f"{card['budget (real images)']} images"]
-    title = (f"{letter}: " if letter else "") + ", ".join(parts)
-    tables = [
-        ranking.leaderboard(),
-        ranking.published(),
-        ranking.differences(),
-        ranking.coverage(),
-        ranking.costs(),
-        ranking.troubles(),
-    ]
+    budget, packed, _ = card[BUDGET].partition(" (")
+    return ", ".join([card["data"], f"N = {card['N (samples per look)']}", budget if packed else f"{budget} images"])
+
+
+def tables(ranking: Ranking) -> list[Table]:
+    """All but the protocol, the leaderboard first."""
+    found = (part(ranking) for part in (leaderboard, published, differences, coverage, costs, troubles))
+    return [table for table in found if table]
+
+
+def letters(rankings: list[Ranking]) -> list[str]:
+    """What stands before the names of each ranking's tables and numbers: "Ranking B/"; nothing if there is but one."""
+    return [f"{letter}/" for letter in _letters(rankings)] if len(rankings) > 1 else [""]
+
+
+def titled_tables(rankings: list[Ranking]) -> list[tuple[str, Table]]:
+    """Every table with its protocol, each under a name of its own."""
+    found = []
+    for ranking, before in zip(rankings, letters(rankings), strict=True):
+        found += [(before + table.title, table) for table in (*tables(ranking), card(ranking))]
+    return found
+
+
+def _section(ranking: Ranking, letter: str, place: int) -> Section:
     stem = f"{chr(97 + place) if place < 26 else place + 1}"
     return Section(
-        title=title,
+        title=(f"{letter}: " if letter else "") + title(ranking),
         verdict=ranking.verdict(),
-        tables=[table for table in tables if table],
-        card=ranking.card(),
-        seeds=_seeds(ranking, stem),
-        curves=_curves(ranking, stem),
-        samples=_samples(ranking, stem),
-        samples_note=_samples_note(ranking),
+        tables=tables(ranking),
+        card=card(ranking),
+        seeds=gallery.seeds(ranking, stem),
+        curves=gallery.curves(ranking, stem),
+        samples=gallery.samples(ranking, stem),
+        samples_note=gallery.samples_note(ranking),
         samples_show="images" if not ranking.is_toy else "several" if ranking.has_ensembles else "one",
     )
-
-
-def _drawn(ranking: Ranking) -> list[str]:
-    """The metrics that are drawn: the ranking's (what the runs aimed at, if that is a rate) and the number of modes."""
-    first = ranking.metric if ranking.metric in ranking.metrics else ranking.objective
-    return [name for name in dict.fromkeys((first, ranking.modes_metric)) if name]
-
-
-def _seeds(ranking: Ranking, stem: str) -> list[Picture]:
-    found = []
-    for metric in _drawn(ranking):
-        if png := pictures.every_seed(ranking, metric):
-            caption = f"{metric} at the end: a dot per seed, below them the mean and its 95 % interval."
-            found.append(Picture(f"{stem}_{metric}_seeds.png", png, caption))
-    return found
-
-
-def _curves(ranking: Ranking, stem: str) -> list[Picture]:
-    drawn = (
-        f" The best {pictures.MOST} of {len(ranking.settings)} settings."
-        if len(ranking.settings) > pictures.MOST
-        else ""
-    )
-    found = []
-    for metric in _drawn(ranking):
-        for against, words in (("images", "real images seen"), ("seconds", "wall time")):
-            if png := pictures.curve(ranking, metric, against):
-                caption = f"{metric} against {words}: median over seeds, band from quartile to quartile.{drawn}"
-                found.append(Picture(f"{stem}_{metric}_{against}.png", png, caption))
-    return found
-
-
-def _samples(ranking: Ranking, stem: str) -> list[Picture]:
-    """The same seed of every setting, so that nobody chooses a pretty one: the smallest that all have."""
-    shown = ranking.settings[: pictures.MOST]
-    shared = set.intersection(*({seed.seed for seed in setting.seeds} for setting in shown))
-    found = []
-    for place, setting in enumerate(shown, 1):
-        seed = min(shared or {seed.seed for seed in setting.seeds})
-        run = next(run for run in setting.runs if any(other.seed == seed for other in run.seeds))
-        png = pictures.samples(run)
-        if png is None:
-            continue
-        whose = f"{setting.name}, seed {seed}" if run.together == 1 else f"{setting.name}, the first seeds"
-        values = ranking.values(setting, ranking.metric) if ranking.metric in ranking.metrics else {}
-        scored = f": {ranking.metric} {number(values[seed])}" if seed in values and run.together == 1 else ""
-        found.append(Picture(f"{stem}_samples_{place}.png", png, whose + scored))
-        if ranking.is_toy and (gif := pictures.training_gif(run)):
-            found.append(Picture(f"{stem}_training_{place}.gif", gif, f"{whose}, while it trained"))
-    return found
-
-
-def _samples_note(ranking: Ranking) -> str:
-    note = "The same latents for every setting, of the averaged generator; the smallest seed that all have, not a chosen one."
-    if ranking.is_toy and not ranking.has_ensembles:
-        note += " Red: 2,500 samples at the end; grey: the true density, widened until it can be seen."
-    if ranking.has_ensembles:
-        note += " Of an ensemble the first seeds that did not fail."
-    return note
 
 
 def _show(report: Report, written: list[Path]) -> None:

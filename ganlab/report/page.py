@@ -67,7 +67,7 @@ def escape(text: str) -> str:
     return "<wbr>".join(re.split(r"(?<=\w[_=])(?=\w)|(?<=\w[.,])(?=[A-Za-z+])", plain_escape(text)))
 
 
-TEXT = ("why", "device", "which seeds")  # columns of sentences
+TEXT = ("why", "device", "which seeds", "metric", "verdict at the end")  # columns of words
 
 
 @dataclass

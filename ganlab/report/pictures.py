@@ -12,12 +12,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ganlab.parts import part_folders, seeds_in
+from ganlab.report.ranking import RATES, TOYS, Ranking
 from ganlab.report.runs import PREFIX, Run, worst
 from ganlab.report.settings import Setting
 from ganlab.report.statistics import quartiles
-from ganlab.report.tables import RATES, TOYS, Ranking
 
-MOST = 8  # settings in one picture
+MOST, MOST_SEEDS = 8, 16  # settings in a picture of curves, and in one with a row for each
+MOST_PANELS = 16  # of an ensemble of points (ganlab/callbacks/grids.py)
 INK, FAINT = "#1f2430", "#d5d9e0"
 COLORS = ["#2563c9", "#e07b1a", "#2a9d5c", "#cc3333", "#7c4dbd", "#8c5a3c", "#d6559f", "#5f6b7a"]
 FRAMES, GIF_SIZE = 24, 300
@@ -45,7 +47,7 @@ def curve(ranking: Ranking, metric: str, against: str) -> bytes | None:
             axes.axhline(best, color=INK, lw=1, ls=":", label="a perfect sampler" if ranking.modes else "real data")
         axes.set_xlim(left=0)
         axes.set_xlabel({"images": "real images seen", "seconds": "wall time in seconds"}[against])
-        axes.set_ylabel(metric)
+        axes.set_ylabel(f"median {metric}" if any(len(s.seeds) > 1 for s in ranking.settings) else metric)
         axes.xaxis.set_major_formatter(_thousands)
         columns = 3 if max(len(line[0]) for line in lines) < 18 else 2 if len(lines) > 3 else 1
         figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5)
@@ -98,7 +100,7 @@ def every_seed(ranking: Ranking, metric: str) -> bytes | None:
     """PNG: each seed's final value as a dot, a row per setting, with the mean and its interval."""
     if metric in RATES or not ranking.ranked:
         return None
-    settings = ranking.ranked[: 2 * MOST]
+    settings = ranking.ranked[:MOST_SEEDS]
     rows = [list(ranking.values(setting, metric).values()) for setting in settings]
     finite = [value for row in rows for value in row if math.isfinite(value)]
     if len(finite) < 2:
@@ -128,7 +130,7 @@ def every_seed(ranking: Ranking, metric: str) -> bytes | None:
 
 def samples(run: Run) -> bytes | None:
     """PNG of the run's final samples: over the density of its toy, or as the run itself drew them; None without any."""
-    if run.together == 1 and (png := over_density(run)):
+    if not run.is_ensemble and (png := over_density(run)):
         return png
     try:
         png = next(iter(_own(run, "samples.png"))).read_bytes()
@@ -180,7 +182,7 @@ def training_gif(run: Run) -> bytes | None:
         return None
     if len(paths) > FRAMES:
         paths = [paths[round(i * (len(paths) - 1) / (FRAMES - 1))] for i in range(FRAMES)]
-    size = GIF_SIZE if run.together == 1 else 2 * GIF_SIZE
+    size = 2 * GIF_SIZE if run.is_ensemble else GIF_SIZE
     frames = []
     for path in paths:
         try:
@@ -199,9 +201,9 @@ def training_gif(run: Run) -> bytes | None:
 
 
 def _own(run: Run, pattern: str) -> list[Path]:
-    """Files of the run, or of an ensemble's first part where it was trained in several."""
-    parts = [run.folder, *sorted(run.folder.glob("seeds_*"))[:1]]
-    return next((found for part in parts if (found := sorted(part.glob(pattern)))), [])
+    """Files of the run, or of the part that `Run.pictured` names where an ensemble was trained in several."""
+    parts = [part for part in part_folders(run.folder) if not set(run.pictured).isdisjoint(seeds_in(part))]
+    return next((found for part in (run.folder, *parts) if (found := sorted(part.glob(pattern)))), [])
 
 
 def _wrapped(name: str, width: int = 40) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from ganlab.parts import in_one_time, part_folders, seeds_in
+
 Loader = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
 )  # a run's config is resolved, plain YAML; OmegaConf is 20x slower
@@ -49,6 +51,12 @@ class Run:
     """Real images seen, as far as the files tell."""
     together: int = 1
     """How many seeds were trained at once: all of an ensemble, or of one of its parts."""
+    pictured: list[int] = field(default_factory=list)
+    """The seeds that its pictures begin with: those that did not fail, of the first part that has any."""
+
+    @property
+    def is_ensemble(self) -> bool:
+        return len(self.seeds) > 1
 
     @property
     def status(self) -> str:
@@ -95,16 +103,19 @@ def read_run(folder: Path) -> Run:
     overrides = _yaml(folder / ".hydra" / "overrides.yaml") or []
     overrides = dict(o.lstrip("+").split("=", 1) for o in overrides if isinstance(o, str) and "=" in o)
     status = summary.get("status", "unfinished")
-    parts = [folder / "seeds.csv"] if (folder / "seeds.csv").exists() else sorted(folder.glob("seeds_*/seeds.csv"))
-    rows = [row for part in parts for row in _rows(part)]
+    parts = part_folders(folder)
+    rows = _rows(folder / "seeds.csv") or in_one_time([_whole(_rows(part / "seeds.csv")) for part in parts])
     if rows or isinstance(config.get("seeds"), int) or summary.get("seeds"):
         seeds = _ensemble(rows, config, summary, status)
         images = max((seed.images[-1] for seed in seeds if seed.images), default=0.0)
     else:
         seed, images = _single(folder / "metrics.csv", config, summary, status)
         seeds = [seed]
-    together = math.ceil(len(seeds) / summary.get("parts", 1))
-    return Run(folder, config, overrides, summary, seeds, images, together)
+    together = len(seeds_in(parts[0])) if parts else len(seeds)
+    seeds.sort(key=lambda seed: seed.seed)
+    chunks = [seeds[i : i + together] for i in range(0, len(seeds), together)]
+    alive = ([seed.seed for seed in chunk if seed.status != "failed"] for chunk in chunks)
+    return Run(folder, config, overrides, summary, seeds, images, together, next(filter(None, alive), []))
 
 
 def _single(path: Path, config: dict, summary: dict, status: str) -> tuple[Seed, float]:
@@ -195,6 +206,11 @@ def _interpolate(clock: list[tuple[float, float]], at: float) -> float:
     if after[0] == before[0]:
         return before[1]
     return before[1] + (after[1] - before[1]) * (at - before[0]) / (after[0] - before[0])
+
+
+def _whole(rows: list[dict]) -> list[dict]:
+    """Without what a kill left of a line."""
+    return [row for row in rows if not (math.isnan(_number(row.get("images_seen"))) or math.isnan(_number(row.get("seed"))))]
 
 
 def _number(text) -> float:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from ganlab.report.names import name
 from ganlab.report.runs import Run, Seed
 
-# What tells a run's place and number, and not how it was trained or measured.
-NOT_A_SETTING = {"seed", "seeds", "seeds_at_once", "published", "run_dir", "name", "data_dir", "callbacks", "logger"}
+# What a run is trained and measured by; the rest of its config feeds these, or says where, when and how to look.
+MEANING = ("gan", "data", "metrics", "trainer", "max_images")
+NO_MATTER = {"data.data_dir", "data.num_workers", "metrics.data_dir", "metrics.batch_size",
+             *(f"trainer.{key}" for key in ("_target_", "accelerator", "strategy", "deterministic", "benchmark", "profiler",
+                                            "log_every_n_steps", "enable_checkpointing", "enable_progress_bar",
+                                            "enable_model_summary", "default_root_dir"))}  # fmt: skip
+# What tells a run's place and number; all else may name a setting, if it goes with what the run is trained by.
+NO_NAME = {"seed", "seeds", "seeds_at_once", "look_every", "published", "run_dir", "name", "data_dir", "callbacks",
+           "logger", "monitor"}  # fmt: skip
 # Of data and metrics, what cannot change a measured number's meaning.
 NOT_THE_MEASURE = {"batch_size", "num_workers", "data_dir", "root"}
+BUDGET = "budget (real images)"
 
 
 @dataclass
@@ -24,6 +32,9 @@ class Setting:
     replaced: int = 0
     """Runs left out since a newer one has the same config and seed."""
     flat: dict[str, str] = field(default_factory=dict)
+    """What makes it another setting: the config's keys that training and measuring heed, as text."""
+    everything: dict[str, str] = field(default_factory=dict)
+    """The same with the presets that feed these, under the keys that people type."""
     card: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -48,7 +59,7 @@ def group(runs: list[Run]) -> list[list[Setting]]:
         by_card[tuple(sorted(setting.card.items()))].append(setting)
     cards = sorted(by_card.values(), key=lambda group: -sum(len(s.runs) for s in group))
     for card in cards:
-        _name(card)
+        name(card)
     return cards
 
 
@@ -64,12 +75,14 @@ def _setting(runs: list[Run]) -> Setting:
         newest |= dict.fromkeys(numbers, run)
         kept.append(run)
     kept.sort(key=lambda run: min(seed.seed for seed in run.seeds))
-    return Setting(kept, replaced=len(runs) - len(kept), flat=_flat(kept[0]))
+    flat = _flat(kept[0])
+    presets = flatten({key: value for key, value in kept[0].config.items() if key not in {*MEANING, *NO_NAME}})
+    return Setting(kept, replaced=len(runs) - len(kept), flat=flat, everything=flat | presets)
 
 
 def _flat(run: Run) -> dict[str, str]:
-    flat = flatten({key: value for key, value in run.config.items() if key not in NOT_A_SETTING})
-    return {key: value for key, value in flat.items() if not key.endswith(".data_dir")}
+    flat = flatten({key: run.config[key] for key in MEANING if key in run.config})
+    return {key: value for key, value in flat.items() if key not in NO_MATTER}
 
 
 def _written(run: Run) -> float:
@@ -99,6 +112,7 @@ def _give_cards(settings: list[Setting]) -> None:
     for setting in settings:
         protocol = setting.protocol or measured.get(_measure(setting), {})
         setting.card = _card(setting, protocol)
+    _count_packs(settings)
 
 
 def _measure(setting: Setting) -> str:
@@ -127,8 +141,31 @@ def _card(setting: Setting, protocol: dict) -> dict[str, str]:
     card["precision"] = str(known("precision", (config.get("trainer") or {}).get("precision", "unknown")))
     card["EMA of the generator"] = f"{known('ema_decay', (config.get('gan') or {}).get('ema_decay', 'unknown'))}"
     budget = config.get("max_images", "unknown")
-    card["budget (real images)"] = f"{budget:,}" if isinstance(budget, int) else str(budget)
+    card[BUDGET] = f"{budget:,}" if isinstance(budget, int) else str(budget)
     return card
+
+
+def _count_packs(settings: list[Setting]) -> None:
+    """One budget for settings of different packs that show D as many packs as often, each its own number of images."""
+    alike: dict[tuple, list[Setting]] = defaultdict(list)
+    for setting in settings:
+        rest = {key: value for key, value in setting.card.items() if key != BUDGET}
+        if updates := _updates(setting):
+            alike[updates, tuple(sorted(rest.items()))].append(setting)
+    for (updates, _), same in alike.items():
+        budgets = sorted({(int(s.flat.get("gan.pack", 1)), s.card[BUDGET]) for s in same})
+        if len({pack for pack, _ in budgets}) == len({images for _, images in budgets}) == len(budgets) > 1:
+            images = "; ".join(f"pack={pack}: {images}" for pack, images in budgets)
+            for setting in same:
+                setting.card[BUDGET] = f"{updates:,} updates of D ({images})"
+
+
+def _updates(setting: Setting) -> int | None:
+    """How often D learns within the budget; None if the config does not say."""
+    config = setting.runs[0].config
+    images, batch = config.get("max_images"), (config.get("data") or {}).get("batch_size")
+    known = all(isinstance(value, int) and value > 0 for value in (images, batch))
+    return -(-images // batch) if known else None
 
 
 def differing(cards: list[dict[str, str]]) -> dict[str, list[str]]:
@@ -136,72 +173,3 @@ def differing(cards: list[dict[str, str]]) -> dict[str, list[str]]:
     fields = dict.fromkeys(name for card in cards for name in card)
     values = {name: [card.get(name, "–") for card in cards] for name in fields}
     return {name: found for name, found in values.items() if len(set(found)) > 1}
-
-
-# Names -----------------------------------------------------------------------------------------------------------
-
-
-def _name(settings: list[Setting]) -> None:
-    """The loss first; where that leaves settings of one name, what they differ in among each other, and no more."""
-    for setting in settings:
-        setting.name = _loss(setting)
-    for alike in _by(settings, lambda setting: setting.name):
-        _tell_apart(alike)
-
-
-def _tell_apart(settings: list[Setting]) -> None:
-    if len(settings) == 1:
-        return
-    differing = next(_candidates(settings), None)
-    if differing is None:  # runs that left no config
-        for setting in settings:
-            setting.name += f" ({setting.runs[0].folder.name})"
-        return
-    key, values = differing
-    for setting, value in zip(settings, values, strict=True):
-        setting.name += f" {key}={_short(value)}" if value is not None else ""
-    for alike in _by(settings, lambda setting: values[settings.index(setting)]):
-        _tell_apart(alike)
-
-
-def _by(settings: list[Setting], key) -> list[list[Setting]]:
-    groups: dict = defaultdict(list)
-    for setting in settings:
-        groups[key(setting)].append(setting)
-    return list(groups.values())
-
-
-def _candidates(settings: list[Setting]):
-    """(key, value in each setting or None): what people typed first, if it matters, then the config, short keys first."""
-    flats = [setting.flat for setting in settings]
-    differ = {key for flat in flats for key in flat if len({other.get(key) for other in flats}) > 1}
-    overrides = [setting.runs[0].overrides for setting in settings]
-    for key in dict.fromkeys(key for row in overrides for key in row):
-        matters = any(name == key or name.startswith(f"{key}.") for name in differ)
-        values = [row.get(key) for row in overrides]
-        if matters and key != "loss" and len(set(values)) > 1:
-            yield key, values
-    for key in sorted(differ, key=lambda key: (key.count("."), len(key), key)):
-        yield key, [flat.get(key) for flat in flats]
-
-
-def _loss(setting: Setting) -> str:
-    """The preset's name; the class's own name if that is the user's, or if the choice is not known."""
-    target = setting.flat.get("gan._target_", "")
-    if target and not target.startswith("ganlab."):
-        return target.rpartition(".")[2]
-    folder = setting.runs[0].folder / ".hydra"
-    try:
-        choice = re.search(r"^      loss: (\S+)$", (folder / "hydra.yaml").read_text(), re.MULTILINE)
-    except OSError:
-        choice = None
-    found = (choice and choice[1]) or setting.runs[0].overrides.get("loss") or target.rpartition(".")[2]
-    return found or setting.runs[0].folder.name
-
-
-def _short(value: str) -> str:
-    """A search's numbers with 4 digits instead of 17."""
-    try:
-        return f"{float(value):.4g}" if len(value) > 8 else value
-    except ValueError:
-        return value

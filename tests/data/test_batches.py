@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import islice
 
 import lightning as L
 import numpy as np
@@ -155,7 +156,7 @@ class Recorder(L.LightningModule):
         return torch.optim.SGD([self.weight], lr=1.0)
 
 
-def fit(data, epochs=2):
+def fit(data, batches):
     module = Recorder()
     quiet = {
         "logger": False,
@@ -163,20 +164,20 @@ def fit(data, epochs=2):
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    L.Trainer(accelerator="cpu", devices=1, max_epochs=epochs, **quiet).fit(module, data)
+    L.Trainer(accelerator="cpu", devices=1, max_epochs=1, limit_train_batches=batches, **quiet).fit(module, data)
     return module.seen
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_trainer_gets_floats_from_bytes_and_points_as_they_are():
     torch.manual_seed(0)
-    seen = fit(Tiny(batch_size=10))
+    seen = fit(Tiny(batch_size=10), 20)
     assert len(seen) == 20
     x, y = seen[0]
     assert x.shape == (10, 1, 2, 2) and x.dtype == torch.float32 and x.min() >= -1 and x.max() <= 1 and x.min() < 0
     assert y.dtype == torch.int64
     ring = Ring(dim=2, num_classes=8, std=0.01, batch_size=16, train_size=64, test_size=8, data_seed=0)
-    points = torch.cat([x for x, _ in fit(ring, epochs=1)])
+    points = torch.cat([x for x, _ in fit(ring, 4)])
     assert sorted(points.tolist()) == sorted(ring.train.x.tolist())
 
 
@@ -188,7 +189,7 @@ torch.manual_seed(100 + dist.get_rank())     # the ranks' own generators disagre
 data = Ring(dim=2, num_classes=8, std=0.01, batch_size=8, train_size=67, test_size=1, data_seed=0)
 data.setup()
 for epoch in range(2):
-    mine = torch.cat([x for x, _ in data.train_dataloader()])
+    mine = torch.cat([x for x, _ in data.batches()])
     both = [torch.empty_like(mine) for _ in range(2)]
     dist.all_gather(both, mine)
     rows = {tuple(row) for row in torch.cat(both).tolist()}
@@ -203,3 +204,31 @@ def test_real_ranks_agree_on_the_permutation(tmp_path):
     ranks = [subprocess.Popen([*command, str(r)], stderr=subprocess.PIPE, text=True) for r in range(2)]
     errors = [rank.communicate(timeout=100)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], errors
+
+
+@pytest.mark.parametrize("seeds", [(), (3, 8)], ids=["one", "ensemble"])
+@pytest.mark.parametrize("taken", [0, 1, 4, 5, 6, 13])
+def test_a_stream_goes_on_with_the_very_next_batch(seeds, taken):
+    """Five batches a pass: in the middle of one, and at its ends."""
+
+    def ring():
+        data = Ring(dim=2, num_classes=8, std=0.01, batch_size=8, train_size=43, test_size=1, data_seed=0)
+        data.seeds = seeds
+        data.setup()
+        return data
+
+    torch.manual_seed(1)
+    whole = [x for x, _ in islice(ring().train_dataloader(), 20)]
+    torch.manual_seed(1)
+    first = ring()
+    list(islice(first.train_dataloader(), taken))
+    state, random = first.state_dict(), torch.get_rng_state()
+    torch.manual_seed(2)
+    second = ring()
+    second.load_state_dict(state)
+    stream = second.train_dataloader()
+    torch.set_rng_state(random)
+    rest = [x for x, _ in islice(stream, 20 - taken)]
+    assert all(torch.equal(a, b) for a, b in zip(rest, whole[taken:], strict=True))
+    passes = [torch.cat(whole[i : i + 5], -2).reshape(-1, 2).tolist() for i in range(0, 20, 5)]
+    assert len({str(one) for one in passes}) == 4, "each pass is in an order of its own"

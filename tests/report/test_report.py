@@ -11,14 +11,17 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 from scipy import stats
 
 from ganlab.report import build, main
+from ganlab.report.details import card, costs, coverage, troubles
 from ganlab.report.pictures import FRAMES, band, over_density, training_gif
+from ganlab.report.ranking import Ranking
 from ganlab.report.runs import find_runs
 from ganlab.report.settings import group
-from ganlab.report.tables import Ranking
+from ganlab.report.tables import differences, is_claimed, leaderboard, published
 from ganlab.report.texts import duration, number, ranges
 
 spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
@@ -65,21 +68,21 @@ def test_failures_count_and_stay(sweep):
 
 
 def test_the_leaderboard(sweep):
-    board = ranking(sweep).leaderboard()
+    board = leaderboard(ranking(sweep))
     assert [cells[:2] for cells in board.rows] == [
         ["1", "ns"], ["2", "minimax"], ["3", "wgan"], ["–", "ls"], ["", "a perfect sampler"],
     ]  # fmt: skip
     interval = stats.binomtest(2, 3).proportion_ci(0.95, "wilson")
     ns = row(board, "ns")
     assert ns["success (all 8)"] == ("66.7 %", f"{100 * interval.low:.3g} … {100 * interval.high:.3g} %")
-    assert ns["kl_with_off_mode_2500 ▾"] == ("0.2", "0.1 … 0.3")
-    assert ns["modes_2500"][0] == "6.667"
+    assert ns["mean kl_with_off_mode_2500 ▾"] == ("0.2", "0.1 … 0.3")
+    assert ns["mean modes_2500"][0] == "6.667"
     minimax = row(board, "minimax")
     assert minimax["seeds"] == ("3", "1 failed")
     assert minimax["failure"][0] == "66.7 %"
-    assert minimax["reverse_kl_2500"] == ("∞", "∞ in 2 of 3; median ∞")
+    assert minimax["mean reverse_kl_2500"] == ("∞", "∞ in 2 of 3; median ∞")
     assert row(board, "wgan")["failure"][0] == "100 %"
-    assert row(board, "ls")["modes_2500"] == ("5", "at 20,000 images")
+    assert row(board, "ls")["mean modes_2500"] == ("5", "at 20,000 images")
     assert row(board, "ls")["failure"] == ""
     notes = " ".join(board.notes)
     assert "lower is better" in notes and "not over" in notes and "too narrow" in notes
@@ -108,31 +111,31 @@ def test_an_infinite_mean_ranks_below_every_finite_one(tmp_path):
         single(tmp_path / f"a{seed}", [scores(modes, 0.001)], loss="ns", seed=seed)
         single(tmp_path / f"b{seed}", [scores(8, 3.0)], loss="ls", seed=seed)
     assert [s.name for s in ranking(tmp_path, "reverse_kl").ranked] == ["ls", "ns"]
-    cell = row(ranking(tmp_path, "reverse_kl").leaderboard(), "ns")["reverse_kl_2500 ▾"]
+    cell = row(leaderboard(ranking(tmp_path, "reverse_kl")), "ns")["mean reverse_kl_2500 ▾"]
     assert cell == ("∞", "∞ in 1 of 5; median 0.001")
 
 
 def test_a_metric_that_a_setting_does_not_have_is_missing_and_not_zero(tmp_path):
     single(tmp_path / "a", [scores(8, 0.1) | {"label_agreement_2500": 0.7}], loss="ns")
     single(tmp_path / "b", [scores(8, 0.2)], loss="ls")
-    board = ranking(tmp_path).leaderboard()
+    board = leaderboard(ranking(tmp_path))
     assert row(board, "ls")["label_agreement_2500"] == "–"
     assert [s.name for s in ranking(tmp_path, "label_agreement").ranked] == ["ns", "ls"]
 
 
 def test_paired_differences(sweep):
-    table = ranking(sweep).differences()
+    table = differences(ranking(sweep))
     assert table.header[0] == "ns against"
     minimax = row(table, "minimax")
     assert minimax["seeds in common"] == "3"
-    assert minimax["difference of kl_with_off_mode_2500"][0] == number((-0.1 - 4.3 - 4.2) / 3, sign=True)
+    assert minimax["mean difference of kl_with_off_mode_2500"][0] == number((-0.1 - 4.3 - 4.2) / 3, sign=True)
     assert minimax["better in"] == ("3 of 3", "")
-    assert minimax["difference of success"][0] == "+33.3 points"
+    assert minimax["mean difference of success"][0] == "+33.3 points"
     assert row(table, "wgan")["seeds in common"] == "2"
 
 
 def test_time_to_all_modes(sweep):
-    table = ranking(sweep).coverage()
+    table = coverage(ranking(sweep))
     assert row(table, "ns")["seeds that ever had all modes"][0] == "66.7 % (2 of 3)"
     assert row(table, "ns")["images seen (median)"] == ("40,000", "40,000 … never")
     assert row(table, "minimax")["images seen (median)"] == ("20,000", "20,000 … never")  # both had 8 at the first look
@@ -140,7 +143,7 @@ def test_time_to_all_modes(sweep):
 
 
 def test_runs_that_did_not_finish_are_listed_with_their_reason(sweep):
-    table = ranking(sweep).troubles()
+    table = troubles(ranking(sweep))
     assert row(table, "minimax")["why"] == "D's loss is nan at step 7"
     assert row(table, "minimax")["images seen"] == "20,128 of 60,000"
     assert row(table, "wgan")["which seeds"] == "1–2"
@@ -165,33 +168,132 @@ def test_ensembles_beside_single_runs(tmp_path):
     ensemble(tmp_path / "ens", finals, loss="minimax")
     single(tmp_path / "one", [scores(8, 0.1)], loss="ns", seed=3)
     found = ranking(tmp_path)
-    assert row(found.leaderboard(), "minimax")["seeds"] == ("10", "1 failed")
-    assert row(found.leaderboard(), "minimax")["success (all 8)"][0] == "90 %"
-    assert row(found.costs(), "minimax")["seeds at once"] == "10"
-    assert row(found.costs(), "minimax")["images/s, all seeds"] == "10,000"
-    assert row(found.costs(), "minimax")["peak memory"] == "3 MiB"
-    assert row(found.coverage(), "minimax")["wall time (median)"] == "20 s"
-    assert row(found.differences(), "minimax" if found.ranked[0].name == "ns" else "ns")["seeds in common"] == "1"
-    card = dict(found.card().rows)
-    assert (card["seeds of minimax"], card["seeds of ns"]) == ("1–10", "3")
+    assert row(leaderboard(found), "minimax")["seeds"] == ("10", "1 failed")
+    assert row(leaderboard(found), "minimax")["success (all 8)"][0] == "90 %"
+    assert row(costs(found), "minimax")["seeds at once"] == "10"
+    assert row(costs(found), "minimax")["images/s, all seeds (median)"] == "1,000"
+    assert row(costs(found), "minimax")["peak memory (largest)"] == "3 MiB"
+    assert row(coverage(found), "minimax")["wall time (median)"] == "20 s"
+    assert row(differences(found), "minimax" if found.ranked[0].name == "ns" else "ns")["seeds in common"] == "1"
+    protocol = dict(card(found).rows)
+    assert (protocol["seeds of minimax"], protocol["seeds of ns"]) == ("1–10", "3")
+
+
+def with_claims(folder, claims):
+    for config in folder.glob("*/config.yaml"):
+        config.write_text(config.read_text() + f"published: {json.dumps(claims)}\n")
 
 
 def test_published_figures_stand_beside_what_was_found(tmp_path):
     """Published per loss or per setting; 0.47 of 1 is inside Wilson's interval of 2 in 4, and 0.99 is not."""
-    claims = {"source": "A paper, 200 seeds", "ns": {"success": 0.47, "modes": 7.0}, "ls gan.pack=2": {"success": 0.99}}
+    claims = {"source": "A paper, 200 seeds", "ns": {"success": 0.47, "modes": 7.0}, "ls pack=2": {"success": 0.99}}
     for seed, modes in enumerate((8, 8, 0, 0), 1):
         single(tmp_path / f"ns{seed}", [scores(modes, 0.1)], seed=seed)
         for pack in (1, 2):
             single(tmp_path / f"ls{pack}{seed}", [scores(modes, 0.1)], loss="ls", seed=seed, pack=pack)
-    for config in tmp_path.glob("*/config.yaml"):
-        config.write_text(config.read_text() + f"published: {json.dumps(claims)}\n")
-    table = ranking(tmp_path).published()
+    with_claims(tmp_path, claims | {"minimax": {"success": 0.47}})
+    table = published(ranking(tmp_path))
+    assert table.header == ["setting", "metric", "seeds", "here: rate or mean (95 %)", "published", "inside the interval"]
     rows = {(cells[0], cells[1]): cells[2:] for cells in table.rows}
-    assert set(rows) == {("ns", "success"), ("ns", "modes_2500"), ("ls gan.pack=2", "success")}
+    assert set(rows) == {("ns", "success"), ("ns", "modes_2500"), ("ls pack=2", "success")}
     assert rows["ns", "success"] == ["4", ("50 %", "15 … 85 %"), "47 %", "yes"]
     assert rows["ns", "modes_2500"][2:] == ["7", "yes"]
-    assert rows["ls gan.pack=2", "success"][3] == "no"
+    assert rows["ls pack=2", "success"][3] == "no"
     assert "A paper, 200 seeds" in table.notes[0]
+    assert "The source also has minimax, of which no result is here." == table.notes[1]
+
+
+@pytest.mark.parametrize(
+    "overrides, name, stands",
+    [
+        (("max_images=9", "trainer=cpu", "metrics.samples=2500", "logger=csv"), "ns", True),  # its length and its looks
+        (("regularizer=[r1]",), "ns", False),  # not the paper's setting
+        (("gan.pack=2",), "ns", False),
+        (("gan.pack=2",), "ns pack=2", True),
+        (("gan.pack=2", "optimizer=adam"), "ns pack=2", False),
+        (("gan.pack=2",), "ns pack=4", False),
+        (("gan.pack=2",), "ls pack=2", False),
+        (("data=ring",), "ns pack=2 data=Ring", True),
+        (("data=grid",), "ns data=Grid", False),  # typed, but this run's data is the ring
+    ],
+)
+def test_a_published_figure_stands_beside_the_paper_s_setting_alone(tmp_path, overrides, name, stands):
+    single(tmp_path, [scores(8, 0.1)], overrides=overrides, pack=2)
+    ((setting,),) = group(find_runs([tmp_path]))
+    assert is_claimed(setting, name) is stands
+
+
+@pytest.mark.parametrize("experiment", ["ring_alpha", "ring_pac", "grid_pac", "stacked"])
+def test_every_published_figure_of_the_experiments_is_a_metric_that_is_measured(experiment):
+    from ganlab.__main__ import conf_folder
+
+    claims = yaml.safe_load((Path(conf_folder()) / "experiment" / f"{experiment}.yaml").read_text())["published"]
+    assert claims.pop("source")
+    measured = {"modes", "high_quality", "reverse_kl", "success", "failure", "kl_uniform"}
+    for name, figures in claims.items():
+        assert (Path(conf_folder()) / "loss" / f"{name.split()[0]}.yaml").exists()
+        assert set(figures) <= measured
+        assert all(0 <= figures.get(share, 0) <= 1 for share in ("high_quality", "success", "failure"))
+
+
+def test_packs_of_equal_updates_are_ranked_together(tmp_path):
+    """PacGAN's table: 100 packs a batch and 10,000 updates of D, so 1, 2 and 4 million points."""
+    for pack in (1, 2, 4):
+        folder = single(tmp_path / f"{pack}", [scores(8, 0.1 * pack)], pack=pack, budget=1_000_000 * pack)
+        text = (folder / "config.yaml").read_text()
+        (folder / "config.yaml").write_text(text.replace("batch_size: 128", f"batch_size: {100 * pack}"))
+    found = ranking(tmp_path)
+    assert [setting.name for setting in found.ranked] == ["ns pack=1", "ns pack=2", "ns pack=4"]
+    assert found.settings[0].card["budget (real images)"].startswith("10,000 updates of D (pack=1: 1,000,000; pack=2: 2,0")
+    assert build([tmp_path]).sections[0].title == "Ring, N = 2,500, 10,000 updates of D"
+
+
+@pytest.mark.parametrize("packs, batches, budgets", [
+    ((1, 2), (100, 100), (1_000_000, 2_000_000)),  # twice the updates
+    ((1, 1), (100, 200), (1_000_000, 2_000_000)),  # equal updates, but no pack that would explain it
+])  # fmt: skip
+def test_other_budgets_stay_apart(tmp_path, packs, batches, budgets):
+    for i, (pack, batch, budget) in enumerate(zip(packs, batches, budgets, strict=True)):
+        folder = single(tmp_path / f"{i}", [scores(8, 0.1)], pack=pack, budget=budget)
+        text = (folder / "config.yaml").read_text()
+        (folder / "config.yaml").write_text(text.replace("batch_size: 128", f"batch_size: {batch}"))
+    assert len(group(find_runs([tmp_path]))) == 2
+
+
+def test_verdicts_have_a_column_where_there_are_any(tmp_path):
+    single(tmp_path / "a", [scores(8, 0.1)], measured={"verdicts": {"current": ["MODE_COLLAPSE"]}})
+    single(tmp_path / "b", [scores(8, 0.1)], seed=2, measured={"verdicts": {"current": ["MODE_COLLAPSE", "OSCILLATION"]}})
+    single(tmp_path / "c", [scores(8, 0.1)], loss="ls")
+    several = ensemble(tmp_path / "d", {seed: scores(8, 0.1) for seed in (1, 2, 3)}, loss="minimax") / "summary.json"
+    said = {"current": ["MODE_COLLAPSE", "HEALTHY"], "seeds": {"MODE_COLLAPSE": [1, 3], "HEALTHY": [2]}, "history": []}
+    several.write_text(json.dumps(json.loads(several.read_text()) | {"verdicts": said}))
+    board = leaderboard(ranking(tmp_path))
+    assert row(board, "ns")["verdict at the end"] == "MODE_COLLAPSE 2 of 2, OSCILLATION 1 of 2"
+    assert row(board, "minimax")["verdict at the end"] == "MODE_COLLAPSE 2 of 3, HEALTHY 1 of 3"
+    assert row(board, "ls")["verdict at the end"] == "–"
+    assert row(board, "a perfect sampler")["verdict at the end"] == ""
+
+
+def test_captions_say_how_many_settings_and_which_seeds_they_show(tmp_path):
+    for i in range(17):
+        for seed in (1, 2):
+            single(tmp_path / f"s{i}-{seed}", [scores(8, 0.1 * seed)], seed=seed, n_critic=i)
+    (section,) = build([tmp_path]).sections
+    assert all(picture.caption.endswith("The best 16 of 17 settings.") for picture in section.seeds)
+    assert all(picture.caption.endswith("The best 8 of 17 settings.") for picture in section.curves)
+
+
+def test_the_picture_of_an_ensemble_names_its_seeds(tmp_path):
+    """16 panels of points of the seeds that did not fail; trained in parts, those of the first part with any left."""
+    finals = {seed: None if seed in (2, 3) else scores(8, 0.1) for seed in range(1, 21)}
+    folders.picture(ensemble(tmp_path / "whole", finals) / "samples.png")
+    parts = ensemble(tmp_path / "parts", {s: None if s <= 2 else scores(8, 0.1) for s in range(1, 5)}, loss="ls")
+    for part in ("seeds_1-2", "seeds_3-4"):
+        (parts / part).mkdir()
+        (parts / part / "seeds.csv").write_text("")
+        folders.picture(parts / part / "samples.png")
+    captions = {picture.caption for picture in build([tmp_path]).sections[0].samples}
+    assert captions == {"ns, seeds 1, 4–18 of 20", "ls, seeds 3–4 of 4 (its first part)"}
 
 
 # The page --------------------------------------------------------------------------------------------------------
@@ -360,7 +462,7 @@ def test_by_default_the_page_stands_in_the_first_folder(sweep, capsys):
     "arguments, words",
     [
         ([], "needs the folder of a run"),
-        (["{folder}", "metrics=modes"], "options out=FOLDER and metric=NAME, got metrics=modes"),
+        (["{folder}", "metrics=modes"], "report has no option metrics=, perhaps metric was meant"),
         (["{folder}", "metric=fid"], "no run here has metric=fid; choose one of modes_2500, .*success, failure"),
         (["{folder}/nothing"], "is not there"),
         (["{folder}", "out={folder}/file/below"], "cannot be written to .*choose another place with out="),

@@ -192,14 +192,75 @@ def test_names_say_what_differs_and_no_more(tmp_path):
         (tmp_path / "5" / "config.yaml").read_text().replace("ganlab.my_gan", "my_gan")
     )
     (found,) = names(tmp_path)
-    assert found == ["minimax", "ns gan.pack=1", "ns gan.pack=2", "ns gan.pack=2 gan.n_critic=5", "MyGAN"]
+    assert found == ["minimax", "ns pack=1", "ns pack=2", "ns pack=2 n_critic=5", "MyGAN"]
 
 
 def test_names_without_overrides_come_from_the_config(tmp_path):
     for rate in (0.001, 0.0002):
         path = single(tmp_path / f"{rate}", [scores(8, 0.1)], optimizer={"lr": rate})
         shutil.rmtree(path / ".hydra")
-    assert names(tmp_path) == [["NonSaturatingGAN gan.optimizer.lr=0.0002", "NonSaturatingGAN gan.optimizer.lr=0.001"]]
+    assert names(tmp_path) == [["NonSaturatingGAN lr=0.0002", "NonSaturatingGAN lr=0.001"]]
+
+
+@pytest.mark.parametrize(
+    "where, old, new",
+    [
+        ("look_every", "look_every: 20000", "look_every: 5000"),
+        ("data_dir", "data_dir: data", "data_dir: elsewhere"),
+        ("seeds_at_once", "seeds: null", "seeds: null\nseeds_at_once: 7"),
+        ("trainer.log_every_n_steps", "accelerator: cpu", "accelerator: gpu\n  log_every_n_steps: 9"),
+        ("metrics.batch_size", "samples: 2500", "samples: 2500\n  batch_size: 10"),
+        ("monitor", "seeds: null", "seeds: null\nmonitor: {on_verdict: warn}"),
+        ("label_prior of an unconditional GAN", "seeds: null", "seeds: null\nlabel_prior: {_target_: Marginal}"),
+    ],
+)
+def test_where_when_and_how_often_it_is_looked_at_is_no_setting(tmp_path, where, old, new):
+    single(tmp_path / "a", [scores(8, 0.1)], overrides=("look_every=1",))
+    other = single(tmp_path / "b", [scores(8, 0.1)], seed=2, overrides=("look_every=2", "data_dir=there")) / "config.yaml"
+    assert old in other.read_text()
+    other.write_text(other.read_text().replace(old, new))
+    ((setting,),) = group(find_runs([tmp_path]))
+    assert (setting.name, [seed.seed for seed in setting.seeds]) == ("ns", [1, 2])
+
+
+R1, R2 = {"_target_": "ganlab.regularizers.R1", "gamma": 1.0}, {"_target_": "ganlab.regularizers.R2", "gamma": 1.0}
+
+
+def test_regularizers_are_named_first_and_their_numbers_where_they_differ(tmp_path):
+    single(tmp_path / "1", [scores(8, 0.1)], regularizers={}, overrides=("networks.width=64",), width=64)
+    single(tmp_path / "2", [scores(8, 0.1)], regularizers={"r1": R1}, overrides=("networks.width=128",), width=128)
+    single(tmp_path / "3", [scores(8, 0.1)], regularizers={"r1": R1, "r2": R2}, overrides=("regularizer=[r1,r2]",))
+    single(tmp_path / "4", [scores(8, 0.1)], regularizers={"r1": R1 | {"gamma": 10.0}, "r2": R2}, overrides=("regularizer=[r1,r2]",))
+    assert names(tmp_path) == [["ns", "ns + r1", "ns + r1 r2 r1.gamma=1.0", "ns + r1 r2 r1.gamma=10.0"]]
+
+
+def optimised(folder, rates, overrides=(), preset=None):
+    """A run whose players have these learning rates, as the presets of conf/optimizer leave it in a config."""
+    g, d = ({"_target_": "torch.optim.Adam", "lr": rate} for rate in rates)
+    single(folder, [scores(8, 0.1)], generator_optimizer=g, discriminator_optimizer=d, overrides=overrides)
+    config = folder / "config.yaml"
+    config.write_text(config.read_text() + f"optimizer: {json.dumps({'generator': g, 'discriminator': d})}\n")
+    if preset:
+        (folder / ".hydra" / "hydra.yaml").write_text(f"hydra:\n  runtime:\n    choices:\n      loss: ns\n      optimizer: {preset}\n")
+
+
+def test_a_sweep_over_optimisers_is_named_by_the_preset_or_by_the_rate(tmp_path):
+    for rate, preset in ((2e-4, "adam"), (1e-3, "adam_fast")):
+        optimised(tmp_path / "typed" / preset, (rate, rate), (f"optimizer={preset}",), preset)
+        optimised(tmp_path / "chosen" / preset, (rate, rate), (), preset)  # by an experiment's file
+        optimised(tmp_path / "both" / preset, (rate, rate))
+        optimised(tmp_path / "one" / preset, (rate, 1e-3), (f"optimizer.generator.lr={rate}",))
+    assert names(tmp_path / "typed") == names(tmp_path / "chosen") == [["ns optimizer=adam", "ns optimizer=adam_fast"]]
+    assert names(tmp_path / "both") == [["ns lr=0.0002", "ns lr=0.001"]]
+    assert names(tmp_path / "one") == [["ns generator.lr=0.0002", "ns generator.lr=0.001"]]
+
+
+def test_a_preset_that_changed_nothing_names_nothing(tmp_path):
+    for i, preset in enumerate(("adam", "adam_fast")):
+        optimised(tmp_path / preset, (1e-3, 1e-3), (f"data.num_workers={i}", f"gan.n_critic={i}"), preset)
+        config = tmp_path / preset / "config.yaml"
+        config.write_text(config.read_text().replace("n_critic: 1", f"n_critic: {i}"))
+    assert names(tmp_path) == [["ns n_critic=0", "ns n_critic=1"]]
 
 
 def test_a_repeated_seed_counts_once_the_newest(tmp_path):
@@ -246,7 +307,7 @@ def test_other_seeds_devices_and_batch_sizes_share_a_card(tmp_path):
     single(tmp_path / "c", [scores(8, 0.1)], seed=2, loss="ls")
     batch.write_text(batch.read_text().replace("batch_size: 128", "batch_size: 256"))
     (card,) = group(find_runs([tmp_path]))
-    assert sorted(setting.name for setting in card) == ["ls data.batch_size=128", "ls data.batch_size=256", "ns"]
+    assert sorted(setting.name for setting in card) == ["ls batch_size=128", "ls batch_size=256", "ns"]
 
 
 def test_a_setting_that_only_crashed_stays_in_the_ranking_of_its_siblings(tmp_path):

@@ -1,0 +1,43 @@
+"""A run's folder: one run at a time, and no run over another."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_only
+
+
+@contextmanager
+def claimed(folder: Path, resume: bool) -> Iterator[None]:
+    """Nobody else trains in this folder meanwhile; a killed process claims nothing.
+
+    Raises:
+        ValueError: another process trains there; or the folder holds a run and `resume` is not asked for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if rank_zero_only.rank:  # the first process claims for all
+        yield
+        return
+    with (folder / ".claim").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(f"another process trains in {folder}; wait for it, or choose another run_dir=") from error
+        if not resume and (folder / "config.yaml").exists():
+            raise ValueError(
+                f"{folder} holds a run already; go on with it (python -m ganlab resume={folder}), or choose another run_dir="
+            )
+        yield
+
+
+def moved(config, old: str, new: str):
+    """The configuration with the run's folder where it is now."""
+    if isinstance(config, dict):
+        return {key: moved(value, old, new) for key, value in config.items()}
+    if isinstance(config, list):
+        return [moved(value, old, new) for value in config]
+    inside = isinstance(config, str) and (config == old or config.startswith(f"{old}/"))
+    return new + config[len(old) :] if inside else config

@@ -1,0 +1,126 @@
+"""What a setting is called: its loss, and what else tells it from the others of its card, and no more."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ganlab.report.settings import Setting
+
+# Presets that a name says before anything else; `loss` and the regularizers have their own place.
+FIRST, OWN_PLACE = ("networks", "conditioning"), ("loss", "regularizer", "experiment")
+Facet = tuple[Callable[[str | None], str], list[str | None]]
+"""How a value is written, and the value of each setting."""
+
+
+def name(settings: list[Setting]) -> None:
+    """Gives each setting of a card its name, such as "rpgan + r1 r2" or "ns pack=2"."""
+    for setting in settings:
+        setting.name = loss(setting)
+    for alike in _by(settings, [setting.name for setting in settings]):
+        _tell_apart(alike)
+
+
+def loss(setting: Setting) -> str:
+    """The preset's name; the class's own name if that is the user's, or if the choice is not known."""
+    target = setting.flat.get("gan._target_", "")
+    if target and not target.startswith("ganlab."):
+        return target.rpartition(".")[2]
+    run = setting.runs[0]
+    return run.overrides.get("loss") or choices(run.folder).get("loss") or target.rpartition(".")[2] or run.folder.name
+
+
+def choices(folder: Path) -> dict[str, str]:
+    """The presets that Hydra chose for a run: {"loss": "ns", "optimizer": "adam", …}; {} if it left no word of them."""
+    try:
+        text = (folder / ".hydra" / "hydra.yaml").read_text()
+    except OSError:
+        return {}
+    block = re.search(r"^    choices:\n((?:      .*\n)+)", text, re.MULTILINE)
+    return dict(re.findall(r"^      ([\w@.]+): ([\w.-]+)$", block[1], re.MULTILINE)) if block else {}
+
+
+def _tell_apart(settings: list[Setting]) -> None:
+    if len(settings) == 1:
+        return
+    facet = next((f for f in _facets(settings) if len(set(f[1])) > 1), None)
+    if facet is None:  # runs that left no config
+        for setting in settings:
+            setting.name += f" ({setting.runs[0].folder.name})"
+        return
+    written, values = facet
+    for setting, value in zip(settings, values, strict=True):
+        setting.name += f" {text}" if (text := written(value)) else ""
+    for alike in _by(settings, values):
+        _tell_apart(alike)
+
+
+def _by(settings: list[Setting], values: list) -> list[list[Setting]]:
+    groups: dict = defaultdict(list)
+    for setting, value in zip(settings, values, strict=True):
+        groups[value].append(setting)
+    return list(groups.values())
+
+
+def _facets(settings: list[Setting]) -> Iterator[Facet]:
+    """In what the settings may differ, in the order in which a reader wants to know: regularizers, networks,
+    conditioning, then what people typed, other presets, and the config's keys, short ones first."""
+    flats = [setting.everything for setting in settings]
+    keys = dict.fromkeys(key for flat in flats for key in flat)
+    differ = [key for key in keys if len({flat.get(key) for flat in flats}) > 1]
+    presets = [choices(setting.runs[0].folder) for setting in settings]
+    typed = [setting.runs[0].overrides for setting in settings]
+
+    def matters(group: str) -> bool:
+        return any(key == group or key.startswith(f"{group}.") for key in differ)
+
+    yield lambda value: f"+ {value}" if value else "", [_regularizers(setting) for setting in settings]
+    for group in FIRST:
+        if matters(group):
+            yield _assigned(group), [row.get(group) for row in presets]
+    for key in dict.fromkeys(key for row in typed for key in row):
+        if key not in OWN_PLACE and matters(key):
+            yield _assigned(_short_key(key, keys, flats)), [row.get(key) for row in typed]
+    for group in dict.fromkeys(group for row in presets for group in row):
+        if group not in (*FIRST, *OWN_PLACE) and matters(group):
+            yield _assigned(group), [row.get(group) for row in presets]
+    own = list(dict.fromkeys(key for setting in settings for key in setting.flat))
+    groups = list(dict.fromkeys(key.partition(".")[0] for key in own))  # gan first, the length of training last
+    known = [key for key in own if key in differ]
+    for key in sorted(known, key=lambda key: (groups.index(key.partition(".")[0]), key.count("."), len(key), key)):
+        yield _assigned(_short_key(key, keys, flats)), [flat.get(key) for flat in flats]
+
+
+def _regularizers(setting: Setting) -> str:
+    """The names of those that act, "r1 r2"; their numbers come with the other keys."""
+    found = (setting.runs[0].config.get("gan") or {}).get("regularizers") or {}
+    return " ".join(name for name, regularizer in found.items() if regularizer)
+
+
+def _assigned(key: str) -> Callable[[str | None], str]:
+    return lambda value: "" if value is None else f"{key}={_short(value)}"
+
+
+def _short_key(key: str, keys: dict[str, None], flats: list[dict[str, str]]) -> str:
+    """The end of a key, as long as no other key with this end has other values in these settings: r1.gamma, lr."""
+    parts = key.split(".")
+    for start in range(len(parts) - 1, 0, -1):
+        end = ".".join(parts[start:])
+        same = [other for other in keys if f".{other}".endswith(f".{end}")]
+        if len({tuple(flat.get(other) for flat in flats) for other in same}) == 1:
+            return end
+    return key
+
+
+def _short(value: str) -> str:
+    """A class without its module; a search's numbers with 4 digits instead of 17."""
+    if re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", value):
+        return value.rpartition(".")[2]
+    try:
+        return f"{float(value):.4g}" if len(value) > 8 else value
+    except ValueError:
+        return value

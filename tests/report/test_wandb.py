@@ -1,0 +1,89 @@
+"""The report's tables and numbers in Weights & Biases, offline: what W&B itself leaves on the disk."""
+
+import importlib.util
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from ganlab import tracking
+from ganlab.report import compare
+
+spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
+folders = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(folders)
+single, scores = folders.single, folders.scores
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    folder = tmp_path / "sweep"
+    for seed, (ns, ls) in enumerate(((0.1, 0.5), (0.3, 0.4)), 1):
+        single(folder / f"ns{seed}", [scores(8, ns)], seed=seed)
+        single(folder / f"ls{seed}", [scores(8, ls)], loss="ls", seed=seed)
+    return folder
+
+
+class Live:
+    """What `log_report` needs of a W&B run."""
+
+    def __init__(self):
+        self.logged, self.summary = {}, {}
+
+    def log(self, row):
+        self.logged |= row
+
+
+def test_every_table_and_every_number(sweep):
+    pytest.importorskip("wandb")
+    live = Live()
+    tracking.log_report(live, sweep)
+    assert {"report/Leaderboard", "report/Cost", "report/Paired differences", "report/Protocol"} <= set(live.logged)
+    board = live.logged["report/Leaderboard"]
+    first = dict(zip(board.columns, board.data[0], strict=True))
+    assert (first["setting"], first["seeds"], first["mean kl_with_off_mode_2500 ▾"]) == ("ns", "2", "0.2 (0.1 … 0.3)")
+    assert live.summary["report/ns/kl_with_off_mode_2500"] == pytest.approx(0.2)
+    assert live.summary["report/ls/kl_with_off_mode_2500"] == pytest.approx(0.45)
+    assert live.summary["report/ns/kl_with_off_mode_2500_low"] == pytest.approx(0.1)
+    assert live.summary["report/ns/success"] == 1
+
+
+def test_numbers_that_are_not_finite_stay_out(tmp_path):
+    single(tmp_path, [scores(0, 4.5)])
+    (ranking,) = compare([tmp_path]).rankings
+    assert ranking.headline()["modes_2500"] == 0 and "reverse_kl_2500" not in ranking.headline()
+
+
+def test_two_protocols_do_not_share_a_name(sweep):
+    pytest.importorskip("wandb")
+    single(sweep / "other", [scores(8, 0.7)], loss="minimax", ema=0)
+    live = Live()
+    tracking.log_report(live, sweep)
+    assert {"report/Ranking A/Leaderboard", "report/Ranking B/Leaderboard"} <= set(live.logged)
+    assert live.summary["report/Ranking B/kl_with_off_mode_2500"] == pytest.approx(0.7)
+
+
+def test_a_sweep_s_own_run_offline(sweep, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    settings = {"_target_": "ganlab.tracking.Wandb", "project": "ganlab", "name": "${name}", "save_dir": "${run_dir}"}
+    tracking.report_beside(sweep, {"csv": {"_target_": "ganlab.tracking.CSV"}, "wandb": settings})
+    (table,) = sweep.glob("wandb/offline-run-*/files/media/table/report/Leaderboard_*.table.json")
+    content = json.loads(table.read_text())
+    assert content["columns"][:3] == ["#", "setting", "seeds"]
+    assert [row[:3] for row in content["data"][:2]] == [["1", "ns", "2"], ["2", "ls", "2"]]
+    import wandb
+
+    assert wandb.run is None  # finished: a live run would swallow the next job's numbers
+
+
+def test_nothing_where_wandb_is_off(sweep, monkeypatch):
+    monkeypatch.setattr(tracking, "Wandb", type("Wandb", (), {"__init__": lambda *a, **k: pytest.fail("opened")}))
+    tracking.report_beside(sweep, {"csv": {"_target_": "ganlab.tracking.CSV"}, "wandb": None})
+
+
+def test_what_goes_wrong_is_said_and_stops_nothing(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        tracking.log_report(Live(), tmp_path / "nowhere")
+    assert "did not go to W&B" in caplog.text and "nowhere is not there" in caplog.text

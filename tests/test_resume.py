@@ -1,0 +1,331 @@
+"""A run that was stopped, anywhere, ends as the one that never was."""
+
+import contextlib
+import csv
+import json
+import logging
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from lightning import Callback
+from omegaconf import OmegaConf
+
+from ganlab import resuming, train
+from ganlab.__main__ import conf_folder
+from ganlab.callbacks import checkpoints
+from ganlab.callbacks.checkpoints import Interrupted, WholeCheckpoints
+
+SMALL = [
+    "name=t",
+    "logger=csv",
+    "trainer=cpu",
+    "trainer.log_every_n_steps=7",
+    "data=ring",
+    "data.train_size=200",  # 12 batches a pass, so that stops lie in the middle of one
+    "data.test_size=50",
+    "data.batch_size=16",
+    "networks.hidden=[8,8]",
+    "metrics.samples=50",
+    "max_images=960",
+    "look_every=320",
+]
+IMAGES = [
+    "name=t",
+    "logger=csv",
+    "trainer=cpu",
+    "trainer.log_every_n_steps=7",
+    "data.batch_size=16",
+    "networks.width=4",
+    "metrics=none",
+    "max_images=320",
+    "look_every=112",
+]
+CLOCKS = ("seconds", "training_seconds", "images_per_second", "before")
+
+
+def config(folder, *overrides, base=SMALL):
+    with initialize_config_dir(conf_folder(), version_base="1.3"):
+        composed = compose("config", [*base, f"run_dir={folder}", *overrides])
+    return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+
+
+def start(config):
+    return train.run(config) if config["seeds"] is None else train.run_seeds(config)
+
+
+def again(folder):
+    return resuming.go_on(resuming.prepared(folder))
+
+
+class Stop(Callback):
+    """Ends the run after `batches` as a kill would: nothing is saved any more."""
+
+    def __init__(self, batches):
+        self.left = batches
+
+    def on_train_batch_end(self, *_):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyError("killed")
+
+
+def stopped(config, batches):
+    """The run, killed after so many batches."""
+    config["callbacks"] |= {"stop": {"_target_": f"{__name__}.Stop", "batches": batches}}
+    real = train.build
+
+    def build(part):
+        return Stop(part["batches"]) if part.get("_target_", "").endswith(".Stop") else real(part)
+
+    train.build = build
+    try:
+        with pytest.raises(KeyError):
+            start(config)
+    finally:
+        train.build = real
+    del config["callbacks"]["stop"]
+    (folder := train.Path(config["run_dir"]) / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    assert folder.exists()
+
+
+def state(folder):
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def differences(a, b, path=""):
+    """Where two nested states differ; clocks on the wall are left out."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        if a.keys() != b.keys():
+            yield f"{path}: {a.keys() ^ b.keys()}"
+        for key in a.keys() & b.keys():
+            if key not in CLOCKS and key != "config":
+                yield from differences(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, (list, tuple)):
+        if len(a) != len(b):
+            yield f"{path}: {len(a)} and {len(b)}"
+        for i, pair in enumerate(zip(a, b)):
+            yield from differences(*pair, f"{path}[{i}]")
+    elif isinstance(a, torch.Tensor):
+        if not torch.equal(a.nan_to_num(7), b.nan_to_num(7)):
+            yield path
+    elif a != b and not (a != a and b != b):
+        yield f"{path}: {a} and {b}"
+
+
+def table(path):
+    with path.open() as file:
+        return [{k: v for k, v in row.items() if k not in CLOCKS} for row in csv.DictReader(file)]
+
+
+def assert_same(whole, resumed):
+    assert list(differences(state(whole), state(resumed))) == []
+    for name in ("metrics.csv", "seeds.csv"):
+        assert (whole / name).exists() == (resumed / name).exists()
+        if (whole / name).exists():
+            assert table(whole / name) == table(resumed / name)
+    names = [sorted(path.name for path in folder.rglob("*.png")) for folder in (whole, resumed)]
+    assert names[0] == names[1] and all(
+        (whole / "samples" / n).read_bytes() == (resumed / "samples" / n).read_bytes() for n in names[0] if n[0] == "0"
+    )
+
+
+LOSSES = sorted(path.stem for path in (train.Path(conf_folder()) / "loss").glob("*.yaml"))
+MORE = {
+    "n_critic": ["gan.n_critic=3"],
+    "warmup": ["loss=wgan", "gan.critic_warmup=true"],
+    "lazy": ["regularizer=[r1,r2]", "regularizer.r1.every=4", "regularizer.r2.every=3"],
+    "lecam": ["regularizer=[lecam]", "regularizer.lecam.start=5"],
+    "noise": ["regularizer=[instance_noise]"],
+    "spectral": ["networks.discriminator.spectral_norm=true"],
+    "batch norm": ["networks.generator.norm=batch"],
+    "labels": ["conditioning=labels", "label_prior=marginal"],
+    "schedule": [
+        "+gan.generator_scheduler._target_=torch.optim.lr_scheduler.CosineAnnealingLR",
+        "+gan.generator_scheduler._partial_=true",
+        "+gan.generator_scheduler.T_max=60",
+    ],
+    "ensemble": ["seeds=3"],
+    "ensemble of wgan_gp": ["seeds=2", "loss=wgan_gp"],
+    "ensemble in parts": ["seeds=3", "seeds_at_once=2"],
+    "images": ["data=digits", "regularizer=[diffaugment]"],
+}
+
+
+@pytest.mark.parametrize("overrides", [[f"loss={loss}"] for loss in LOSSES] + list(MORE.values()), ids=[*LOSSES, *MORE])
+def test_resumed_is_bit_identical(tmp_path, overrides):
+    base = IMAGES if "data=digits" in overrides else SMALL
+    whole, resumed = (config(tmp_path / name, *overrides, base=base) for name in ("whole", "resumed"))
+    start(whole)
+    stopped(resumed, 2 * resumed["max_images"] // (3 * resumed["data"]["batch_size"]) + 3)
+    assert list((tmp_path / "resumed").rglob("last.ckpt")), "there is something to go on from"
+    again(tmp_path / "resumed")
+    parts = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("checkpoints")]
+    assert len(parts) == (2 if "seeds_at_once=2" in overrides else 1)
+    for part in parts:
+        assert_same(tmp_path / "whole" / part.parent, tmp_path / "resumed" / part.parent)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path):
+    start(config(tmp_path / "whole"))
+    stopped(config(tmp_path / "resumed"), 9)
+    assert not (tmp_path / "resumed" / "checkpoints").exists()
+    again(tmp_path / "resumed")
+    assert_same(tmp_path / "whole", tmp_path / "resumed")
+
+
+def test_a_run_that_has_moved_goes_on_where_it_is(tmp_path):
+    start(config(tmp_path / "whole"))
+    stopped(config(tmp_path / "first"), 40)
+    (tmp_path / "first").rename(tmp_path / "second")
+    again(tmp_path / "second")
+    assert_same(tmp_path / "whole", tmp_path / "second")
+    assert not (tmp_path / "first").exists()
+
+
+def test_sigkill_anywhere(tmp_path):
+    """At random moments, while checkpoints and tables are written too; each life goes on from what the last one left."""
+    whole = config(tmp_path / "whole", "look_every=64")
+    began = time.monotonic()
+    assert in_a_child(lambda: start(whole)) == 0
+    length = time.monotonic() - began
+    draw = random.Random(1)
+    for attempt in range(20):
+        folder = tmp_path / str(attempt)
+        died = in_a_child(lambda: start(config(folder, "look_every=64")), kill_after=draw.uniform(0.05, 1) * length)
+        for life in range(2):
+            if died and (folder / "config.yaml").exists():
+                died = in_a_child(lambda: again(folder), kill_after=draw.uniform(0.1, 1) * length if life == 0 else None)
+            elif died:
+                died = in_a_child(lambda: start(config(folder, "look_every=64")))
+        assert died == 0
+        assert_same(tmp_path / "whole", folder)
+
+
+def in_a_child(call, kill_after=None):
+    """Runs it in a process of its own; returns 0, or the signal that ended it."""
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)
+        with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence):
+            try:
+                call()
+                os._exit(0)
+            except BaseException:
+                logging.exception("the child failed")
+                os._exit(1)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_asked_to_stop_it_saves_and_leaves(tmp_path, number, monkeypatch):
+    start(config(tmp_path / "whole"))
+
+    class Ask(Callback):
+        def on_train_batch_end(self, trainer, gan, *_):
+            if gan.images_seen == 496:  # no look is due here
+                os.kill(os.getpid(), number)
+
+    build, ours = train.build, config(tmp_path / "resumed")
+    ours["callbacks"] = {"ask": {"_target_": "Ask"}} | ours["callbacks"]
+    monkeypatch.setattr(train, "build", lambda part: Ask() if part.get("_target_") == "Ask" else build(part))
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match="at 496 images") as stop:
+        start(ours)
+    assert stop.value.signal == number and signal.getsignal(number) is before
+    assert not (tmp_path / "resumed" / "summary.json").exists()
+    del ours["callbacks"]["ask"]
+    (tmp_path / "resumed" / "config.yaml").write_text(OmegaConf.to_yaml(ours))
+    again(tmp_path / "resumed")
+    assert_same(tmp_path / "whole", tmp_path / "resumed")
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"good": 1}, path)
+
+    def half(content, to):
+        train.Path(to).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.torch, "save", half)
+    with pytest.raises(OSError, match=r"last.ckpt cannot be written .*No space left.* the one before it stays"):
+        WholeCheckpoints().save_checkpoint({"good": 2}, path)
+    monkeypatch.undo()
+    assert torch.load(path, weights_only=True) == {"good": 1} and list(tmp_path.iterdir()) == [path]
+
+
+def test_two_runs_in_one_folder(tmp_path):
+    ours = config(tmp_path / "a")
+    start(ours)
+    with pytest.raises(ValueError, match=r"holds a run already; go on with it \(python -m ganlab resume=.*a\)"):
+        start(ours)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with train.claimed(tmp_path / "b", resume=False):
+            os.write(writer, b"!")
+            time.sleep(60)
+    os.read(reader, 1)
+    with pytest.raises(ValueError, match="another process trains in .*b; wait for it"):
+        start(config(tmp_path / "b"))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    start(config(tmp_path / "b"))  # the dead claim nothing
+
+
+def test_what_cannot_be_resumed(tmp_path, cli):
+    start(config(tmp_path / "done"))
+    code, out = cli(f"resume={tmp_path / 'done'}")
+    assert code == 1 and "done is finished, there is nothing to go on with" in out
+    code, out = cli(f"resume={tmp_path / 'nowhere'}")
+    assert code == 1 and "nowhere holds no run (no config.yaml) and no sweep" in out
+    code, out = cli("resume=latest")
+    assert code == 1 and "every run at or below ./outputs is finished" in out
+    stopped(config(tmp_path / "damaged"), 40)
+    last = tmp_path / "damaged" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:5000])
+    code, out = cli(f"resume={tmp_path / 'damaged'}")
+    assert code == 1 and "last.ckpt is" in out and "is not whole" in out
+
+
+def test_resuming_builds_no_class_that_nobody_trusts(tmp_path, cli):
+    stopped(config(tmp_path / "a"), 40)
+    path = tmp_path / "a" / "config.yaml"
+    evil = OmegaConf.load(path)
+    evil.callbacks.evil = {"_target_": "os.system", "command": f"touch {tmp_path / 'owned'}"}
+    path.write_text(OmegaConf.to_yaml(evil))
+    code, out = cli(f"resume={tmp_path / 'a'}")
+    assert code == 1 and "os.system, which is not ganlab's" in out and not (tmp_path / "owned").exists()
+
+
+def test_a_sweep_runs_only_what_is_missing(tmp_path, cli, monkeypatch):
+    """Of four jobs one finished, one was killed before its summary, one became infinite, and one never began."""
+    monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
+    words = [word for word in SMALL if not word.startswith("name")]
+    arguments = ["-m", *words, "seed=1,2,3,4", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    assert cli(*arguments)[0] == 0
+    jobs = sorted(path.parent for path in (tmp_path / "sweep").rglob("summary.json"))
+    assert len(jobs) == 4
+    whole = {job.name: state(job) for job in jobs}
+    finished, killed, infinite, missing = jobs
+    (killed / "summary.json").unlink()
+    summary = {"name": "x", "status": "failed", "error": "d/loss became nan", "error_type": "FloatingPointError"}
+    (infinite / "summary.json").write_text(json.dumps(summary))
+    for path in sorted(missing.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    missing.rmdir()
+    times = {job: (job / "checkpoints" / "last.ckpt").stat().st_mtime_ns for job in (finished, infinite)}
+    code, out = cli(f"resume={tmp_path / 'sweep'}")
+    assert code == 1 and "1 of 4 jobs failed" in out and "d/loss became nan" in out
+    assert all((job / "checkpoints" / "last.ckpt").stat().st_mtime_ns == at for job, at in times.items())
+    for job in (killed, missing):
+        assert list(differences(whole[job.name], state(job))) == []
+        assert json.loads((job / "summary.json").read_text())["status"] == "finished"
