@@ -1,0 +1,96 @@
+"""Players and losses that fail in a known way, for the calibration of the verdicts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ganlab.data import Digits, Grid, Ring, Split
+from ganlab.losses import HingeGAN, NonSaturatingGAN
+from ganlab.networks import MLPGenerator
+
+
+class FewLatents(MLPGenerator):
+    """Sees only the signs of its latents: 2^latent_dim different samples, whatever it learns."""
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return super().forward(z.sign(), y)
+
+
+class OneLatent(MLPGenerator):
+    """Sees no latents: one sample (per label)."""
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return super().forward(0 * z, y)
+
+
+class Saturated(MLPGenerator):
+    """Its last layer starts so far out in tanh that no gradient comes back; samples stand still in a corner."""
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        nn.init.constant_(self.out.bias, 12.0)
+
+
+class Copier(nn.Module):
+    """Shows training images: each latent stands for one of `train` [N, ...], a `share` of them; the rest is an MLP's.
+
+    `noise`: standard deviation of what is added to a copy, in the data's units.
+    """
+
+    def __init__(self, mlp: MLPGenerator, train: Tensor, share: float, noise: float):
+        super().__init__()
+        self.mlp, self.share, self.noise, self.latent_dim = mlp, share, noise, mlp.latent_dim
+        self.register_buffer("train_set", train)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        uniform = torch.special.ndtr(z)  # of a normal latent
+        index = (uniform[:, 0] * len(self.train_set)).long().clamp(0, len(self.train_set) - 1)
+        copied = self.train_set[index] + self.noise * z[:, 2].view(-1, *[1] * (self.train_set.ndim - 1))
+        chosen = (uniform[:, 1] < self.share).view(-1, *[1] * (copied.ndim - 1))
+        return torch.where(chosen, copied, self.mlp(z, y))
+
+
+class NoisyLabels(NonSaturatingGAN):
+    """D is told the truth as often as the opposite: it can learn nothing."""
+
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        loss = NonSaturatingGAN.discriminator_loss
+        return (loss(real_logits, fake_logits) + loss(fake_logits, real_logits)) / 2
+
+
+class NoisyHinge(HingeGAN):
+    """The same with the hinge loss."""
+
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        loss = HingeGAN.discriminator_loss
+        return (loss(real_logits, fake_logits) + loss(fake_logits, real_logits)) / 2
+
+
+class Lacking:
+    """A data set some of whose modes the game is never shown, though they are there."""
+
+    lacks: tuple[int, ...] = ()
+
+    def train_dataloader(self):
+        whole = self.train
+        kept = (whole.y[:, None] != torch.tensor(self.lacks)).all(1)
+        self.train = Split(whole.x[kept], whole.y[kept])
+        try:
+            return super().train_dataloader()
+        finally:
+            self.train = whole
+
+
+class LackingRing(Lacking, Ring):
+    pass
+
+
+class LackingGrid(Lacking, Grid):
+    pass
+
+
+class LackingDigits(Lacking, Digits):
+    pass

@@ -1,0 +1,139 @@
+"""What every probe of a run looks at: the same held-out samples, latents and labels from the first look to the last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from ganlab.monitor.samples import nearest_distance, pairwise, to_nearest
+
+TURN, MANY, FEW = 64, 512, 128  # samples of a turn; of what is said of the samples as a whole; of what is slow to say
+REFERENCE = 4000  # training samples from which prototypes are made
+LARGEST_SIDE = 16  # pixels: larger images are averaged down before distances are taken
+FEW_CLASSES = 32  # with more classes, MANY samples say nothing of each of them
+PROTOTYPES, CLUSTERS, ROUNDS = 8, 16, 8  # of a class of images; of unlabelled data; k-means rounds
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out samples and fixed draws, on the game's device.
+
+    real [n, ...], y int64 [n] or None, z [n, latent]: one turn of the game.
+    many_z [m, latent], many_y int64 [m] or None: the samples that are compared with `many_real` [m, d], flat.
+    prototypes [p, d], of which number i stands for mode `mode_of`[i]; `share` [modes] of the held-out data in each.
+    train() [N, d]: the whole training set, flat, on the CPU, images in float16; far() [m]: from each of `many_real` to its nearest training sample.
+    `real_distances` [m, m] between the held-out samples, with their mean, the median to the nearest, and the largest value.
+    """
+
+    real: Tensor
+    y: Tensor | None
+    z: Tensor
+    many_real: Tensor
+    many_z: Tensor
+    many_y: Tensor | None
+    prototypes: Tensor
+    mode_of: Tensor
+    share: Tensor
+    real_distances: Tensor
+    real_spread: float
+    real_spacing: float
+    real_size: float
+    train: Callable[[], Tensor]
+    far: Callable[[], Tensor]
+
+    @property
+    def few(self) -> tuple[Tensor, Tensor | None]:
+        """The first latents, and their labels."""
+        return self.many_z[:FEW], None if self.many_y is None else self.many_y[:FEW]
+
+    def modes(self, x: Tensor) -> Tensor:
+        """Which mode's prototype is nearest to each of x [..., m, d]: int64 [..., m]."""
+        return self.mode_of[pairwise(x, self.prototypes).argmin(-1)]
+
+
+def flat(x: Tensor) -> Tensor:
+    """Samples [..., m, *shape] as vectors float32 [..., m, d]; images of at most 16 pixels a side."""
+    x = x.float()
+    if x.ndim >= 4 and max(x.shape[-2:]) > LARGEST_SIDE:
+        small = adaptive_avg_pool2d(x.flatten(0, -4), LARGEST_SIDE)
+        x = small.unflatten(0, x.shape[:-3])
+        return x.flatten(-3)
+    return x.flatten(-3) if x.ndim >= 4 else x
+
+
+def held_out(game, datamodule, seed: int = 0) -> HeldOut:
+    """The held-out batch of a run, from the test split (and prototypes of the modes from the train split)."""
+    one = game if game.seeds is None else game.one
+    random = torch.Generator().manual_seed(seed)
+
+    def ready(x: Tensor) -> Tensor:
+        return datamodule.on_after_batch_transfer((x.to(game.device), None), 0)[0]
+
+    @cache
+    def train() -> Tensor:
+        kept = torch.float32 if real.shape[1] <= 8 else torch.float16  # 60,000 images in 31 MB, ready for the next look
+        return torch.cat([flat(ready(part)).to(kept).cpu() for part in datamodule.train.x.split(1000)])
+
+    (x, y), n = datamodule.test, len(datamodule.test.x)
+    order = torch.randperm(n, generator=random)
+    turn, many = order[:TURN], order[: min(MANY, n)]
+    labelled = one.conditioning.num_classes > 0
+    latents = torch.randn(len(turn) + len(many), one.generator.latent_dim, generator=random).to(game.device, game.dtype)
+    asked = y[many].to(game.device) if labelled else None
+    prototypes, mode_of = prototypes_of(datamodule, ready, random)
+    real = flat(ready(x[many]))
+    distances = pairwise(real, real)
+    found = mode_of[pairwise(real, prototypes).argmin(-1)]
+    counts = torch.bincount(found, minlength=int(mode_of.max()) + 1)
+    return HeldOut(
+        real=ready(x[turn]).to(game.dtype),
+        y=y[turn].to(game.device) if labelled else None,
+        z=latents[: len(turn)],
+        many_real=real,
+        many_z=latents[len(turn) :],
+        many_y=asked,
+        prototypes=prototypes,
+        mode_of=mode_of,
+        share=(counts / counts.sum()).clamp_min(0.5 / len(many)),
+        real_distances=distances,
+        real_spread=float(distances.sum() / (len(many) * max(len(many) - 1, 1))),
+        real_spacing=float(nearest_distance(distances, itself=True).median()),
+        real_size=float(real.abs().max()),
+        train=train,
+        far=cache(lambda: to_nearest(real, train())),
+    )
+
+
+def prototypes_of(datamodule, ready, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Points [p, d] that stand for the data's modes, and the number of the mode [p] of each.
+
+    Modes are a mixture's exact centres where the data has them, else classes where they are few, else clusters.
+    """
+    if (centres := getattr(datamodule, "centres", None)) is not None:
+        device = ready(datamodule.test.x[:1]).device
+        return centres.to(device), torch.arange(len(centres), device=device)
+    x, y = datamodule.train
+    chosen = torch.randperm(len(x), generator=random)[:REFERENCE]
+    points, y = flat(ready(x[chosen])), y[chosen].to(ready(x[:1]).device)
+    if not 2 <= datamodule.num_classes <= FEW_CLASSES:
+        centres = k_means(points, CLUSTERS)
+        return centres, torch.arange(len(centres), device=points.device)
+    parts = [k_means(points[y == k], PROTOTYPES if points.shape[1] > 2 else 1) for k in range(datamodule.num_classes)]
+    mode_of = torch.cat([torch.full((len(part),), k, device=points.device) for k, part in enumerate(parts)])
+    return torch.cat(parts), mode_of
+
+
+def k_means(x: Tensor, k: int) -> Tensor:
+    """At most k centres [k, d] of x [n, d], from its first points; a centre that nothing is nearest to stays."""
+    centres = x[:k].clone()
+    for _ in range(ROUNDS):
+        nearest = pairwise(x, centres).argmin(1)
+        for index in range(len(centres)):
+            if (members := x[nearest == index]).numel():
+                centres[index] = members.mean(0)
+    return centres

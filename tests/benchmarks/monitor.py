@@ -1,0 +1,73 @@
+"""What does the monitor cost?
+
+`python tests/benchmarks/monitor.py [rounds] [steps]` trains the default run (a conditional GAN on the digits) and the ring
+in turn with and without it, in one process, and prints the ratio of the times with its range (processor time on a CPU). Quality, grids and
+checkpoints are left out of both.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from lightning import Trainer
+from omegaconf import OmegaConf
+
+import ganlab.job  # noqa: F401  registers the resolvers that the config uses
+from ganlab.__main__ import conf_folder
+from ganlab.callbacks import Budget, Record
+from ganlab.tracking import CSV
+from ganlab.train import quieten_libraries, seeded
+
+
+def config_of(*overrides: str) -> dict:
+    with initialize_config_dir(conf_folder(), version_base="1.3"):
+        config = compose("config", ["name=benchmark", f"run_dir={tempfile.mkdtemp()}", *overrides])
+    return OmegaConf.to_container(config, resolve=True)
+
+
+CLOCK = time.perf_counter if torch.cuda.is_available() else time.process_time  # which other people's work does not slow
+
+
+def seconds(config: dict, steps: int, watched: bool) -> float:
+    """Of so many steps, looks among them; what comes before the first is left out."""
+    data = instantiate(config["data"], _convert_="all")
+    budget, monitor = Budget(steps * data.batch_size), instantiate(config["callbacks"]["verdicts"], _convert_="all")
+    started = []
+
+    class Start(Record):
+        def on_train_start(self, *run):
+            super().on_train_start(*run)
+            started.append(CLOCK())
+
+    trainer = Trainer(
+        accelerator="auto", devices=1, max_epochs=-1, logger=CSV(tempfile.mkdtemp()), enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[*[monitor] * watched, Start(), budget],
+    )  # fmt: skip
+    trainer.fit(seeded(config, 1), data)
+    return CLOCK() - started[0]
+
+
+def main(rounds: int = 5, steps: int = 600) -> None:
+    quieten_libraries()
+    warnings.simplefilter("ignore")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {rounds} rounds of {steps} steps in turn")
+    for name, overrides in (("digits, DCGAN, batch 64", ()), ("ring, 3 x 128, batch 128", ("+experiment=ring",))):
+        config = config_of(*overrides)
+        for watched in (True, False):
+            seconds(config, 100, watched)
+        ratios = []
+        for _ in range(rounds):
+            plain = seconds(config, steps, watched=False)
+            ratios.append(seconds(config, steps, watched=True) / plain)
+        print(f"{name:26} time with / without {statistics.median(ratios):.3f} [{min(ratios):.3f}, {max(ratios):.3f}]")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
