@@ -51,7 +51,9 @@ class Monitor(Periodic):
     `verdicts` is what summary.json holds.
     """
 
-    def __init__(self, every: int, memory_every: int, on_verdict: str | Mapping[str, str | None] = "warn", seed: int = 0):
+    def __init__(
+        self, every: int, memory_every: int, on_verdict: str | Mapping[str, str | None] = "warn", seed: int = 0
+    ):
         super().__init__(checked_count("monitor.every", every))
         self.memory_every, self.seed = checked_count("monitor.memory_every", memory_every), seed
         self.actions = actions(on_verdict)
@@ -134,12 +136,12 @@ class Monitor(Periodic):
                 self._tell(trainer, name, entry)
 
     def _tell(self, trainer, name: str, entry: dict) -> None:
-        """In full the first time; later, of many copies, only how many are concerned."""
+        """In full the first time, later in a line."""
         first = sum(other["verdict"] == name for other in self.ledger.history) == 1
         if name == "HEALTHY" and (not entry["stands"] or not first):
             return  # whatever took its place is told
         text = told(name, entry, self.ledger.copies)
-        if self.seeds is not None and not first:
+        if not first:
             text = text.partition("\n")[0]
         loud = entry["stands"] and name != "HEALTHY" and self.actions.get(name, "warn") != "log"
         log.log(logging.WARNING if loud else logging.INFO, f"{entry['images_seen']:>11,} images   {text}")
@@ -164,7 +166,11 @@ def told(name: str, entry: dict, copies: int = 1) -> str:
     if not entry["stands"] or name == "HEALTHY":
         return in_a_line(name, entry, copies)
     words = WORDS[name]
-    lines = [in_a_line(name, entry, copies), words.meaning, *(f"try {override}   {what}" for what, override in words.tries)]
+    lines = [
+        in_a_line(name, entry, copies),
+        words.meaning,
+        *(f"try {override}   {what}" for what, override in words.tries),
+    ]
     return "\n                     ".join(lines)
 
 

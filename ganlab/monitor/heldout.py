@@ -26,8 +26,10 @@ class HeldOut:
     real [n, ...], y int64 [n] or None, z [n, latent]: one turn of the game.
     many_z [m, latent], many_y int64 [m] or None: the samples that are compared with `many_real` [m, d], flat.
     prototypes [p, d], of which number i stands for mode `mode_of`[i]; `share` [modes] of the held-out data in each.
-    train() [N, d]: the whole training set, flat, on the CPU, images in float16; far() [m]: from each of `many_real` to its nearest training sample.
-    `real_distances` [m, m] between the held-out samples, with their mean, the median to the nearest, and the largest value.
+    train() [N, d]: the whole training set, flat, on the CPU, images in float16; far() [m]: from each of `many_real` to its
+    nearest training sample.
+    `real_distances` [m, m] between the held-out samples, with their mean, the median to the nearest, and the largest
+    value.
     """
 
     real: Tensor

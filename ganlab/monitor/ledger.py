@@ -66,7 +66,7 @@ class Ledger:
         return {f"verdict/{name.lower()}": float(held.float().mean()) for name, held in self.standing.items()}
 
     def note(self, name: str, images: int, numbers: Mapping[str, Tensor], seeds: Sequence[int] | None) -> dict:
-        """An entry for the history: what changed, with its evidence (of many copies, the median over those concerned)."""
+        """An entry for the history: what changed, with its evidence (of many copies, their median where it stands)."""
         stands = self.standing[name]
         concerned = stands if stands.any() else torch.ones_like(stands)
         shown = [number for number in WORDS[name].shows if number in numbers]

@@ -1,4 +1,4 @@
-"""A game's players as functions without side effects, with an axis for the copies in front, which is 1 for a single GAN."""
+"""A game's players as functions without side effects, with an axis for the copies in front (1 for a single GAN)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Players:
         return len(self.game.seeds) if self.ensemble else 1
 
     def play(self, real: Tensor, y: Tensor | None, z: Tensor) -> dict[str, Tensor]:
-        """What D sees in a turn and says of it: real, fake [K, n, ...], real_logits, fake_logits [K, n], real_y if any."""
+        """What D sees in a turn and says of it: real, fake [K, n, ...], real_logits, fake_logits [K, n]; real_y if any."""
 
         def shown(one):
             one.noise = lambda n: z

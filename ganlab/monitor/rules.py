@@ -47,7 +47,9 @@ def evidence(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     found = {name: median([row[name] for row in rows[-WINDOW:] if name in row]) for name in names}
     found["reach"] = median([row["g_gradient"] / row["d_gradient"].clamp_min(1e-300) for row in rows[-WINDOW:]])
     before = [row["distance"] for row in rows[-2 * WINDOW : -WINDOW]]
-    found["progress"] = found["distance"] / median(before).clamp_min(1e-30) if before else torch.full_like(found["reach"], torch.nan)
+    found["progress"] = (
+        found["distance"] / median(before).clamp_min(1e-30) if before else torch.full_like(found["reach"], torch.nan)
+    )
     if any("nearer" in row for row in rows):
         found["nearer"] = [row["nearer"] for row in rows if "nearer" in row][-1]  # looked for at long intervals
     return found

@@ -1,4 +1,4 @@
-"""What a setting is called: its loss, and what else tells it from the others of its card, and no more."""
+"""What a setting is called: its loss, what was typed for it and not for all, and what else tells it from the others."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ def name(settings: list[Setting]) -> None:
     """Gives each setting of a card its name, such as "rpgan + r1 r2" or "ns pack=2"."""
     for setting in settings:
         setting.name = loss(setting)
+    if len(settings) > 1:
+        for written, values in _typed(settings):
+            for setting, value in zip(settings, values, strict=True):
+                setting.name += f" {text}" if (text := written(value)) else ""
     for alike in _by(settings, [setting.name for setting in settings]):
         _tell_apart(alike)
 
@@ -66,17 +70,39 @@ def _by(settings: list[Setting], values: list) -> list[list[Setting]]:
     return list(groups.values())
 
 
+def _typed(settings: list[Setting]) -> Iterator[Facet]:
+    """What somebody typed for some of the settings only: never left out, though the loss alone might tell them apart."""
+    flats = [setting.everything for setting in settings]
+    keys = dict.fromkeys(key for flat in flats for key in flat)
+    typed = [setting.runs[0].overrides for setting in settings]
+    for key in dict.fromkeys(key for row in typed for key in row):
+        values = [row.get(key) for row in typed]
+        if key == "regularizer" and len(set(values)) > 1:
+            acting = [_regularizers(setting) if value else "" for setting, value in zip(settings, values, strict=True)]
+            yield lambda value: f"+ {value}" if value else "", acting
+        elif key not in OWN_PLACE and len(set(values)) > 1 and any(_under(k, key) and _differs(k, flats) for k in keys):
+            yield _assigned(_short_key(key, keys, flats)), values
+
+
+def _under(key: str, group: str) -> bool:
+    return key == group or key.startswith(f"{group}.")
+
+
+def _differs(key: str, flats: list[dict[str, str]]) -> bool:
+    return len({flat.get(key) for flat in flats}) > 1
+
+
 def _facets(settings: list[Setting]) -> Iterator[Facet]:
     """In what the settings may differ, in the order in which a reader wants to know: regularizers, networks,
     conditioning, then what people typed, other presets, and the config's keys, short ones first."""
     flats = [setting.everything for setting in settings]
     keys = dict.fromkeys(key for flat in flats for key in flat)
-    differ = [key for key in keys if len({flat.get(key) for flat in flats}) > 1]
+    differ = [key for key in keys if _differs(key, flats)]
     presets = [choices(setting.runs[0].folder) for setting in settings]
     typed = [setting.runs[0].overrides for setting in settings]
 
     def matters(group: str) -> bool:
-        return any(key == group or key.startswith(f"{group}.") for key in differ)
+        return any(_under(key, group) for key in differ)
 
     yield lambda value: f"+ {value}" if value else "", [_regularizers(setting) for setting in settings]
     for group in FIRST:

@@ -23,7 +23,9 @@ def test_halves_share_neither_settings_nor_seeds_and_plant_every_failure():
     assert sum(len(suite.SEEDS[s.half]) for s in SETTINGS) >= 200
     for half in halves.values():
         # oscillation and dropping also come about by themselves, and are measured
-        assert set(FAILURES) - {s.planted for s in half} <= {"OSCILLATION"} and sum(s.planted is None for s in half) >= 8
+        assert (
+            set(FAILURES) - {s.planted for s in half} <= {"OSCILLATION"} and sum(s.planted is None for s in half) >= 8
+        )
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: f"{setting.half} {setting.name}")
@@ -71,8 +73,22 @@ def test_a_data_set_hides_modes_from_the_game_and_from_nobody_else():
 
 def found(**changes):
     """One healthy copy of a toy with four modes."""
-    row = {"averaged": [[250, 250, 250, 250, 900]], "current": [[250, 250, 250, 250, 900]], "signal": [0.5], "logits": [2.0], "size": [1.0]}
-    base = {"setting": "s", "half": "judge", "planted": None, "lipschitz": True, "constrained": True, "labels": False, "images": False}
+    row = {
+        "averaged": [[250, 250, 250, 250, 900]],
+        "current": [[250, 250, 250, 250, 900]],
+        "signal": [0.5],
+        "logits": [2.0],
+        "size": [1.0],
+    }
+    base = {
+        "setting": "s",
+        "half": "judge",
+        "planted": None,
+        "lipschitz": True,
+        "constrained": True,
+        "labels": False,
+        "images": False,
+    }
     base |= {"seeds": [1], "failed": [False], "rows": [], "truth": [row, row], "frechet": None}
     measured = {name: changes.pop(name) for name in list(changes) if name in row}
     return base | {"truth": [row | measured] * 2} | changes
@@ -110,7 +126,10 @@ def test_turnover_is_total_variation_between_neighbours():
     assert turnover([[10, 0], [0, 10], [0, 20]]) == 0.5
     assert turnover([[1, 1], [3, 1]]) == pytest.approx(0.25)
     moving = found()
-    moving["truth"] = [moving["truth"][0] | {"current": [[1000, 0, 0, 0, 0]]}, moving["truth"][0] | {"current": [[0, 1000, 0, 0, 0]]}]
+    moving["truth"] = [
+        moving["truth"][0] | {"current": [[1000, 0, 0, 0, 0]]},
+        moving["truth"][0] | {"current": [[0, 1000, 0, 0, 0]]},
+    ]
     assert truth(moving, 0)["OSCILLATION"] is True and truth(moving, 0)["HEALTHY"] is False
 
 
@@ -167,10 +186,14 @@ def test_rates_and_where_the_mistakes_come_from(tmp_path):
     limits = thresholds()
     row = next(row for row in rates(ill + well, limits) if row["verdict"] == "MODE_DROPPING")
     assert (row["true runs"], row["other runs"], row["healthy runs"]) == (3, 4, 4)
-    assert row["detected"] == pytest.approx(2 / 3) and row["false alarms at the end"] == row["false alarms ever"] == 0.25
+    assert (
+        row["detected"] == pytest.approx(2 / 3) and row["false alarms at the end"] == row["false alarms ever"] == 0.25
+    )
     assert row["detected low"] < 2 / 3 < row["detected high"]
     wrong = mistakes(ill + well, limits)
-    assert "- MODE_DROPPING missed in 1 runs of *s*" in wrong and "- MODE_DROPPING false alarm in 1 runs of *s*" in wrong
+    assert (
+        "- MODE_DROPPING missed in 1 runs of *s*" in wrong and "- MODE_DROPPING false alarm in 1 runs of *s*" in wrong
+    )
     write(tmp_path, rates(ill + well, limits), wrong, "About.")
     assert "| `MODE_DROPPING` | 66.7% [20.8%, 93.9%] of 3 |" in (tmp_path / "calibration.md").read_text()
     assert (tmp_path / "calibration.csv").read_text().startswith("verdict,true runs,detected")

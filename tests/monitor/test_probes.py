@@ -97,7 +97,9 @@ def test_the_numbers_of_a_turn_have_closed_forms(make_gan, ring, family):
     gan = showing(make_gan, torch.tensor([2.0, 0.0]).repeat(512, 1), family=family)
     gan.discriminator = Judges(-7.0)
     found = numbers(gan, ring)
-    slope = {"MinimaxGAN": 1 / (1 + math.exp(14)), "NonSaturatingGAN": 1 / (1 + math.exp(-14)), "LSGAN": 15.0}[family.__name__]
+    slope = {"MinimaxGAN": 1 / (1 + math.exp(14)), "NonSaturatingGAN": 1 / (1 + math.exp(-14)), "LSGAN": 15.0}[
+        family.__name__
+    ]
     assert found["signal"] == pytest.approx(slope, rel=1e-3)
     assert found["g_gradient"] == pytest.approx(7 * slope, rel=1e-3)  # dD/danchor = (-7, 0)
     assert found["saturated"] == (family is MinimaxGAN)
@@ -173,7 +175,9 @@ def test_images_of_any_size_and_labels(make_gan, size, classes):
     held = held_out(gan, data)
     assert held.many_real.shape == (100, min(size, 16) ** 2)
     if classes == 3:
-        assert torch.equal(held.modes(held.many_real), data.test.y[torch.randperm(100, generator=torch.Generator().manual_seed(0))])
+        assert torch.equal(
+            held.modes(held.many_real), data.test.y[torch.randperm(100, generator=torch.Generator().manual_seed(0))]
+        )
     assert float(held.share.sum()) == pytest.approx(1, abs=0.2)
     found, moving = probe(gan, held)
     assert moving.shape == (1, min(128, 100), held.many_real.shape[1])

@@ -118,7 +118,11 @@ def test_a_copy_that_failed_is_non_finite_and_nothing_else():
 
 
 def test_parts_of_an_ensemble_are_put_together():
-    one = {"current": ["MODE_COLLAPSE"], "history": [{"images_seen": 5}], "seeds": {"MODE_COLLAPSE": [1], "HEALTHY": [2]}}
+    one = {
+        "current": ["MODE_COLLAPSE"],
+        "history": [{"images_seen": 5}],
+        "seeds": {"MODE_COLLAPSE": [1], "HEALTHY": [2]},
+    }
     two = {"current": ["HEALTHY"], "history": [{"images_seen": 3}], "seeds": {"HEALTHY": [3, 4]}}
     whole = merged([one, None, two])
     assert whole["current"] == ["MODE_COLLAPSE", "HEALTHY"] and whole["seeds"]["HEALTHY"] == [2, 3, 4]

@@ -195,6 +195,16 @@ def test_names_say_what_differs_and_no_more(tmp_path):
     assert found == ["minimax", "ns pack=1", "ns pack=2", "ns pack=2 n_critic=5", "MyGAN"]
 
 
+def test_what_was_typed_for_one_setting_alone_is_never_left_out(tmp_path):
+    """Its loss would tell it apart, and hide that its rate is another one's."""
+    optimised(tmp_path / "a", (1e-3, 1e-3), ())
+    optimised(tmp_path / "b", (3e-4, 1e-3), ("optimizer.generator.lr=3e-4",))
+    config, overrides = tmp_path / "b" / "config.yaml", tmp_path / "b" / ".hydra" / "overrides.yaml"
+    config.write_text(config.read_text().replace("NonSaturatingGAN", "RpGAN"))
+    overrides.write_text(overrides.read_text().replace("loss=ns", "loss=rpgan"))
+    assert names(tmp_path) == [["ns", "rpgan generator.lr=3e-4"]]
+
+
 def test_names_without_overrides_come_from_the_config(tmp_path):
     for rate in (0.001, 0.0002):
         path = single(tmp_path / f"{rate}", [scores(8, 0.1)], optimizer={"lr": rate})

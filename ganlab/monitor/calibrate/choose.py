@@ -22,7 +22,7 @@ LIMITS = {
     "spacing": (0.0, 0.3),
     "rarest": (0.0, 0.3),
     "turnover": (0.05, 1.0),
-    "progress": (0.5, 1.5),
+    "progress": (0.9, 1.5),  # G has stopped, and is not merely slow
     "distance": (0.005, 1.0),
     "slope": (2.0, 1e9),
     "logit_size": (100.0, 1000.0),
@@ -54,7 +54,9 @@ def best(verdict: str, runs: Sequence[Outcome]) -> dict[str, float]:
     known = [run for run in runs if run.truth.get(verdict) is not None and run.rows]
     true = torch.tensor([bool(run.truth[verdict]) for run in known])
     if not true.any() or true.all():
-        raise ValueError(f"{verdict} needs runs of both kinds to choose its thresholds, got {int(true.sum())} of {len(true)}")
+        raise ValueError(
+            f"{verdict} needs runs of both kinds to choose its thresholds, got {int(true.sum())} of {len(true)}"
+        )
     traced = [traces(run) for run in known]
     sides = {number: side for conditions in FORMS[verdict] for number, side in conditions}
     series = {number: together([trace.get(number) for trace in traced], known) for number in sides}

@@ -73,10 +73,10 @@ class Setting:
         return getattr(torch.optim, self.optimizer)(parameters, lr)
 
 
-def toy(kind, modes: int, std: float, data_dir: str, lacks: tuple[int, ...] = (), train_size: int = 6_000) -> TensorData:
-    data = kind(
-        dim=2, num_classes=modes, std=std, batch_size=BATCH, train_size=train_size, test_size=4000, data_seed=0
-    )
+def toy(
+    kind, modes: int, std: float, data_dir: str, lacks: tuple[int, ...] = (), train_size: int = 6_000
+) -> TensorData:
+    data = kind(dim=2, num_classes=modes, std=std, batch_size=BATCH, train_size=train_size, test_size=4000, data_seed=0)
     data.lacks = lacks
     return data
 
@@ -133,7 +133,7 @@ def choosing() -> list[Setting]:
         new("SGD of rate 1e8, ring", planted="NON_FINITE", data=RING, optimizer="SGD", lr=(1e8, 1e8), family=losses.LSGAN),
         new("copies, digits", planted="MEMORISING", data=digits, copied=(1.0, 0.0)),
         new("half of them copies, digits", planted="MEMORISING", data=digits, copied=(0.6, 0.01)),
-    ]
+    ]  # fmt: skip
 
 
 def judging() -> list[Setting]:

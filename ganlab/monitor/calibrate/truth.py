@@ -33,7 +33,9 @@ def outcomes(found: dict) -> list[Outcome]:
     runs = []
     for k, seed in enumerate(found["seeds"]):
         rows = [{name: values[k] for name, values in row.items()} for row in found["rows"]]
-        run = Outcome(found["setting"], found["half"], seed, found["planted"], found["lipschitz"], found["failed"][k], rows)
+        run = Outcome(
+            found["setting"], found["half"], seed, found["planted"], found["lipschitz"], found["failed"][k], rows
+        )
         run.truth = truth(found, k)
         runs.append(run)
     return runs
@@ -67,10 +69,14 @@ def truth(found: dict, k: int) -> dict[str, bool | None]:
     ill = found_true["EXPLODING"] is not False
     found_true["MODE_COLLAPSE"] = planted == "MODE_COLLAPSE" or kept < 0.5
     dropped = planted == "MODE_DROPPING" or (min(ratios) < 0.1)
-    found_true["MODE_DROPPING"] = None if found_true["MODE_COLLAPSE"] else True if dropped else between(0, 1, min(ratios) >= 0.3)
+    found_true["MODE_DROPPING"] = (
+        None if found_true["MODE_COLLAPSE"] else True if dropped else between(0, 1, min(ratios) >= 0.3)
+    )
     found_true["OSCILLATION"] = None if found["labels"] else between(turning, 0.3, turning <= 0.15)
     vanished = between(-signal, -1e-3, signal >= 0.05 and not ill)  # a loss is also flat where G has won
-    found_true["VANISHING_GRADIENT"] = planted == "VANISHING_GRADIENT" or (None if planted == "GENERATOR_WON" else vanished)
+    found_true["VANISHING_GRADIENT"] = planted == "VANISHING_GRADIENT" or (
+        None if planted == "GENERATOR_WON" else vanished
+    )
     for name, beside in (("DISCRIMINATOR_WON", ("VANISHING_GRADIENT", "CRITIC_NOT_LIPSCHITZ")), ("GENERATOR_WON", ())):
         settled = (good or planted is not None) and planted not in beside and not ill
         found_true[name] = planted == name or (False if settled else None)
