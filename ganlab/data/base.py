@@ -126,8 +126,12 @@ class Stream:
         return 10**12  # without a length Lightning would fetch a batch ahead, and the place would be wrong by one
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.place is None or self.place[1] == 0:
+            self.place = (self.batches.next_pass(None), 0)
+        return self._onwards(*self.place)
+
+    def _onwards(self, name: int, taken: int) -> Iterator[tuple[Tensor, Tensor]]:
         while True:
-            name, taken = self.place or (None, len(self.batches))
             if taken == len(self.batches):
                 name, taken = self.batches.next_pass(name), 0
             for batch in self.batches.cut(name, taken):
