@@ -189,19 +189,20 @@ def test_a_run_that_has_moved_goes_on_where_it_is(tmp_path):
 
 def test_sigkill_anywhere(tmp_path):
     """At random moments, while checkpoints and tables are written too; each life goes on from what the last one left."""
-    whole = config(tmp_path / "whole", "look_every=64")
+    short = ("max_images=480", "look_every=64")
+    whole = config(tmp_path / "whole", *short)
     began = time.monotonic()
     assert in_a_child(lambda: start(whole)) == 0
     length = time.monotonic() - began
     draw = random.Random(1)
     for attempt in range(20):
         folder = tmp_path / str(attempt)
-        died = in_a_child(lambda: start(config(folder, "look_every=64")), kill_after=draw.uniform(0.05, 1) * length)
+        died = in_a_child(lambda: start(config(folder, *short)), kill_after=draw.uniform(0.05, 1) * length)
         for life in range(2):
             if died and (folder / "config.yaml").exists():
                 died = in_a_child(lambda: again(folder), kill_after=draw.uniform(0.1, 1) * length if life == 0 else None)
             elif died:
-                died = in_a_child(lambda: start(config(folder, "look_every=64")))
+                died = in_a_child(lambda: start(config(folder, *short)))
         assert died == 0
         assert_same(tmp_path / "whole", folder)
 
