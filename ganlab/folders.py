@@ -10,12 +10,16 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 
 
+class Occupied(ValueError):
+    """The folder is another run's, whose files stay as they are."""
+
+
 @contextmanager
 def claimed(folder: Path, resume: bool) -> Iterator[None]:
     """Nobody else trains in this folder meanwhile; a killed process claims nothing.
 
     Raises:
-        ValueError: another process trains there; or the folder holds a run and `resume` is not asked for.
+        Occupied: another process trains there; or the folder holds a run and `resume` is not asked for.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if rank_zero_only.rank:  # the first process claims for all
@@ -25,9 +29,9 @@ def claimed(folder: Path, resume: bool) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise ValueError(f"another process trains in {folder}; wait for it, or choose another run_dir=") from error
+            raise Occupied(f"another process trains in {folder}; wait for it, or choose another run_dir=") from error
         if not resume and (folder / "config.yaml").exists():
-            raise ValueError(
+            raise Occupied(
                 f"{folder} holds a run already; go on with it (python -m ganlab resume={folder}), or choose another run_dir="
             )
         yield

@@ -83,6 +83,7 @@ def guarded(run: Callable[[], float], folder: Path, name: str, *, go_on: bool) -
     """The run's result. A failure is recorded in its folder and told in a sentence; it ends the program or is nan."""
     from ganlab.callbacks.checkpoints import Interrupted
     from ganlab.files import write_json
+    from ganlab.folders import Occupied
 
     try:
         return run()
@@ -91,13 +92,14 @@ def guarded(run: Callable[[], float], folder: Path, name: str, *, go_on: bool) -
         sys.exit(128 + stop.signal)
     except Exception as error:
         sentence = explain(error)
-        began = isinstance(error, FloatingPointError) or any((folder / name).exists() for name in LEFT_BY_TRAINING)
+        began = isinstance(error, FloatingPointError) or any((folder / left).exists() for left in LEFT_BY_TRAINING)
         status = "failed" if began else "refused"  # a run that never began says nothing about its loss
-        with suppress(OSError):  # a full disk may be why
-            summary = {"name": name, "status": status, "error": sentence, "error_type": type(error).__name__}
-            if verdicts := getattr(error, "verdicts", None):
-                summary["verdicts"] = verdicts
-            write_json(folder / "summary.json", summary)
+        summary = {"name": name, "status": status, "error": sentence, "error_type": type(error).__name__}
+        if verdicts := getattr(error, "verdicts", None):
+            summary["verdicts"] = verdicts
+        if not isinstance(error, Occupied):
+            with suppress(OSError):  # a full disk may be why
+                write_json(folder / "summary.json", summary)
         if go_on:
             log.error(f"ganlab: {sentence}")
             return math.nan

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
 def unfinished() -> Path:
     """The newest run at or below ./outputs that is not finished."""
     runs = [path.parent for path in OUTPUTS.rglob("config.yaml") if path.parent.name != ".hydra"]
-    runs = [run for run in runs if not PART.fullmatch(run.name) and status(run) is None]
+    runs = [run for run in runs if not PART.fullmatch(run.name) and not over(run)]
     if not runs:
         raise ValueError(f"every run at or below ./{OUTPUTS} is finished; give a run's folder")
     return max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime)

@@ -282,6 +282,25 @@ def test_two_runs_in_one_folder(tmp_path):
     start(config(tmp_path / "b"))  # the dead claim nothing
 
 
+def test_a_refused_run_leaves_the_other_one_s_summary_alone(cli, tmp_path):
+    words = [word for word in SMALL if not word.startswith("name")]
+    arguments = [*words, f"hydra.run.dir={tmp_path / 'a'}"]
+    assert cli(*arguments)[0] == 0
+    before = (tmp_path / "a" / "summary.json").read_bytes()
+    code, out = cli(*arguments)
+    assert code == 1 and "holds a run already" in out
+    assert (tmp_path / "a" / "summary.json").read_bytes() == before
+
+
+def test_the_latest_run_may_have_failed_of_a_full_disk(tmp_path, monkeypatch):
+    for name, error in (("full", "OSError"), ("infinite", "FloatingPointError")):
+        (folder := tmp_path / "outputs" / name).mkdir(parents=True)
+        (folder / "config.yaml").write_text("{}")
+        (folder / "summary.json").write_text(json.dumps({"status": "failed", "error_type": error}))
+    monkeypatch.chdir(tmp_path)
+    assert resuming.unfinished().name == "full"
+
+
 def test_what_cannot_be_resumed(tmp_path, cli):
     start(config(tmp_path / "done"))
     code, out = cli(f"resume={tmp_path / 'done'}")
