@@ -136,7 +136,7 @@ def assert_same(whole, resumed):
 
 LOSSES = sorted(path.stem for path in (train.Path(conf_folder()) / "loss").glob("*.yaml"))
 MORE = {
-    "n_critic": ["gan.n_critic=3", "trainer.log_every_n_steps=1"],  # a row waits for G at the checkpoint
+    "n_critic": ["gan.n_critic=3", "trainer.log_every_n_steps=39"],  # a row waits for G at the checkpoint
     "warmup": ["loss=wgan", "gan.critic_warmup=true"],
     "lazy": ["regularizer=[r1,r2]", "regularizer.r1.every=4", "regularizer.r2.every=3"],
     "lecam": ["regularizer=[lecam]", "regularizer.lecam.start=5"],
