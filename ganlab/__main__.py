@@ -2,10 +2,15 @@
 for what training left.
 """
 
+import ast
 import os
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+
+from ganlab.arguments import OPTIONS, parsed
+from ganlab.finding import conf_folder
 
 COMPOSED = ("train", "inspect")  # functions of ganlab.job
 MODULES = {  # each has a main(arguments)
@@ -18,12 +23,6 @@ MODULES = {  # each has a main(arguments)
     "sample": "ganlab.sampling",
 }
 VERBS = (*COMPOSED, *MODULES)
-
-
-def conf_folder() -> str:
-    """The first conf/ that holds config.yaml: inside the installed package, or beside it in a clone."""
-    here = Path(__file__).resolve().parent
-    return str(next(c for c in (here / "conf", here.parent / "conf") if (c / "config.yaml").exists()))
 
 
 def main() -> None:
@@ -47,30 +46,40 @@ def main() -> None:
 def compose_and_call(verb: str) -> None:
     """Hydra composes the configuration from the command line and calls the verb's function, in a sweep for each job."""
     import hydra
+    from hydra._internal.utils import get_args_parser
 
-    from ganlab import job
+    from ganlab import job, secrets
 
     job.verb = verb
+    parser = get_args_parser()
+    parser.error = lambda said: sys.exit(f"ganlab: {' '.join(said.split())}; python -m ganlab --help lists what there is")
+    parser.parse_args()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing its own traceback
     try:
+        secrets.refuse_typed()
         hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(getattr(job, verb))()
     except BrokenPipeError:  # | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if job.WANTS_TRACEBACK:
             raise
-        if isinstance(error, OSError) and not type(error).__module__.startswith("hydra"):  # a job explains its own errors, so this is Hydra making the job's folder
+        if isinstance(error, OSError) and not type(error).__module__.startswith("hydra"):  # of Hydra, making the job's folder
             sys.exit(f"ganlab: the output folder cannot be written ({error}); choose another with hydra.run.dir=FOLDER")
-        sys.exit(f"ganlab: {job.explain(error)}")
+        sentence = job.explain(error)
+        if isinstance(error, (AssertionError, AttributeError, LookupError, TypeError)):  # of Hydra's own code, likewise
+            sentence = f"Hydra cannot use a word of this command line, perhaps of a group or of hydra.* ({sentence}"
+            sentence = sentence.replace("\n", ")\n", 1)
+        sys.exit(f"ganlab: {sentence}")
 
 
 def use(verb: str, arguments: list[str]) -> None:
     """A verb that composes nothing; `-h` prints what its module says of it, and its options."""
-    module = import_module(MODULES[verb])
-    if {"-h", "--help"} & set(arguments):
-        print(module.__doc__)
     try:
-        module.main(arguments)
+        if {"-h", "--help"} & set(arguments):
+            print(ast.get_docstring(ast.parse(Path(find_spec(MODULES[verb]).origin).read_text())))
+        if verb in OPTIONS:
+            parsed(verb, arguments, **OPTIONS[verb])
+        import_module(MODULES[verb]).main(arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:

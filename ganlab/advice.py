@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 
 LISTS = ("regularizer", "monitor", "logger")  # groups of which several may be chosen at once
 
 
 def unknown_key(key: str, conf: Path) -> str:
     """A sentence for a key that the composed config does not have."""
-    brings = dict(reversed(list(_keys(conf))))  # the first file that has a key wins
+    brings = {key: choice for key, choice, _ in reversed(list(keys(conf)))}  # the first file that has a key wins
     if choice := brings.get(key):
         return f"there is no {key} in this config; it comes with {choice}"
     near = difflib.get_close_matches(key, brings, n=3, cutoff=0.75)
@@ -30,9 +30,9 @@ def unresolved(key: str, needs: str) -> str:
     return sentence
 
 
-def _keys(conf: Path) -> Iterator[tuple[str, str]]:
-    """Every dotted key of conf/, with the choice that brings it; none for those that are always there."""
-    yield from ((key, "") for key in _below(OmegaConf.load(conf / "config.yaml")))
+def keys(conf: Path) -> Iterator[tuple[str, str, object]]:
+    """Every dotted key of conf/, the choice that brings it ("" for those that are always there), and its raw value."""
+    yield from ((key, "", value) for key, value in _below(OmegaConf.load(conf / "config.yaml")) if key)
     for path in sorted(conf.glob("*/*.yaml")):
         group, text = path.parent.name, path.read_text()
         package = re.match(r"# @package (\S+)", text)
@@ -40,14 +40,14 @@ def _keys(conf: Path) -> Iterator[tuple[str, str]]:
         if place == "_global_":
             continue
         choice = f"'{group}=[{path.stem}]'" if group in LISTS else f"{group}={path.stem}"
-        yield from ((key, choice) for key in _below(OmegaConf.create(text), place))
+        yield from ((key, choice, value) for key, value in _below(OmegaConf.create(text), place))
 
 
-def _below(node, place: str = "") -> Iterator[str]:
-    if place:
-        yield place
-    if isinstance(node, DictConfig):
-        for name in node:
-            if name not in ("defaults", "_target_", "_partial_"):
-                child = None if OmegaConf.is_missing(node, name) else node._get_node(name)
-                yield from _below(child, f"{place}.{name}".strip("."))
+def _below(node, place: str = "") -> Iterator[tuple[str, object]]:
+    if not isinstance(node, DictConfig):
+        yield place, node._value() if isinstance(node, Node) and not isinstance(node, ListConfig) else node
+        return
+    yield place, node
+    for name in node:
+        if name not in ("defaults", "_target_", "_partial_"):
+            yield from _below(node._get_node(name), f"{place}.{name}".strip("."))

@@ -10,6 +10,63 @@ from typing import get_args
 TRUTH = {"true": True, "false": False}
 MEANING = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
+OPTIONS = {  # of the verbs that load torch: what they know is told, and what they do not is refused, without it
+    "evaluate": {
+        "run": "latest",
+        "n": 10_000,
+        "seed": 1,
+        "out": str,
+        "run_seed": int,
+        "features": str,
+        "data_dir": str,
+        "root": str,
+        "trust": list[str],
+    },
+    "export": {
+        "run": "latest",
+        "format": "safetensors",
+        "run_seed": int,
+        "out": str,
+        "trust": list[str],
+    },
+    "interpolate": {
+        "run": "latest",
+        "from": 1,
+        "to": int,
+        "labels": list[int],
+        "label": int,
+        "steps": 10,
+        "rows": 6,
+        "run_seed": int,
+        "out": str,
+        "trust": list[str],
+        "data_dir": str,
+    },
+    "neighbours": {
+        "run": "latest",
+        "n": 8,
+        "k": 3,
+        "label": int,
+        "seed": 1,
+        "run_seed": int,
+        "out": str,
+        "trust": list[str],
+        "data_dir": str,
+        "root": str,
+    },
+    "sample": {
+        "run": "latest",
+        "n": 64,
+        "label": int,
+        "truncation": float,
+        "seed": 1,
+        "run_seed": int,
+        "out": str,
+        "trust": list[str],
+        "data_dir": str,
+    },
+}
+
 
 def parsed(verb: str, arguments: list[str], **defaults) -> dict:
     """The words as a dict with a key for each of `defaults`; `-h` or `--help` prints the options and ends the program.

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ganlab.arguments import parsed
+from ganlab.arguments import OPTIONS, parsed
 from ganlab.data import Stacked
 from ganlab.files import whole, write_json
 from ganlab.loading import build_trusted
@@ -34,10 +34,7 @@ CLOSEST = 10  # suspicious samples that evaluation.json names
 
 
 def main(arguments: list[str]) -> None:
-    options = parsed(
-        "evaluate", arguments, run="latest", n=10_000, seed=1, out=str, run_seed=int, features=str, data_dir=str,
-        root=str, trust=list[str],
-    )  # fmt: skip
+    options = parsed("evaluate", arguments, **OPTIONS["evaluate"])
     n, seed, trust = options["n"], options["seed"], options["trust"] or []
     if n < LEAST:
         raise ValueError(f"n must be at least {LEAST} (neighbours and classifiers need some), got {n}")

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import ganlab
-from ganlab.arguments import parsed
+from ganlab.arguments import OPTIONS, parsed
 from ganlab.files import finite, whole, write_json
 from ganlab.sampling import show
 from ganlab.trained import Trained, open_run
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     Raises:
         ValueError, FileNotFoundError: an option, the run, or the place to write to will not do; a package is missing.
     """
-    given = parsed("export", arguments, run="latest", format="safetensors", run_seed=int, out=str, trust=list[str])
+    given = parsed("export", arguments, **OPTIONS["export"])
     kind = given["format"]
     if kind not in SUFFIXES:
         raise ValueError(f"format must be one of {', '.join(SUFFIXES)}, got {kind!r}")

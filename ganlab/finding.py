@@ -1,4 +1,4 @@
-"""Which checkpoint somebody means by a run's folder, a file, or `latest`."""
+"""Where things are: conf/, and the checkpoint that somebody means by a run's folder, a file, or `latest`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from pathlib import Path
 OUTPUTS = Path("outputs")  # where Hydra makes the runs' folders, relative to where one stands
 NAMES = ("best.ckpt", "last.ckpt")
 PART = re.compile(r"seeds_(\d+)-(\d+)")  # the folder of one part of an ensemble
+
+
+def conf_folder() -> str:
+    """The first conf/ that holds config.yaml: inside the installed package, or beside it in a clone."""
+    here = Path(__file__).resolve().parent
+    return str(next(c for c in (here / "conf", here.parent / "conf") if (c / "config.yaml").exists()))
 
 
 def find(run: str | Path, seed: int | None = None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,8 @@ def claimed(folder: Path, resume: bool) -> Iterator[None]:
         Occupied: another process trains there; or the folder holds a run and `resume` is not asked for.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if rank_zero_only.rank:  # the first process claims for all
+    node = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or 0  # as Lightning reads them; no trainer yet
+    if rank_zero_only.rank or int(node):  # the first process claims for all
         yield
         return
     with (folder / ".claim").open("w") as file:

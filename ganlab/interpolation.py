@@ -14,26 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ganlab.arguments import parsed
+from ganlab.arguments import OPTIONS, parsed
 from ganlab.callbacks.grids import draw_images, draw_points, tiled
 from ganlab.files import whole
 from ganlab.latents import between, normal
 from ganlab.sampling import describe, is_image, labels_of, not_negative, place, positive, refuse_large_grid, show
 from ganlab.trained import Trained, datamodule, open_run
 
-OPTIONS = {
-    "run": "latest",
-    "from": 1,
-    "to": int,
-    "labels": list[int],
-    "label": int,
-    "steps": 10,
-    "rows": 6,
-    "run_seed": int,
-    "out": str,
-    "trust": list[str],
-    "data_dir": str,
-}
 FRAME = 100  # milliseconds
 
 
@@ -43,7 +30,7 @@ def main(arguments: list[str]) -> None:
     Raises:
         ValueError, FileNotFoundError: an option, the run, or the place to write to will not do.
     """
-    given = parsed("interpolate", arguments, **OPTIONS)
+    given = parsed("interpolate", arguments, **OPTIONS["interpolate"])
     rows, steps = positive("rows", given["rows"]), given["steps"]
     if steps < 2:
         raise ValueError(f"steps must be at least 2, the two ends, got {steps}")

@@ -1,32 +1,31 @@
-"""What Hydra calls for each job, a function per verb; and what went wrong, in one sentence."""
+"""What Hydra calls for each job, a function per verb."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
 import math
 import os
-import re
 import sys
-import sysconfig
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException, MissingConfigException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
-from ganlab import advice
+from ganlab import kinds, secrets, slurm
+from ganlab.errors import explain
+from ganlab.finding import conf_folder
 
 log = logging.getLogger(__name__)
 
-WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # read before ganlab sets it for its own use
+# What the user asked of the first process. ganlab sets HYDRA_FULL_ERROR for its own use, and the processes it starts inherit it.
+WANTS_TRACEBACK = os.environ.setdefault("GANLAB_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", "0")) == "1"
 
 LEFT_BY_TRAINING = ("metrics.csv", "seeds.csv", "samples")
 verb = "train"  # what this process was asked to do
@@ -34,18 +33,25 @@ verb = "train"  # what this process was asked to do
 
 def _family(loss: str, target: str) -> str:
     """How a run's folder calls its family: by the loss preset, or by the class if that is the user's own."""
-    return loss if target.startswith("ganlab.") else target.rpartition(".")[2]
+    return str(loss) if str(target).startswith("ganlab.") else str(target).rpartition(".")[2]
 
 
 def _stem(run: str) -> str:
-    """How a job's folder begins: with the run's name, after a verb that is not to train."""
+    """How a job's folder begins: with the run's name, safe as one name, after a verb that is not to train."""
+    run = _one_name(str(run))
     return run if verb == "train" else f"{verb}-{run}"
+
+
+def _one_name(text: str) -> str:
+    """The text as one short name of a file: no folders, nothing unprintable."""
+    name = "".join(c if c.isprintable() and c != "/" else "_" for c in text).lstrip(".") or "run"
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return name if len(name.encode()) <= 150 else f"{name.encode()[:140].decode(errors='ignore')}_{digest}"
 
 
 def _folder(overrides: str) -> str:
     """A sweep job's folder: its overrides, safe as one name, short enough for any file system."""
-    name = overrides.replace("/", "_") or "job"
-    return name if len(name) <= 150 else f"{name[:140]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return _one_name(overrides or "job")
 
 
 def _fast_precision(accelerator: str) -> str:
@@ -62,25 +68,79 @@ OmegaConf.register_new_resolver("ganlab.fast_precision", _fast_precision, replac
 OmegaConf.register_new_resolver("ganlab.folder", _folder, replace=True)
 OmegaConf.register_new_resolver("ganlab.product", lambda *factors: math.prod(factors), replace=True)
 OmegaConf.register_new_resolver("ganlab.stem", _stem, replace=True)
+OmegaConf.register_new_resolver("ganlab.when", slurm.when, replace=True, use_cache=True)  # a sweep's jobs keep its folder
+OmegaConf.register_new_resolver("oc.env", secrets.env, replace=True)
+
+
+class Checks(Callback):
+    """Refuses, before Hydra writes anything, what can be refused without torch: secrets, and settings of a wrong kind."""
+
+    def on_run_start(self, config: DictConfig, **kwargs) -> None:
+        in_a_sentence(lambda: (refuse(config.hydra.job), settle(config)))
+
+    def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
+        in_a_sentence(lambda: refuse(config.hydra.job))
+
+
+def refuse(job: DictConfig) -> None:
+    """What Hydra would write where it should not be."""
+    secrets.refuse_copied(job.env_set)
+    if "/" in job.name:
+        raise ValueError(f"hydra.job.name is the log file's name and has no folders, got {job.name!r}; leave it out")
+
+
+def in_a_sentence(call: Callable) -> None:
+    """An error ends the program here: Hydra would only warn of a callback's, and add words of its own to a job's."""
+    try:
+        call()
+    except Exception as error:
+        if WANTS_TRACEBACK:
+            raise
+        sys.exit(f"ganlab: {explain(error)}")
+
+
+def settle(cfg: DictConfig) -> None:
+    """Every setting of the kind that conf/ gives it."""
+    with open_dict(cfg):
+        kinds.settle(cfg, Path(conf_folder()))
 
 
 def train(cfg: DictConfig) -> float:
-    """One run. In a sweep a failure is recorded in its folder and the next job goes on."""
+    """One run. In a sweep a failure is recorded in its folder and the next job goes on.
+
+    A job that is started a second time, by `resume=SWEEP`, by Slurm or by the same command typed again, goes on.
+    """
+    from ganlab import resuming
     from ganlab.train import train  # torch and lightning load here, after Hydra has accepted the command line
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    trust = os.environ.get("GANLAB_RESUME")
-    again = trust and (folder / "config.yaml").exists()
-    return guarded(
-        lambda: resumed(folder, trust.split(",")) if again else train(cfg),
-        folder,
-        cfg.name,
-        go_on=HydraConfig.get().mode == RunMode.MULTIRUN,
-    )
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+
+    def run() -> float:
+        settle(cfg)
+        if sweep:
+            resuming.note_start(folder)
+        if (trust := os.environ.get("GANLAB_RESUME")) and (folder / "config.yaml").exists():
+            return resumed(folder, trust.split(","))
+        if (sweep or slurm.restarted()) and resuming.same(cfg, folder):
+            return resumed(folder, resuming.named(cfg))
+        return train(cfg)
+
+    return guarded(run, folder, _name(cfg) or folder.name, go_on=sweep)
+
+
+def _name(cfg: DictConfig) -> str | None:
+    """The run's name; None where it leads to what the config does not have."""
+    try:
+        return str(cfg.name)
+    except OmegaConfBaseException:
+        return None
 
 
 def guarded(run: Callable[[], float], folder: Path, name: str, *, go_on: bool) -> float:
     """The run's result. A failure is recorded in its folder and told in a sentence; it ends the program or is nan."""
+    from lightning.pytorch.utilities import rank_zero_only
+
     from ganlab.callbacks.checkpoints import Interrupted
     from ganlab.files import write_json
     from ganlab.folders import Occupied
@@ -88,7 +148,8 @@ def guarded(run: Callable[[], float], folder: Path, name: str, *, go_on: bool) -
     try:
         return run()
     except Interrupted as stop:
-        print(f"ganlab: {stop}; python -m ganlab resume={folder} goes on", file=sys.stderr)
+        if not rank_zero_only.rank:
+            print(f"ganlab: {stop}; python -m ganlab resume={folder} goes on", file=sys.stderr)
         sys.exit(128 + stop.signal)
     except Exception as error:
         sentence = explain(error)
@@ -100,7 +161,7 @@ def guarded(run: Callable[[], float], folder: Path, name: str, *, go_on: bool) -
         if not isinstance(error, Occupied):
             with suppress(OSError):  # a full disk may be why
                 write_json(folder / "summary.json", summary)
-        if go_on:
+        if go_on and not isinstance(error, Occupied):  # which would hold for every job of the sweep
             log.error(f"ganlab: {sentence}")
             return math.nan
         if WANTS_TRACEBACK:
@@ -114,6 +175,7 @@ def resumed(folder: Path, trust: list[str]) -> float:
     from ganlab.train import objective
 
     if resuming.over(folder):
+        log.info(f"{folder} is {resuming.status(folder)} already")
         return objective(json.loads((folder / "summary.json").read_text()))
     return resuming.go_on(resuming.prepared(folder, trust))
 
@@ -121,32 +183,4 @@ def resumed(folder: Path, trust: list[str]) -> float:
 def inspect(cfg: DictConfig) -> None:
     from ganlab.inspection import run
 
-    run(cfg)
-
-
-def explain(error: Exception) -> str:
-    """The error in one sentence; where it arose in the user's own code, if it did; how to see everything."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    from ganlab.__main__ import conf_folder
-
-    sentence = str(error).strip()
-    if isinstance(error, MissingConfigException):  # it goes on with where it looked
-        group, _, name = (error.missing_cfg_file or "").rpartition("/")
-        options = sorted(path.stem for path in (Path(conf_folder()) / group).glob("*.yaml"))
-        sentence = f"there is no {group}={name}; choose one of {', '.join(options)}"
-    if key := re.match(r"Could not override '(.+)'\.", sentence):
-        sentence = advice.unknown_key(key[1], Path(conf_folder()))
-    if isinstance(error, InterpolationKeyError) and (needs := re.match(r"Interpolation key '(.+)' not found", sentence)):
-        sentence = advice.unresolved(error.full_key, needs[1])
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        sentence = f"the disk is full ({sentence}); free some space and go on with python -m ganlab resume=latest"
-    if type(error).__name__ == "OutOfMemoryError":
-        return f"the device's memory is full ({sentence.splitlines()[0]}); halve data.batch_size, or seeds_at_once"
-    if not isinstance(error, (ValueError, OSError, ArithmeticError)) and not type(error).__module__.startswith("hydra"):
-        sentence = f"{type(error).__name__}: {sentence}"
-    installed = (str(Path(__file__).parent), *sysconfig.get_paths().values())
-    own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(("<", *installed))]
-    if own:
-        sentence += f"\n  in {own[-1].filename}, line {own[-1].lineno}: {own[-1].line}"
-    return f"{sentence}\n  (HYDRA_FULL_ERROR=1 shows the whole traceback)"
+    in_a_sentence(lambda: run(cfg))

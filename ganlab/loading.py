@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -39,15 +40,27 @@ def load(path: str | Path, trust: Sequence[str] = (), seed: int | None = None) -
 def read(checkpoint: Path) -> dict:
     """What the file holds: tensors, numbers and strings, in a form that every ganlab checkpoint has."""
     try:
+        with zipfile.ZipFile(checkpoint) as file:
+            if (damaged := file.testzip()) is not None:  # torch does not look at the checksums
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         about = content["ganlab"]
         well_formed = isinstance(about["config"]["gan"], dict) and isinstance(content["state_dict"], dict)
     except Exception as error:  # a damaged file makes torch raise nearly anything
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise ValueError(f"{checkpoint} {NO_CHECKPOINT} ({reason})") from error
+        raise ValueError(f"{checkpoint} {NO_CHECKPOINT} ({reason}){_instead(checkpoint)}") from error
     if not well_formed:
-        raise ValueError(f"{checkpoint} {NO_CHECKPOINT} (it has no config of a GAN, or no weights)")
+        raise ValueError(f"{checkpoint} {NO_CHECKPOINT} (it has no config of a GAN, or no weights){_instead(checkpoint)}")
     return content
+
+
+def _instead(checkpoint: Path) -> str:
+    """Where a run may go on whose last checkpoint is damaged."""
+    if checkpoint.name != "last.ckpt":
+        return ""
+    if checkpoint.with_name("best.ckpt").is_file():
+        return "; copy best.ckpt over it to go on from there, or delete it to begin again"
+    return "; delete it to begin again"
 
 
 def from_checkpoint(content: dict, checkpoint: Path, trust: Sequence[str], seed: int | None) -> tuple[GAN, int | None]:

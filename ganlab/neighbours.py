@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ganlab.arguments import parsed
+from ganlab.arguments import OPTIONS, parsed
 from ganlab.callbacks.grids import tiled
 from ganlab.data import to_float
 from ganlab.files import save_figure, whole
@@ -24,18 +24,6 @@ from ganlab.trained import datamodule, open_run
 
 MOST = 100  # rows of a picture that a person can look at
 HELD_OUT = 1000  # real test images that are compared with
-OPTIONS = {
-    "run": "latest",
-    "n": 8,
-    "k": 3,
-    "label": int,
-    "seed": 1,
-    "run_seed": int,
-    "out": str,
-    "trust": list[str],
-    "data_dir": str,
-    "root": str,
-}
 
 
 def main(arguments: list[str]) -> None:
@@ -44,7 +32,7 @@ def main(arguments: list[str]) -> None:
     Raises:
         ValueError, FileNotFoundError: an option, the run, its data, or the place to write to will not do.
     """
-    given = parsed("neighbours", arguments, **OPTIONS)
+    given = parsed("neighbours", arguments, **OPTIONS["neighbours"])
     n, k, seed = positive("n", given["n"]), positive("k", given["k"]), not_negative("seed", given["seed"])
     if n > MOST:
         raise ValueError(f"n must be at most {MOST}, a row of the picture each, got {n}; evaluate compares any number")

@@ -13,9 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ganlab.arguments import parsed
+from ganlab.files import write_whole
 from ganlab.finding import OUTPUTS, PART
 from ganlab.job import guarded
 
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> None:
         if (hydra := folder / ".hydra" / "hydra.yaml").is_file():
             stand_where_it_began(OmegaConf.load(hydra).hydra.runtime)
         config = prepared(folder, trust)
+        sys.argv[1:] = [f"resume={folder}"] + ([f"trust={','.join(trust)}"] if trust else [])  # Lightning's other processes
         guarded(lambda: go_on(config), folder, config["name"], go_on=False)
     else:
         raise ValueError(f"{folder} holds no run (no config.yaml) and no sweep; give a run's folder, or resume=latest")
@@ -89,6 +91,47 @@ def prepared(folder: Path, trust: Sequence[str] = ()) -> dict:
     return moved(config, config["run_dir"], str(folder))
 
 
+def same(cfg: DictConfig, folder: Path) -> bool:
+    """Whether the folder holds the very run that this configuration describes."""
+    try:
+        saved = OmegaConf.load(folder / "config.yaml")
+    except FileNotFoundError:
+        return False
+    ours = OmegaConf.create(OmegaConf.to_yaml(cfg, resolve=True))
+    return {**saved, "seeds_at_once": None} == {**ours, "seeds_at_once": None}  # which a run settles by the memory it finds
+
+
+def named(cfg: DictConfig) -> list[str]:
+    """The modules of every class that the configuration names: what somebody types is trusted."""
+    from ganlab.loading import targets
+
+    return sorted({target.partition(".")[0] for target in targets(OmegaConf.to_container(cfg, resolve=True))})
+
+
+class Died(ValueError):
+    """A sweep's job that would end the sweep with it once more."""
+
+
+def note_start(folder: Path) -> None:
+    """Keeps count of a job's starts in its folder, each with the time of the checkpoint that it goes on from.
+
+    Raises:
+        Died: at the last two starts its process ended without a word and without a new checkpoint.
+    """
+    path, checkpoint, summary = folder / ".starts", folder / "checkpoints" / "last.ckpt", folder / "summary.json"
+    now = str(checkpoint.stat().st_mtime_ns if checkpoint.is_file() else 0)
+    before = path.read_text().split() if path.is_file() else []
+    if summary.is_file() and json.loads(summary.read_text()).get("error_type") != Died.__name__:
+        before = []
+    if before[-2:] == [now, now]:
+        raise Died(
+            "its process ended twice without a word (killed, or no memory left), so the sweep leaves it out; "
+            f"python -m ganlab resume={folder} tries it alone"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(path, " ".join([*before, now]) + "\n")
+
+
 def go_on(config: dict) -> float:
     """The run to its end; returns its objective."""
     from ganlab import train
@@ -104,7 +147,8 @@ def sweep(folder: Path, trust: Sequence[str]) -> None:
     from ganlab.loading import require_trusted
 
     told = OmegaConf.load(folder / "multirun.yaml").hydra
-    for word in told.overrides.task:
+    task, hydra = (OmegaConf.to_container(told.overrides[kind]) for kind in ("task", "hydra"))  # as typed, unresolved
+    for word in task:
         key, _, value = word.partition("=")
         if key.endswith("_target_"):
             for target in value.split(","):
@@ -112,7 +156,7 @@ def sweep(folder: Path, trust: Sequence[str]) -> None:
     folder = folder.resolve()
     stand_where_it_began(told.runtime)
     own = [f"--config-dir={source.path}" for source in told.runtime.config_sources if source.provider == "command-line"]
-    kept = [word for word in told.overrides.hydra if not word.startswith(("hydra.sweep.dir=", "hydra.mode="))]
+    kept = [word for word in hydra if not word.startswith(("hydra.sweep.dir=", "hydra.mode="))]
     os.environ["GANLAB_RESUME"] = ",".join([*OWN, *trust])  # a launcher's processes hear it too
-    sys.argv[1:] = ["-m", *own, *told.overrides.task, *kept, f"hydra.sweep.dir={folder}"]
+    sys.argv[1:] = ["-m", *own, *task, *kept, f"hydra.sweep.dir={folder}"]
     compose_and_call("train")

@@ -20,24 +20,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from ganlab.arguments import parsed
+from ganlab.arguments import OPTIONS, parsed
 from ganlab.callbacks.grids import draw_images, draw_points
 from ganlab.data.folder import MODES
 from ganlab.files import whole
 from ganlab.trained import Trained, datamodule, open_run
 
 LARGEST_GRID = 89_478_485  # pixels: beyond it Pillow takes a picture for an attack
-OPTIONS = {
-    "run": "latest",
-    "n": 64,
-    "label": int,
-    "truncation": float,
-    "seed": 1,
-    "run_seed": int,
-    "out": str,
-    "trust": list[str],
-    "data_dir": str,
-}
 
 
 def main(arguments: list[str]) -> None:
@@ -46,7 +35,7 @@ def main(arguments: list[str]) -> None:
     Raises:
         ValueError, FileNotFoundError: an option, the run, or the place to write to will not do.
     """
-    given = parsed("sample", arguments, **OPTIONS)
+    given = parsed("sample", arguments, **OPTIONS["sample"])
     n, seed = positive("n", given["n"]), not_negative("seed", given["seed"])
     trained = open_run(given["run"], given["run_seed"], given["trust"] or ())
     asked = [f"{name}{given[name]:g}" for name in ("label", "truncation") if given[name] is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 from collections import defaultdict
 from itertools import chain
@@ -20,22 +21,37 @@ if TYPE_CHECKING:
 class SweepTable(Callback):
     """Prints the table, writes `sweep.csv` (a row per job), and ends with exit code 1 if a job failed.
 
+    So it does for the jobs that there are when the sweep ends early: asked to stop, or a launcher's process died.
     Where Weights & Biases is on, the report's tables go there, as a run of the sweep's own name.
     """
 
+    def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
+        atexit.register(end_early, Path(config.hydra.sweep.dir))  # a launcher's exception passes Hydra's callbacks by
+
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
+        atexit.unregister(end_early)
         folder = Path(config.hydra.sweep.dir)
-        jobs = sorted(read_jobs(folder), key=lambda job: job.folder)
-        if not jobs:
-            return
-        write_csv(folder / "sweep.csv", [_row(job, folder) for job in jobs])
-        show(jobs, folder)
+        jobs = tell(folder)
         if any(job.seeds and job.status == "finished" for job in jobs):
             from ganlab.tracking import report_beside
 
-            report_beside(folder, OmegaConf.to_container(config.get("logger") or {}, resolve=False))
+            report_beside(folder, OmegaConf.to_container(config, resolve=False).get("logger") or {})
         if failed := sum(job.status != "finished" for job in jobs):
             raise SystemExit(f"ganlab: {failed} of {len(jobs)} jobs failed; see the table above")
+
+
+def end_early(folder: Path) -> None:
+    if tell(folder):
+        print(f"not all jobs are over; python -m ganlab resume={folder} goes on")
+
+
+def tell(folder: Path) -> list[Run]:
+    """Writes the sweep's table and prints it; the jobs in it."""
+    jobs = sorted(read_jobs(folder), key=lambda job: job.folder)
+    if jobs:
+        write_csv(folder / "sweep.csv", [_row(job, folder) for job in jobs])
+        show(jobs, folder)
+    return jobs
 
 
 def read_jobs(folder: Path) -> list[Run]:
@@ -61,7 +77,7 @@ def _status(job: Run) -> str:
 
 
 def _error(job: Run) -> str | None:
-    return "left no summary" if job.status == "unfinished" else None
+    return "ended without a word (killed, or no memory left?)" if job.status == "unfinished" else None
 
 
 def show(jobs: list[Run], folder: Path) -> None:

@@ -18,6 +18,11 @@ from ganlab.files import write_whole
 log = logging.getLogger(__name__)
 
 
+# Seconds that a run waits for W&B when it begins and when it ends (W&B's own: 90, and without end); what did not
+# get through lies in the run's folder, for `wandb sync`.
+UNTIL_THE_BEGINNING, UNTIL_THE_END = 30, 120
+
+
 class CSV(Logger):
     """`metrics.csv` in the run's folder: one row per logged step, x-axis `images_seen`, empty where a row has no value.
 
@@ -72,6 +77,7 @@ class CSV(Logger):
 class Wandb(WandbLogger):
     """Weights & Biases with `images_seen` as the x-axis; never asks a question and never stops a run.
 
+    Where W&B does not answer in time (WANDB_INIT_TIMEOUT=30), the run is logged offline.
     Online where a key is configured (WANDB_API_KEY, `wandb login`), else offline; WANDB_MODE overrides. A run that was
     stopped and goes on is the same run in W&B: its id is kept in the run's folder.
     """
@@ -82,7 +88,9 @@ class Wandb(WandbLogger):
         if self._experiment is None:
             import wandb
 
-            settings = wandb.Settings(silent=True, init_timeout=30)
+            os.environ.setdefault("WANDB_FINISH_TIMEOUT", str(UNTIL_THE_END))
+            patience = float(os.environ.get("WANDB_INIT_TIMEOUT", UNTIL_THE_BEGINNING))
+            settings = wandb.Settings(silent=True, init_timeout=patience)
             mode = os.environ.get("WANDB_MODE") or ("online" if key_is_configured(settings.base_url) else "offline")
             self._wandb_init.pop("anonymous", None)  # Lightning passes it, and W&B complains of it
             known = Path(self.save_dir) / "wandb" / "id.txt"
@@ -91,7 +99,10 @@ class Wandb(WandbLogger):
             try:
                 run = wandb.init(**self._wandb_init, mode=mode, settings=settings)
             except Exception as error:  # whatever W&B's service says, the run goes on without it
-                log.warning(f"W&B cannot be reached ({str(error).partition(chr(10))[0]}); this run is logged offline")
+                log.warning(
+                    f"W&B cannot be reached ({str(error).partition(chr(10))[0]}); this run is logged offline, and `wandb sync` "
+                    "uploads it later. WANDB_MODE=offline does not wait for W&B, and logger=csv does without"
+                )
                 run = wandb.init(**self._wandb_init, mode="offline", settings=settings)
             known.parent.mkdir(parents=True, exist_ok=True)
             write_whole(known, run.id)
@@ -124,7 +135,6 @@ def log_report(run, folder: Path) -> None:
         import wandb
 
         from ganlab.report import compare, letters, titled_tables
-
         from ganlab.report.texts import plain
 
         rankings, found = compare([folder]).rankings, {}

@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+from ganlab import slurm
 from ganlab.callbacks.checkpoints import WholeCheckpoints
 from ganlab.ensemble import Ensemble
 from ganlab.files import write_json, write_whole
@@ -82,7 +83,7 @@ def fit(config: dict, folder: Path, seeds: list[int] | None, checkpoint: Path | 
     callbacks = [build(callback) for callback in config["callbacks"].values() if callback]
     loggers = [build(logger) for logger in config["logger"].values() if logger]
     trainer = instantiate(config["trainer"], _partial_=True, _convert_="all")(
-        callbacks=callbacks, logger=loggers, plugins=[WholeCheckpoints()]
+        callbacks=callbacks, logger=loggers, plugins=[WholeCheckpoints(), *slurm.environment()]
     )
 
     for logger in loggers:

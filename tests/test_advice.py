@@ -1,12 +1,14 @@
 """Advice about overrides that do not fit: what it proposes must work."""
 
+from pathlib import Path
+
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import OmegaConf
 
 from ganlab import advice, job
-from ganlab.__main__ import conf_folder
+from ganlab.finding import conf_folder
 
 
 def refusal(*overrides):
@@ -59,7 +61,86 @@ def test_networks_that_do_not_fit_the_data_are_named_with_those_that_do():
     assert "networks=" not in advice.unresolved("gan.x", "data.y")
 
 
-def test_other_refusals_of_hydra_keep_their_words():
-    with initialize_config_dir(conf_folder(), version_base="1.3"), pytest.raises(HydraException) as caught:
-        compose("config", ["loss"])
-    assert str(caught.value).strip() in job.explain(caught.value)
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("loss", "'loss' cannot be read; type KEY=VALUE, with quotes"),
+        ("+seed=2", "there is a seed already; leave the + out"),
+        ("~seeed", "there is no seeed to delete; leave ~seeed out"),
+        ("loss=3", "a group of choices takes the name of one, or several as [name,name]"),
+        ("seed=1,2", "seed=1,2 has several values; -m runs one after another, and [1,2] is a list"),
+        ("loss=nonsense", "there is no loss=nonsense; choose one of alpha, cgan, "),
+        ("hydra.mode=x", "Error merging override hydra.mode=x (Invalid value 'x', expected one of [RUN, MULTIRUN])"),
+    ],
+)
+def test_other_refusals_of_hydra_become_one_line(typed, sentence):
+    with initialize_config_dir(conf_folder(), version_base="1.3"), pytest.raises((HydraException, ValueError)) as caught:
+        compose("config", [typed])
+    assert job.explain(caught.value).splitlines()[0].startswith(sentence)
+
+
+def settled(*overrides):
+    """As a job sees it; the interpolations that need a job lead to the folder of tests."""
+    with initialize_config_dir(conf_folder(), version_base="1.3"):
+        config = compose("config", ["run_dir=here", "name=x", *overrides])
+    job.settle(config)
+    return OmegaConf.to_container(config, resolve=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "becomes"),
+    [
+        ("optimizer.generator.betas", "[0,0.99]", [0.0, 0.99]),
+        ("optimizer.generator.lr", "1", 1.0),
+        ("max_images", "1e5", 100_000),
+        ("gan.gradient_clip", "2", 2),  # null in conf/: its class knows
+        ("name", "7", "7"),
+        ("trainer.devices", "[0,1]", [0, 1]),
+        ("callbacks.grids", "null", None),
+        ("monitor.on_verdict", "stop", "stop"),
+    ],
+)
+def test_a_setting_gets_the_kind_that_conf_gives_it(key, typed, becomes):
+    found = OmegaConf.select(OmegaConf.create(settled(f"{key}={typed}")), key)
+    found = OmegaConf.to_container(found) if OmegaConf.is_list(found) else found
+    assert repr(found) == repr(becomes)
+
+
+def test_a_number_that_became_a_float_reaches_the_optimiser():
+    assert repr(settled("optimizer.generator.betas=[0,0.99]")["gan"]["generator_optimizer"]["betas"]) == "[0.0, 0.99]"
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("optimizer.generator.lr=abc", "optimizer.generator.lr must be a number, got 'abc'"),
+        ("optimizer.generator.lr=null", "optimizer.generator.lr must be a number, got null"),
+        ("optimizer.generator.betas=[0,x]", "optimizer.generator.betas[1] must be a number, got 'x'"),
+        ("max_images=1.5", "max_images must be a whole number, got 1.5"),
+        ("max_images=true", "max_images must be a whole number, got True"),
+        ("gan.critic_warmup=1", "gan.critic_warmup must be true or false, got 1"),
+        ("networks.generator.latent_dim=[1]", "networks.generator.latent_dim must be a whole number, got [1]"),
+        ("gan.generator_scheduler=7", "gan.generator_scheduler must be a section of settings or null, got 7"),
+        ("callbacks.grids=7", "callbacks.grids must be a section of settings, got 7"),
+        ("~trainer", "trainer is missing in this config; leave ~trainer out"),
+        ("seed=-1", "seed must lie in 0 … 4294967295, got -1"),
+        ("trainer.max_epochs=0", "trainer.max_epochs=0 trains nothing; set the length with max_images="),
+        (f"optimizer.generator.lr={10**400}", "optimizer.generator.lr must be a number below 1.8e308, got a whole number of 401 digits"),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused(typed, sentence):
+    with pytest.raises(ValueError) as caught:
+        settled(typed)
+    assert str(caught.value) == sentence
+
+
+def test_every_preset_keeps_its_own_kinds():
+    for experiment in sorted(path.stem for path in (Path(conf_folder()) / "experiment").glob("*.yaml")):
+        settled(f"+experiment={experiment}")
+    settled("regularizer=[r1,gp,lecam,clip,diffaugment,consistency]", "monitor=[verdicts,vanishing,counterfactual]", "trainer=ddp")
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", "..", "", "é" * 200, "a\nb"])
+def test_a_run_s_name_makes_one_folder(name):
+    folder = job._stem(name)
+    assert "/" not in folder and folder.isprintable() and 0 < len(folder.encode()) < 200 and not folder.startswith(".")

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 import ganlab.job  # noqa: F401  registers the resolvers that the config uses
 from ganlab import GAN
-from ganlab.__main__ import conf_folder
+from ganlab.finding import conf_folder
 
 CONF = Path(conf_folder())
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))

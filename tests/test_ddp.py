@@ -1,19 +1,28 @@
 """Two CPU processes on half batches against one process on the whole batch. Run as a script, this file is one rank."""
 
+import csv
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from lightning import Trainer, seed_everything
+from lightning.pytorch.utilities import rank_zero_only
 
+from ganlab import resuming
+from ganlab.__main__ import main as command
 from ganlab.callbacks import Budget
 from ganlab.conditioning import ClassLabels
 from ganlab.data import Split, TensorData
+from ganlab.folders import claimed
 from ganlab.losses import WGAN, NonSaturatingGAN
 from ganlab.networks import MLPDiscriminator, MLPGenerator
 from ganlab.regularizers import R1, GradientPenalty
@@ -142,15 +151,19 @@ def main(folder):
     torch.save(results, Path(folder) / f"rank{os.environ['LOCAL_RANK']}.pt")
 
 
+def meeting():
+    """The variables by which two processes find each other."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+
+
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """What the two processes were left with."""
     folder = tmp_path_factory.mktemp("ddp")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    common = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
-    common["OMP_NUM_THREADS"] = "1"
+    common = os.environ | meeting() | {"OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
             [sys.executable, __file__, str(folder)],
@@ -204,6 +217,164 @@ def test_by_default_each_rank_draws_noise_of_its_own(ranks):
     a, b = (rank["own_noise"]["noise"] for rank in ranks)
     assert len(a) == len(b) == STEPS + STEPS // 2
     assert all((x - y).abs().min() > 0 for x, y in zip(a, b, strict=True))
+
+
+WORDS = [
+    "logger=csv", "trainer=cpu", "trainer.devices=2", "trainer.strategy=ddp_find_unused_parameters_true", "data=ring", "loss=ns",
+    "data.train_size=200", "data.test_size=50", "data.batch_size=8", "networks.hidden=[8,8]", "metrics.samples=50",
+    "monitor=[]", "max_images=1920", "look_every=640", "regularizer=[r1]", "regularizer.r1.every=4",
+]  # fmt: skip
+
+
+def of_two(call):
+    """Runs it in two processes of this one's kind, which find each other; their ids."""
+    variables, children = meeting(), []
+    for rank in range(2):
+        if (child := os.fork()) == 0:
+            os.environ |= variables | {"LOCAL_RANK": str(rank)}
+            rank_zero_only.rank = rank  # as Lightning sets it when it is imported
+            torch.set_num_threads(1)
+            sys.stdout = sys.stderr = open(f"log{rank}", "a", buffering=1)
+            code = 0
+            try:
+                call(rank)
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 1
+                print(end.code)
+            except BaseException as error:
+                code = 99
+                print(repr(error))
+            os._exit(code)
+        children.append(child)
+    return children
+
+
+def ganlab(*words):
+    def call(rank):
+        sys.argv[1:] = words
+        command()
+
+    return of_two(call)
+
+
+def codes(children):
+    """Their exit codes, once both have ended; no longer than a minute."""
+    until, found = time.monotonic() + 60, {}
+    while len(found) < len(children) and time.monotonic() < until:
+        for child in set(children) - set(found):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                found[child] = os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    for child in set(children) - set(found):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return [found.get(child, "did not end") for child in children]
+
+
+def at_its_first_look(folder):
+    until = time.monotonic() + 60
+    while not (folder / "checkpoints" / "last.ckpt").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+CLOCKS = ("seconds", "images_per_second")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The folder of a run of two processes."""
+    folder, here = tmp_path_factory.mktemp("undisturbed"), os.getcwd()
+    os.chdir(folder)
+    ended = codes(ganlab(*WORDS, "hydra.run.dir=whole"))
+    os.chdir(here)
+    assert ended == [0, 0], (folder / "log0").read_text()
+    return folder / "whole"
+
+
+@pytest.mark.parametrize(("number", "rank"), [(signal.SIGTERM, 1), (signal.SIGKILL, 0)])
+def test_two_processes_go_on_bit_for_bit(undisturbed, tmp_path, monkeypatch, number, rank):
+    """Whichever of the two hears the signal: both end, SIGTERM saves, and resuming ends as if nothing had been."""
+    monkeypatch.chdir(tmp_path)
+    children = ganlab(*WORDS, "hydra.run.dir=stopped")
+    at_its_first_look(tmp_path / "stopped")
+    os.kill(children[rank], number)
+    ended = codes(children)
+    if number == signal.SIGTERM:
+        assert ended == [128 + number] * 2
+        assert (tmp_path / "log0").read_text().count("ganlab: stopped by SIGTERM") == 1
+        assert "stopped by" not in (tmp_path / "log1").read_text()
+    else:
+        assert (ended[rank], ended[1 - rank]) == (-number, 1)
+        log = (tmp_path / f"log{1 - rank}").read_text()
+        assert "another process of this run has ended" in log and "Traceback" not in log
+    assert not (tmp_path / "stopped" / "checkpoints" / "last.ckpt.partial").exists()
+    assert codes(ganlab("resume=stopped")) == [0, 0], (tmp_path / "log0").read_text()
+    whole, again = (torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True) for name in (undisturbed, "stopped"))
+    for part in ("state_dict", "optimizer_states", "random", "Ring"):
+        assert str(whole[part]) == str(again[part]), part
+    assert all(torch.equal(v, again["state_dict"][k]) for k, v in whole["state_dict"].items() if k != "_extra_state")
+    tables = [list(csv.DictReader(open(f"{name}/metrics.csv"))) for name in (undisturbed, "stopped")]
+    one, two = ([{k: v for k, v in row.items() if k not in CLOCKS} for row in table] for table in tables)
+    assert one == two
+
+
+def test_resuming_tells_its_other_processes_the_folder(tmp_path, monkeypatch):
+    """Lightning starts them with this process's command line, in the folder that it stands in by then."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("{name: a, run_dir: x, seeds: null}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ganlab"])
+    monkeypatch.setattr(resuming, "guarded", lambda *_, **__: None)
+    resuming.main(["resume=run", "trust=mine,yours"])
+    assert sys.argv[1:] == [f"resume={tmp_path / 'run'}", "trust=mine,yours"]
+
+
+@pytest.mark.parametrize("variable", ["NODE_RANK", "GROUP_RANK"])
+def test_the_first_node_claims_the_folder_for_all(tmp_path, monkeypatch, variable):
+    monkeypatch.setenv(variable, "0")
+    with claimed(tmp_path, resume=False):
+        with pytest.raises(ValueError, match="another process trains"), claimed(tmp_path, resume=False):
+            pass
+        monkeypatch.setenv(variable, "1")
+        with claimed(tmp_path, resume=False):
+            pass
+
+
+def test_different_folders_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(rank):
+        sys.argv[1:] = [*WORDS, f"hydra.run.dir=of_{rank}"]
+        command()
+
+    assert codes(of_two(call)) == [1, 1]
+    assert "different folders" in (tmp_path / "log0").read_text() and "hydra.run.dir=FOLDER" in (tmp_path / "log1").read_text()
+
+
+def test_quality_of_two_processes_is_that_of_their_samples_together(tmp_path, monkeypatch):
+    """Each sees its share of 51 samples, an odd number; both report what one process finds on all of them."""
+    monkeypatch.chdir(tmp_path)
+    from ganlab.data import Ring
+    from ganlab.metrics import ToyQuality
+
+    data = Ring(num_classes=8, dim=2, std=0.01, batch_size=8, train_size=200, test_size=50, data_seed=0)
+    data.setup()
+    samples = data.train.x[:51] + 0.02 * torch.randn(51, 2, generator=torch.Generator().manual_seed(1))
+
+    def measured(share):
+        metric = ToyQuality(samples=51)
+        metric.setup(data, torch.device("cpu"))
+        metric.update(share, None)
+        return {name: float(value) for name, value in metric.compute().items()}
+
+    def call(rank):
+        dist.init_process_group("gloo", rank=rank, world_size=2)
+        (tmp_path / f"found{rank}").write_text(json.dumps(measured(samples[rank::2])))
+
+    assert codes(of_two(call)) == [0, 0], (tmp_path / "log0").read_text()
+    assert [json.loads((tmp_path / f"found{rank}").read_text()) for rank in range(2)] == [measured(samples)] * 2
+    assert 0 < measured(samples)["high_quality_51"] < 1, "a share of each kind"
 
 
 if __name__ == "__main__":

@@ -87,16 +87,6 @@ def test_a_sweep_ends_with_one_table(cli, tmp_path):
     assert len(list(sweep.glob("+experiment=ring,*loss=wgan_gp,*seed=2*"))) == 1
 
 
-def test_a_sweep_in_parallel_processes(tmp_path):
-    """Joblib's processes unpickle the job and register its resolvers by themselves."""
-    arguments = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "data=ring", "loss=ns", "seed=1,2"]
-    command = [sys.executable, "-m", "ganlab", *arguments, *SHORT, "metrics.samples=200"]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0 and "sweep of 2 jobs" in ran.stdout, ran.stderr
-    (sweep,) = (tmp_path / "outputs").glob("sweep_*")
-    assert [row["status"] for row in csv.DictReader((sweep / "sweep.csv").open())] == ["finished"] * 2
-
-
 def test_a_failed_job_of_a_sweep_is_told_and_the_others_go_on(cli, tmp_path):
     code, printed = cli("-m", "data=ring", "loss=ns", "gan.n_critic=0,1", *SHORT, "metrics.samples=200")
     assert code == 1 and "1 of 2 jobs failed" in printed and "gan.n_critic must be" in printed

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import ganlab.job  # noqa: F401  registers the resolvers that the config uses
-from ganlab.__main__ import conf_folder
+from ganlab.finding import conf_folder
 from ganlab.losses import __all__ as FAMILIES
 from ganlab.regularizers import is_spectrally_normalized
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import ganlab
 import ganlab.job  # registers the resolvers that the config uses
-from ganlab.__main__ import conf_folder
+from ganlab.finding import conf_folder
 from ganlab.metrics import ToyQuality
 from ganlab.networks.mlp import Maxout
 

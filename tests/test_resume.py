@@ -16,9 +16,9 @@ from lightning import Callback
 from omegaconf import OmegaConf
 
 from ganlab import resuming, train
-from ganlab.__main__ import conf_folder
 from ganlab.callbacks import checkpoints
 from ganlab.callbacks.checkpoints import Interrupted, WholeCheckpoints
+from ganlab.finding import conf_folder
 
 SMALL = [
     "name=t",

@@ -2,11 +2,17 @@
 
 import csv
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from ganlab.finding import conf_folder
+from ganlab.resuming import Died, note_start
 from ganlab.sweep import SweepTable, read_jobs, show
 
 spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "report" / "folders.py")
@@ -62,4 +68,87 @@ def test_the_table_of_jobs_counts_seeds(tmp_path, capsys):
         ls, ns = csv.DictReader(file)
     assert (ns["folder"], ns["status"], ns["seeds_run"], ns["seeds_failed"]) == ("loss=ns", "finished", "2", "1")
     assert ns["images_per_second"] == "1000.0" and ns["quality/modes_2500"] == "8"
-    assert (ls["status"], ls["error"]) == ("failed", "left no summary")
+    assert (ls["status"], ls["error"]) == ("failed", "ended without a word (killed, or no memory left?)")
+
+
+def test_a_job_whose_process_died_twice_ends_no_third_sweep(tmp_path):
+    """Unless it saved something in between, or ended with a word; each start alone counts for nothing."""
+    job, checkpoint = tmp_path / "job", tmp_path / "job" / "checkpoints" / "last.ckpt"
+    note_start(job)
+    note_start(job)
+    for _ in range(2):
+        with pytest.raises(Died, match=rf"ended twice without a word .*; python -m ganlab resume={job} tries it alone"):
+            note_start(job)
+    (job / "summary.json").write_text('{"status": "refused", "error_type": "Died"}')
+    with pytest.raises(Died):
+        note_start(job)
+    (job / "summary.json").write_text('{"status": "failed", "error_type": "RuntimeError"}')
+    note_start(job)
+    (job / "summary.json").unlink()
+    note_start(job)
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    note_start(job)
+    note_start(job)
+    with pytest.raises(Died):
+        note_start(job)
+
+
+def test_the_same_sweep_typed_again_goes_on_and_another_is_refused(cli, tmp_path, monkeypatch):
+    """The second time nothing is left to do; with other numbers in a file of the user's the folder is another run's."""
+    (tmp_path / "conf" / "mine").mkdir(parents=True)
+    (mine := tmp_path / "conf" / "mine" / "a.yaml").write_text("# @package _global_\nmax_images: 64")
+    tiny = ["logger=csv", "trainer=cpu", "data=ring", "loss=ns", "data.train_size=64", "data.test_size=20", "data.batch_size=16"]
+    words = ["-m", "--config-dir=conf", *tiny, "metrics=none", "monitor=[]", "networks.hidden=[8]", "+mine=a", "seed=1,2"]
+    words += ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=seed-${seed}"]
+    assert cli(*words)[0] == 0
+    files = sorted((tmp_path / "sweep").rglob("last.ckpt"))
+    times = [path.stat().st_mtime_ns for path in files]
+    assert [path.parts[-3] for path in files] == ["seed-1", "seed-2"]
+    monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
+    for again in (words, ["resume=sweep"]):
+        code, out = cli(*again)
+        assert code == 0 and out.count("is finished already") == 2, out
+    monkeypatch.setenv("GANLAB_RESUME", "")
+    mine.write_text("# @package _global_\nmax_images: 128")
+    code, out = cli(*words)
+    assert code == 1 and "holds a run already" in out
+    assert [path.stat().st_mtime_ns for path in files] == times
+
+
+def test_a_sweep_that_ends_early_shows_what_there_is(tmp_path, capsys, monkeypatch):
+    folders.single(tmp_path / "seed=1", [scores(8, 0.1)])
+    folders.single(tmp_path / "seed=2", [scores(8, 0.2)], over=False)
+    registered = []
+    monkeypatch.setattr("atexit.register", lambda *call: registered.append(call))
+    monkeypatch.setattr("atexit.unregister", lambda call: registered.clear())
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "logger": {}})
+    SweepTable().on_multirun_start(config)
+    ((end, folder),) = registered
+    end(folder)
+    printed = capsys.readouterr().out
+    assert "sweep of 2 jobs" in printed and "ended without a word" in printed
+    assert f"not all jobs are over; python -m ganlab resume={tmp_path} goes on" in printed
+    with pytest.raises(SystemExit):
+        SweepTable().on_multirun_end(config)
+    assert not registered
+
+
+@pytest.mark.parametrize(
+    ("setting", "instead"), [("accumulate_grad_batches=2", "data.batch_size"), ("gradient_clip_val=1", "gan.gradient_clip")]
+)
+def test_what_lightning_cannot_do_for_two_players_is_refused(setting, instead, cli):
+    code, out = cli("data=ring", "loss=ns", "logger=csv", "trainer=cpu", "metrics=none", f"+trainer.{setting}")
+    assert code == 1 and instead in out and "leave trainer." in out and "manual optimization" not in out
+
+
+def test_the_deterministic_preset_reaches_torch(monkeypatch):
+    with initialize_config_dir(conf_folder(), version_base="1.3"):
+        trainer = compose("config", ["trainer=deterministic"]).trainer
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        instantiate(trainer, logger=False)
+        assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")  # what cuBLAS needs for it
+    finally:
+        torch.use_deterministic_algorithms(False)

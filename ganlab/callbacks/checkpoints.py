@@ -13,10 +13,12 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from ganlab import slurm
 from ganlab.callbacks.cadence import Periodic, sibling
 from ganlab.callbacks.quality import Quality
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+OF_CLUSTERS = (signal.SIGUSR1, signal.SIGUSR2)  # Slurm's, if --signal=USR1@SECONDS asks for it, and submitit's
 ASK_EVERY = 16  # batches between two agreements of several processes about a signal that may have reached one of them
 
 
@@ -36,10 +38,12 @@ class Checkpoints(Periodic):
     data is the data module's.
 
     On SIGTERM, and on the first Ctrl-C, the batch is finished, last.ckpt is written and `Interrupted` raised; a second
-    Ctrl-C stops at once.
+    Ctrl-C stops at once. On SIGUSR1 in a Slurm job, and on the signal that submitit listens to, the job is then queued
+    again; on SIGTERM a Slurm job saves and trains on, since Slurm ends it by itself and may start it again.
 
     Raises:
         OSError: the checkpoint cannot be written; the last one stays as it was.
+        ValueError: the processes of the run do not have the same folder.
     """
 
     def __init__(self, every: int, folder: str):
@@ -48,6 +52,14 @@ class Checkpoints(Periodic):
         self._random: list[dict] | None = None
         self._signal: int | None = None
         self._handlers: dict[int, object] = {}
+
+    def setup(self, trainer, gan, stage):
+        folders = sorted({*of_all_processes(str(self.folder.resolve().parent))})
+        if len(folders) > 1:
+            raise ValueError(
+                f"the processes of this run have different folders ({', '.join(folders)}); give all of them the same "
+                "hydra.run.dir=FOLDER"
+            )
 
     def look(self, trainer, gan):
         quality = sibling(trainer, Quality)
@@ -68,7 +80,8 @@ class Checkpoints(Periodic):
             self._random = None
         self._signal = None
         if threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._asked_to_stop) for number in SIGNALS}
+            requeueing = [n for n in OF_CLUSTERS if by_submitit(n) or (slurm.job() and n == signal.SIGUSR1)]
+            self._handlers = {number: signal.signal(number, self._asked_to_stop) for number in (*SIGNALS, *requeueing)}
 
     def _asked_to_stop(self, number, frame):
         if self._signal is not None and number == signal.SIGINT:
@@ -83,12 +96,25 @@ class Checkpoints(Periodic):
         if number is not None:
             gan.check_finite()
             trainer.save_checkpoint(self.folder / "last.ckpt")
-            raise Interrupted(f"stopped by {signal.Signals(number).name} at {gan.images_seen:,} images, and saved", number)
+            said = f"stopped by {signal.Signals(number).name} at {gan.images_seen:,} images, and saved"
+            if number == signal.SIGTERM and slurm.job():
+                self._signal = None
+                return
+            if number in OF_CLUSTERS:
+                if callable(submitit := self._handlers[number]):
+                    submitit(number, None)  # leaves by SystemExit in the process that queues the job again
+                elif trainer.is_global_zero:
+                    said += f"; {slurm.requeue()}"
+            raise Interrupted(said, number)
 
     def teardown(self, trainer, gan, stage):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+def by_submitit(number: int) -> bool:
+    return str(getattr(signal.getsignal(number), "__module__", "")).startswith("submitit.")
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -130,7 +156,7 @@ def set_random_state(state: dict) -> None:
     np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
 
 
-def of_all_processes(state: dict) -> list[dict]:
+def of_all_processes(state) -> list:
     if not (dist.is_available() and dist.is_initialized()):
         return [state]
     states: list = [None] * dist.get_world_size()

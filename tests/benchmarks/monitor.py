@@ -20,8 +20,8 @@ from lightning import Trainer
 from omegaconf import OmegaConf
 
 import ganlab.job  # noqa: F401  registers the resolvers that the config uses
-from ganlab.__main__ import conf_folder
 from ganlab.callbacks import Budget, Record
+from ganlab.finding import conf_folder
 from ganlab.tracking import CSV
 from ganlab.train import quieten_libraries, seeded
 

@@ -11,10 +11,10 @@ from omegaconf import OmegaConf
 from scipy.stats import chisquare
 
 import ganlab.job  # noqa: F401  registers the resolvers that the config uses
-from ganlab.__main__ import conf_folder
 from ganlab.data import Batches, Digits, FashionMNIST, Images, Split, Stacked, StackedDigits, StackedFashionMNIST
 from ganlab.data.base import EnsembleBatches
 from ganlab.data.stacked import Stacks, mode_number
+from ganlab.finding import conf_folder
 
 FACTS = {"channels": 3, "size": 2, "num_classes": 64, "batch_size": 4, "data_dir": "data"}
 SIZES = {"train_size": 50, "test_size": 20, "data_seed": 0}

@@ -7,7 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import ganlab.job  # noqa: F401  registers the resolvers that the config uses
-from ganlab.__main__ import conf_folder
+from ganlab.finding import conf_folder
 from ganlab.monitor.calibrate.collect import EVERY
 from ganlab.monitor.callback import actions, told
 from ganlab.monitor.ledger import Ledger, merged

@@ -225,7 +225,7 @@ def test_a_published_figure_stands_beside_the_paper_s_setting_alone(tmp_path, ov
 
 @pytest.mark.parametrize("experiment", ["ring_alpha", "ring_pac", "grid_pac", "stacked"])
 def test_every_published_figure_of_the_experiments_is_a_metric_that_is_measured(experiment):
-    from ganlab.__main__ import conf_folder
+    from ganlab.finding import conf_folder
 
     claims = yaml.safe_load((Path(conf_folder()) / "experiment" / f"{experiment}.yaml").read_text())["published"]
     assert claims.pop("source")

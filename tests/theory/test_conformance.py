@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 import ganlab.losses
 from ganlab import CGAN, GAN, LSGAN, WGAN, AlphaGAN, HingeGAN, MinimaxGAN, NonSaturatingGAN, RpGAN
-from ganlab.__main__ import conf_folder
+from ganlab.finding import conf_folder
 from ganlab.losses.f_gan import FGAN
 from ganlab.regularizers import R1, DiffAugment, GradientPenalty, InstanceNoise, Regularizer, WeightClipping
 from ganlab.theory import Check, assert_conforms, conformance

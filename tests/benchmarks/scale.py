@@ -1,0 +1,120 @@
+"""How the cost of a step grows: with the batch, with the seeds of an ensemble, and with processes (DDP over gloo on a CPU).
+
+    python tests/benchmarks/scale.py [rounds] [seconds]
+
+A step is a turn of D and one of G; MLPs of 3 x 128 on the ring, and DCGAN of width 16 on the digits. Sizes are measured in turn, round
+after round, and the median counts; time = a + b·n is fitted to the medians by least squares of relative errors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from lightning import Trainer
+from omegaconf import OmegaConf
+
+import ganlab.job  # noqa: F401  registers the resolvers that the config uses
+from ganlab.callbacks import Budget, Record
+from ganlab.ensemble import Ensemble
+from ganlab.finding import conf_folder
+from ganlab.train import quieten_libraries, seeded
+
+MLP = ("data=ring", "loss=ns")
+DCGAN = ("data=digits", "loss=ns", "networks.width=16")
+BATCHES, SEEDS, STEPS = (64, 128, 256, 512, 1024), (1, 2, 4, 8, 16, 32), 40
+DDP = ["trainer=cpu", "logger=csv", "metrics=none", "monitor=[]", "callbacks.grids=null", *MLP, "data.train_size=8192"]
+
+
+def milliseconds(overrides, batch: int, seeds: int | None = None) -> float:
+    """Of one step, after a fifth of them to warm up."""
+    with initialize_config_dir(conf_folder(), version_base="1.3"):
+        config = compose("config", ["name=benchmark", f"run_dir={tempfile.gettempdir()}", f"data.batch_size={batch}", *overrides])
+    config = OmegaConf.to_container(config, resolve=True)
+    data, marks = instantiate(config["data"], _convert_="all"), []
+    game = seeded(config, 1)
+    if seeds:
+        numbers = list(range(1, seeds + 1))
+        game, data.seeds = Ensemble([seeded(config, seed) for seed in numbers], numbers), numbers
+
+    class Clock(Budget):
+        def on_train_batch_end(self, *run):
+            marks.append(time.perf_counter())
+            super().on_train_batch_end(*run)
+
+    trainer = Trainer(
+        accelerator="cpu", devices=1, max_epochs=-1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[Record(), Clock(STEPS * batch)],
+    )  # fmt: skip
+    trainer.fit(game, data)
+    warm = STEPS // 5
+    return 1000 * (marks[-1] - marks[warm]) / (len(marks) - 1 - warm)
+
+
+def linearity(title: str, sizes, measure, rounds: int) -> None:
+    found = {n: [] for n in sizes}
+    for _ in range(rounds):
+        for n in sizes:
+            found[n].append(measure(n))
+    times = np.array([statistics.median(found[n]) for n in sizes])
+    design = np.stack([np.ones(len(sizes)), np.array(sizes)], 1)
+    (a, b), *_ = np.linalg.lstsq(design / times[:, None], np.ones(len(sizes)), rcond=None)  # least squares of relative errors
+    print(f"\n{title}: {a:.2f} ms + {b:.4f} ms·n")
+    print(f"{'n':>6} {'ms':>8} {'fit':>8} {'ms of each':>11}   of {rounds} rounds")
+    for n, t in zip(sizes, times):
+        print(f"{n:>6} {t:>8.2f} {a + b * n:>8.2f} {t / n:>11.4f}   {min(found[n]):.2f} … {max(found[n]):.2f}")
+
+
+def images_per_second(processes: int, batch: int, seconds: float) -> float:
+    """What a run's own summary says, of the real command with so many processes; `batch` is each one's."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [f"trainer.devices={processes}", f"data.batch_size={batch}", f"hydra.run.dir={folder}/run"]
+        if processes > 1:
+            words.append("trainer.strategy=ddp_find_unused_parameters_true")
+        images = int(20_000 * seconds)
+        command = [sys.executable, "-m", "ganlab", *DDP, *words, f"max_images={images}", f"look_every={images}"]
+        subprocess.run(command, check=True, cwd=folder, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        return json.loads(Path(folder, "run", "summary.json").read_text())["images_per_second"]
+
+
+def processes(rounds: int, seconds: float) -> None:
+    """Overhead: how much longer a process takes than it would at the speed of the one alone, on cores enough."""
+    cases = {"the whole batch is 512": {1: 512, 2: 256, 4: 128}, "each process has 256": {1: 256, 2: 256, 4: 256}}
+    cores = len(os.sched_getaffinity(0))
+    for title, batches in cases.items():
+        found = {n: [] for n in batches}
+        for _ in range(rounds):
+            for n, batch in batches.items():
+                found[n].append(images_per_second(n, batch, seconds))
+        one = statistics.median(found[1])
+        print(f"\n{title}, one thread a process, {cores} cores\n{'processes':>9} {'images/s':>9} {'of one':>7} {'a core':>7}")
+        for n in batches:
+            speed = statistics.median(found[n])
+            print(f"{n:>9} {speed:>9,.0f} {speed / one:>7.2f} {speed / one / min(n, cores):>7.2f}   "
+                  f"{min(found[n]):,.0f} … {max(found[n]):,.0f}")  # fmt: skip
+
+
+def main(rounds: int = 3, seconds: float = 3) -> None:
+    quieten_libraries()
+    warnings.simplefilter("ignore")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, {time.strftime('%Y-%m-%d')}")
+    linearity("MLP, batch n", BATCHES, lambda n: milliseconds(MLP, n), rounds)
+    linearity("DCGAN, batch n", BATCHES, lambda n: milliseconds(DCGAN, n), rounds)
+    linearity("MLP, n seeds at once, batch 64", SEEDS, lambda n: milliseconds(MLP, 64, n), rounds)
+    processes(rounds, seconds)
+    print(f"\nload at the end {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main(*(kind(word) for kind, word in zip((int, float), sys.argv[1:])))

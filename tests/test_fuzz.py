@@ -1,0 +1,42 @@
+"""A few of the random command lines of tests/benchmarks/fuzz.py, which runs a thousand."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def fuzz(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent / "benchmarks")
+    import fuzz
+
+    monkeypatch.setenv("WANDB_API_KEY", fuzz.SECRET)
+    yield fuzz
+    del sys.modules["fuzz"]
+
+
+def test_random_command_lines_end_in_a_run_or_in_a_sentence(fuzz, tmp_path):
+    fuzz.load()
+    lines = [[*fuzz.RING, "seed=2"], *fuzz.command_lines(20, seed=7)]
+    found = fuzz.fuzz(lines, tmp_path)
+    violations = [(words, said) for words, (kind, said) in zip(lines, found, strict=True) if kind == "violation"]
+    assert not violations
+    assert found[0] == ("run", "") and [kind for kind, _ in found].count("sentence") >= 8
+
+
+@pytest.mark.parametrize(
+    "planted, complaint",
+    [
+        ("import os; os.system('true')", "executed os.system"),
+        ("open('../../elsewhere', 'w').close()", "wrote"),
+        ("raise BaseException('no sentence')", "traceback"),
+        ("import time, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)", "hangs"),
+        ("import os; open('dump', 'w').write(os.environ['WANDB_API_KEY'])", "the secret was written"),
+        ("import sys; sys.exit('ganlab: one\\nganlab: two')", "exit code 1"),
+    ],
+)
+def test_what_it_looks_for_it_finds(fuzz, tmp_path, monkeypatch, planted, complaint):
+    monkeypatch.setattr(fuzz, "main", lambda: exec(planted))
+    kind, said = fuzz.outcome(["seed=1"], tmp_path, seconds=0.5)
+    assert kind == "violation" and complaint in said
