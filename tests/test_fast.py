@@ -12,7 +12,7 @@ from ganlab.finding import conf_folder
 from ganlab.networks import DCGANDiscriminator, DCGANGenerator
 from ganlab.regularizers import GradientPenalty
 
-STEPS = 12
+STEPS = 20
 
 
 def test_the_preset_changes_the_precision_and_nothing_else():
@@ -72,6 +72,6 @@ def test_bf16_follows_float32(trained):
     for one, other in ((default.d, fast.d), (default.g, fast.g)):
         one, other = torch.tensor(one), torch.tensor(other)
         assert not torch.equal(one, other)  # bf16 was at work
-        assert (one - other).abs().max() < 0.02 * (one.max() - one.min())
+        assert (one - other).abs().max() < 0.03 * (one.max() - one.min())
     assert torch.cosine_similarity(moved, moved_fast, 0) > 0.999
     assert moved_fast.norm() / moved.norm() == pytest.approx(1, abs=0.002)
