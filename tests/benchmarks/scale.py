@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import warnings
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,11 @@ from ganlab.train import quieten_libraries, seeded
 MLP = ("data=ring", "loss=ns")
 DCGAN = ("data=digits", "loss=ns", "networks.width=16")
 BATCHES, SEEDS, STEPS = (64, 128, 256, 512, 1024), (1, 2, 4, 8, 16, 32), 40
-DDP = ["trainer=cpu", "logger=csv", "metrics=none", "monitor=[]", "callbacks.grids=null", *MLP, "data.train_size=8192"]
+DDP = ["trainer=cpu", "logger=csv", "metrics=none", "monitor=[]", "callbacks.grids=null"]
+GAMES = {  # of several processes: its words, and images a second of one of them, roughly
+    "MLP": ([*MLP, "data.train_size=8192"], 20_000),
+    "DCGAN of width 64": (["data=digits", "loss=ns", "networks.width=64"], 2_000),
+}
 
 
 def milliseconds(overrides, batch: int, seeds: int | None = None) -> float:
@@ -76,14 +81,15 @@ def linearity(title: str, sizes, measure, rounds: int) -> None:
         print(f"{n:>6} {t:>8.2f} {a + b * n:>8.2f} {t / n:>11.4f}   {min(found[n]):.2f} … {max(found[n]):.2f}")
 
 
-def images_per_second(processes: int, batch: int, seconds: float) -> float:
+def images_per_second(game: str, processes: int, batch: int, seconds: float) -> float:
     """What a run's own summary says, of the real command with so many processes; `batch` is each one's."""
+    overrides, speed = GAMES[game]
     with tempfile.TemporaryDirectory() as folder:
         words = [f"trainer.devices={processes}", f"data.batch_size={batch}", f"hydra.run.dir={folder}/run"]
         if processes > 1:
             words.append("trainer.strategy=ddp_find_unused_parameters_true")
-        images = int(20_000 * seconds)
-        command = [sys.executable, "-m", "ganlab", *DDP, *words, f"max_images={images}", f"look_every={images}"]
+        images = int(speed * seconds)
+        command = [sys.executable, "-m", "ganlab", *DDP, *overrides, *words, f"max_images={images}", f"look_every={images}"]
         subprocess.run(command, check=True, cwd=folder, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         return json.loads(Path(folder, "run", "summary.json").read_text())["images_per_second"]
 
@@ -92,13 +98,13 @@ def processes(rounds: int, seconds: float) -> None:
     """Overhead: how much longer a process takes than it would at the speed of the one alone, on cores enough."""
     cases = {"the whole batch is 512": {1: 512, 2: 256, 4: 128}, "each process has 256": {1: 256, 2: 256, 4: 256}}
     cores = len(os.sched_getaffinity(0))
-    for title, batches in cases.items():
+    for game, (title, batches) in product(GAMES, cases.items()):
         found = {n: [] for n in batches}
         for _ in range(rounds):
             for n, batch in batches.items():
-                found[n].append(images_per_second(n, batch, seconds))
+                found[n].append(images_per_second(game, n, batch, seconds))
         one = statistics.median(found[1])
-        print(f"\n{title}, one thread a process, {cores} cores\n{'processes':>9} {'images/s':>9} {'of one':>7} {'a core':>7}")
+        print(f"\n{game}, {title}, one thread a process, {cores} cores\n{'processes':>9} {'images/s':>9} {'of one':>7} {'a core':>7}")
         for n in batches:
             speed = statistics.median(found[n])
             print(f"{n:>9} {speed:>9,.0f} {speed / one:>7.2f} {speed / one / min(n, cores):>7.2f}   "

@@ -15,6 +15,7 @@ import argparse
 import copy
 import dataclasses
 import json
+import math
 import os
 import platform
 import statistics
@@ -27,6 +28,7 @@ from pathlib import Path
 import torch
 from lightning import seed_everything
 from loops import DEVICE, NETWORKS, ByHand, Ganlab, Levers
+from omegaconf import OmegaConf
 
 from ganlab.job import _fast_precision as fast_precision
 from ganlab.train import quieten_libraries
@@ -130,10 +132,10 @@ def runs(options) -> None:
         summary = json.loads((folder / "summary.json").read_text())
         spent, clocks = summary["seconds"], summary["clocks"]
         shares = " | ".join(f"{spent[part] / spent['total']:.1%}" for part in ("training", "quality", "quality_setup", "monitor", "grids"))
-        looks = round(clocks["images_seen"] / 60_000) or 1
+        looks = math.ceil(clocks["images_seen"] / OmegaConf.load(folder / "config.yaml").look_every)
         first = float((folder / "first_step").read_text()) - began
         print(
-            f"| `python -m ganlab {words}` | {first:.1f} s | {spent['total']:.0f} s | {shares} | "
+            f"| `{' '.join(['python -m ganlab', *words.split()])}` | {first:.1f} s | {spent['total']:.0f} s | {shares} | "
             f"{1e3 * spent['checkpoints'] / looks:.0f} ms | {1e3 * spent['training'] / clocks['d_updates']:.1f} ms |",
             flush=True,
         )
