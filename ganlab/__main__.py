@@ -3,6 +3,7 @@ for what training left.
 """
 
 import ast
+import errno
 import os
 import sys
 from importlib import import_module
@@ -63,6 +64,8 @@ def compose_and_call(verb: str) -> None:
     except Exception as error:
         if job.WANTS_TRACEBACK:
             raise
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            sys.exit(f"ganlab: {Path(error.filename).name[:40]!r} … is too long for a file's name; shorten it")
         if isinstance(error, OSError) and not type(error).__module__.startswith("hydra"):  # of Hydra, making the job's folder
             sys.exit(f"ganlab: the output folder cannot be written ({error}); choose another with hydra.run.dir=FOLDER")
         sentence = job.explain(error)

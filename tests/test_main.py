@@ -178,6 +178,7 @@ def broken_image_folder() -> str:
         (["data=mnist"], ["MNIST/raw", "network"]),
         (["networks.discriminator.norm=bath"], ["'bath'", "batch"]),
         (["hydra.run.dir=file/run"], ["file"]),
+        (["hydra.run.dir=" + "x" * 400], ["too long for a file's name"]),
         (["trainer.precision=17"], ["17"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
