@@ -18,11 +18,11 @@ def fuzz(monkeypatch):
 
 def test_random_command_lines_end_in_a_run_or_in_a_sentence(fuzz, tmp_path):
     fuzz.load()
-    lines = [[*fuzz.RING, "seed=2"], *fuzz.command_lines(20, seed=7)]
+    lines = [[*fuzz.RING, "seed=2"], *fuzz.command_lines(12, seed=7)]
     found = fuzz.fuzz(lines, tmp_path)
     violations = [(words, said) for words, (kind, said) in zip(lines, found, strict=True) if kind == "violation"]
     assert not violations
-    assert found[0] == ("run", "") and [kind for kind, _ in found].count("sentence") >= 8
+    assert found[0] == ("run", "") and [kind for kind, _ in found].count("sentence") >= 5
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_a_run_that_has_moved_goes_on_where_it_is(tmp_path):
 
 def test_sigkill_anywhere(tmp_path):
     """At random moments, while checkpoints and tables are written too; each life goes on from what the last one left."""
-    short = ("max_images=480", "look_every=64")
+    short = ("max_images=480", "look_every=96", "callbacks.grids=null")  # pictures would take most of the time
     whole = config(tmp_path / "whole", *short)
     began = time.monotonic()
     assert in_a_child(lambda: start(whole)) == 0
