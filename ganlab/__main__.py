@@ -80,7 +80,7 @@ def use(verb: str, arguments: list[str]) -> None:
     try:
         if {"-h", "--help"} & set(arguments):
             print(ast.get_docstring(ast.parse(Path(find_spec(MODULES[verb]).origin).read_text())))
-        if verb in OPTIONS:
+        if verb in OPTIONS:  # told or refused here, before the verb's module loads torch
             parsed(verb, arguments, **OPTIONS[verb])
         import_module(MODULES[verb]).main(arguments)
     except BrokenPipeError:

@@ -134,6 +134,11 @@ def test_a_setting_of_another_kind_is_refused(typed, sentence):
     assert str(caught.value) == sentence
 
 
+def test_what_leads_to_null_is_judged_where_it_arrives():
+    """As Hydra's own facts do until a job begins: run_dir is one of them."""
+    assert settled("run_dir=${published}")["run_dir"] is None
+
+
 def test_every_preset_keeps_its_own_kinds():
     for experiment in sorted(path.stem for path in (Path(conf_folder()) / "experiment").glob("*.yaml")):
         settled(f"+experiment={experiment}")

@@ -36,7 +36,6 @@ class Live:
 
 
 def test_every_table_and_every_number(sweep):
-    pytest.importorskip("wandb")
     live = Live()
     tracking.log_report(live, sweep)
     assert {"report/Leaderboard", "report/Cost", "report/Paired differences", "report/Protocol"} <= set(live.logged)
@@ -56,7 +55,6 @@ def test_numbers_that_are_not_finite_stay_out(tmp_path):
 
 
 def test_two_protocols_do_not_share_a_name(sweep):
-    pytest.importorskip("wandb")
     single(sweep / "other", [scores(8, 0.7)], loss="minimax", ema=0)
     live = Live()
     tracking.log_report(live, sweep)
@@ -65,7 +63,6 @@ def test_two_protocols_do_not_share_a_name(sweep):
 
 
 def test_a_sweep_s_own_run_offline(sweep, monkeypatch):
-    pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     settings = {"_target_": "ganlab.tracking.Wandb", "project": "ganlab", "name": "${name}", "save_dir": "${run_dir}"}
     tracking.report_beside(sweep, {"csv": {"_target_": "ganlab.tracking.CSV"}, "wandb": settings})
