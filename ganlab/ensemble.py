@@ -55,6 +55,7 @@ class Ensemble(Game):
             critic_warmup=one.critic_warmup,
             ema_decay=one.ema_decay,
             gradient_clip=one.gradient_clip,
+            cuda_graphs=one.cuda_graphs,
         )
         self.seeds = list(seeds)
         for part in PARTS:
@@ -109,6 +110,9 @@ class Ensemble(Game):
                 random.set_state(state.cpu())
         shape, kind = (n, self.one.generator.latent_dim), {"device": self.device, "dtype": self.dtype}
         return torch.stack([torch.randn(shape, generator=random, **kind) for random in self._random])
+
+    def generators(self):
+        return self._random
 
     def gradient_norm(self, gradients):
         """[K]."""

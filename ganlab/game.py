@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 import ganlab
 from ganlab import misfits
+from ganlab.graphs import Graphs
 
 Optimizers = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Schedulers = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
@@ -48,6 +49,7 @@ class Game(LightningModule, ABC):
         critic_warmup: bool,
         ema_decay: float,
         gradient_clip: float | None,
+        cuda_graphs: bool,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -61,6 +63,7 @@ class Game(LightningModule, ABC):
         self.generator_scheduler, self.discriminator_scheduler = generator_scheduler, discriminator_scheduler
         self.n_critic, self.critic_warmup = n_critic, critic_warmup
         self.ema_decay, self.gradient_clip = ema_decay, gradient_clip
+        self.cuda_graphs, self._graphs = cuda_graphs, None
         self.run_config: dict | None = None  # the composed experiment, so that a checkpoint can be loaded by itself
         self.images_seen = self.d_updates = self.g_updates = self.turns_since_g = 0
         self.observing = False  # a callback asks the next turns for numbers that cost something
@@ -120,7 +123,7 @@ class Game(LightningModule, ABC):
         return self.n_critic
 
     def _d_turn(self, real: Tensor, y: Tensor | None) -> None:
-        self._update("d", 0, self.add_up(*self.discriminator_turn(real, y)))
+        self._update("d", 0, self.discriminator_turn, real, y)
         for regularizer in self.regularizers.values():
             regularizer.project(self.discriminator)
         self.d_updates += 1
@@ -128,28 +131,41 @@ class Game(LightningModule, ABC):
 
     def _g_turn(self, real: Tensor, y: Tensor | None) -> None:
         with frozen(self.discriminator):
-            self._update("g", 1, self.add_up(*self.generator_turn(real, y)))
+            self._update("g", 1, self.generator_turn, real, y)
         self.g_updates += 1
         self.turns_since_g = 0
         self._update_ema()
 
-    def add_up(self, terms: dict[str, Tensor], seen: dict[str, Tensor]) -> Tensor:
-        """The sum of the terms; each is kept for the check and, if somebody looks, for the log."""
-        values = {name: term.detach() for name, term in terms.items()}
-        self._unchecked.append((self.d_updates, values))
-        if self.observing:
-            self.observed |= values | seen
-        return sum(terms.values())
-
-    def _update(self, player: str, index: int, loss: Tensor) -> None:
+    def _update(self, player: str, index: int, turn: Callable, real: Tensor, y: Tensor | None) -> None:
         optimizer = self.optimizers()[index]
-        optimizer.zero_grad()
-        with torch.autocast(self.device.type, enabled=False):  # double backward must not be cast a second time
-            self.manual_backward(loss.sum())  # an ensemble has a loss per copy, and no copy hears another's
+
+        def with_gradients(real: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+            optimizer.zero_grad()
+            terms, seen = turn(real, y)
+            with torch.autocast(self.device.type, enabled=False):  # double backward must not be cast a second time
+                # an ensemble has a loss per copy, and no copy hears another's
+                self.manual_backward(sum(terms.values()).sum())
+            terms = {name: term.detach() for name, term in terms.items()}
+            if self.observing:
+                self.observed |= terms | seen
+            return terms
+
+        if self._graphs is None or self.observing:
+            terms = with_gradients(real, y)
+        else:
+            terms_due = [r.phase(self.d_updates) for r in self.regularizers.values()] if player == "d" else []
+            kind = (player, *terms_due)
+            learning = [p for group in optimizer.param_groups for p in group["params"]]
+            terms = self._graphs.play(kind, with_gradients, learning, self.generators(), real, y)
+        self.watch(terms)
         self._player = player
         optimizer.step()
         if (scheduler := self._schedulers[player]) is not None:
             scheduler.step()
+
+    def generators(self) -> list[torch.Generator]:
+        """Those that a turn draws from, besides torch's own."""
+        return []
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if not self.observing and self.gradient_clip is None:
@@ -176,6 +192,10 @@ class Game(LightningModule, ABC):
         torch._foreach_lerp_(*self._ema_pairs[0], weight=1 - decay)
         if self._ema_pairs[1][0]:
             torch._foreach_copy_(*self._ema_pairs[1])
+
+    def watch(self, terms: dict[str, Tensor]) -> None:
+        """These are looked at in the next check."""
+        self._unchecked.append((self.d_updates, {name: term.detach() for name, term in terms.items()}))
 
     def check_finite(self) -> None:
         """Raise at the first loss or penalty since the last check that is not finite."""
@@ -213,6 +233,13 @@ class Game(LightningModule, ABC):
             (list(ema.parameters()), list(g.parameters())),
             (list(ema.buffers()), list(g.buffers())),
         )
+        if self.cuda_graphs:
+            if self.device.type != "cuda" or self.trainer.world_size > 1:
+                raise ValueError(
+                    f"gan.cuda_graphs=true needs one GPU, got {self.trainer.world_size} process(es) on "
+                    f"{self.device.type.upper()}; leave it out"
+                )
+            self._graphs = Graphs()
         misfits.warn_at_start(self, self.trainer)
         if (labels := getattr(getattr(self.trainer.datamodule, "train", None), "y", None)) is not None:
             self.conditioning.learn(labels)
@@ -221,6 +248,7 @@ class Game(LightningModule, ABC):
 
     def on_train_end(self) -> None:
         self.check_finite()
+        self._graphs = None  # they know the weights by address, and Lightning now moves these to the CPU
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["ganlab"] = {"version": ganlab.__version__, "config": self.run_config}

@@ -61,6 +61,9 @@ class GAN(Game):
             500th (Arjovsky et al. 2017, the authors' code).
         ema_decay: of the generator's moving average, in [0, 1), warmed up as min(decay, (1+t)/(10+t)).
         gradient_clip: largest gradient norm of each player, or None.
+        cuda_graphs: on one GPU, replay each kind of turn from a recording (`ganlab.graphs`): the same numbers, and
+            Python no longer holds up small networks. Whatever a family or regularizer of your own does in Python then
+            happens once; what in it depends on the turn goes into `Regularizer.phase`.
 
     Raises:
         ValueError: a setting is out of range, or the family needs labels and has none.
@@ -91,6 +94,7 @@ class GAN(Game):
         critic_warmup: bool = False,
         ema_decay: float = 0.999,
         gradient_clip: float | None = None,
+        cuda_graphs: bool = False,
     ):
         super().__init__(
             generator_optimizer=generator_optimizer,
@@ -101,6 +105,7 @@ class GAN(Game):
             critic_warmup=critic_warmup,
             ema_decay=ema_decay,
             gradient_clip=gradient_clip,
+            cuda_graphs=cuda_graphs,
         )
         if isinstance(pack, bool) or not isinstance(pack, int) or pack < 1:
             raise ValueError(f"gan.pack must be an integer of at least 1, got {pack!r}")

@@ -110,7 +110,9 @@ class Vanishing(Periodic):
             probe = real, y, lab.noise(len(real))
             for step, (real, y) in enumerate(islice(batches, self.critic_steps + 1)):
                 play = lab.play(real, y, with_real=True, grad_to_generator=False)
-                objective = lab.add_up(lab.discriminator_terms(play), {})
+                terms = lab.discriminator_terms(play)
+                lab.watch(terms)
+                objective = sum(terms.values())
                 if step % self.every == 0 or step == self.critic_steps:
                     lab.check_finite()
                     with own_randomness(self.seed, gan.device):  # the same labels and augmentation each time

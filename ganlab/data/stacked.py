@@ -30,6 +30,10 @@ class Stacks:
     def __init__(self, images: Tensor, members: Tensor):
         self.images, self.members = images, members
         self.shape, self.dtype = torch.Size([*members.shape, *images.shape[2:]]), images.dtype
+        self.device, self.nbytes = images.device, images.nbytes + members.nbytes
+
+    def to(self, device: torch.device) -> "Stacks":
+        return Stacks(self.images.to(device), self.members.to(device))
 
     def __len__(self) -> int:
         return len(self.members)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
@@ -30,6 +32,10 @@ class Regularizer(nn.Module):
 
     def term(self, discriminator: nn.Module, play) -> Tensor | None:
         """Scalar to add to D's loss on this `Play`, in float32 or better, or None."""
+
+    def phase(self, turn: int) -> Hashable:
+        """What of D's update number this depends on; turns with equal phases can share a CUDA graph."""
+        return turn % self.every == 0
 
     def project(self, discriminator: nn.Module) -> None:
         """Move D's weights back to where they are allowed."""

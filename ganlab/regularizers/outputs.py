@@ -23,6 +23,9 @@ class LeCam(Regularizer):
         self.register_buffer("real_average", torch.zeros(()))
         self.register_buffer("fake_average", torch.zeros(()))
 
+    def phase(self, turn):
+        return super().phase(turn), turn == 0, turn >= self.start
+
     def term(self, discriminator, play):
         decay = 0 if play.turn == 0 else self.decay
         for average, logits in ((self.real_average, play.real_logits), (self.fake_average, play.fake_logits)):

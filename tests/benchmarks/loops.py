@@ -139,12 +139,16 @@ class ByHand:
         return loss_d, loss_g
 
 
-class Stopwatch(Callback):
-    """From the first batch to the end of the last; stands behind all other callbacks."""
+FIRST = 8  # steps before the stopwatch starts: CUDA graphs are recorded in them
 
-    def on_train_start(self, trainer, gan):
-        synchronize()
-        self.start = time.perf_counter()
+
+class Stopwatch(Callback):
+    """From batch number FIRST to the end of the last; stands behind all other callbacks."""
+
+    def on_train_batch_start(self, trainer, gan, batch, batch_idx):
+        if batch_idx == FIRST:
+            synchronize()
+            self.start = time.perf_counter()
 
     def on_train_batch_end(self, trainer, gan, *batch):
         if trainer.should_stop:
@@ -157,13 +161,15 @@ class Ganlab:
     grids and checkpoints are left out, since their shares depend on how often they come. `silent`: no table, no bar.
     """
 
-    def __init__(self, g, d, data, precision: str, silent: bool = False):
+    def __init__(self, g, d, data, precision: str, silent: bool = False, cuda_graphs: bool = False):
         fused = partial(ADAM, fused=True)
-        self.gan = NonSaturatingGAN(g, d, generator_optimizer=fused, discriminator_optimizer=fused)
+        self.gan = NonSaturatingGAN(
+            g, d, generator_optimizer=fused, discriminator_optimizer=fused, cuda_graphs=cuda_graphs
+        )
         self.data, self.precision, self.silent, self.folder = data, precision, silent, tempfile.mkdtemp()
 
     def seconds(self, steps: int) -> float:
-        budget, stopwatch = self.gan.images_seen + steps * self.data.batch_size, Stopwatch()
+        budget, stopwatch = self.gan.images_seen + (FIRST + steps) * self.data.batch_size, Stopwatch()
         trainer = Trainer(
             accelerator=DEVICE.type,
             devices=1,

@@ -41,6 +41,8 @@ LOOPS = {
     "ganlab": lambda *players: Ganlab(*players, "32-true"),
     "ganlab fast": lambda *players: Ganlab(*players, FAST),
 }
+if DEVICE.type == "cuda":
+    LOOPS["ganlab fast, graphs"] = lambda *players: Ganlab(*players, FAST, cuda_graphs=True)
 RUNS = ("", "+experiment=ring", "+experiment=cgan_fashion")
 
 
@@ -70,8 +72,8 @@ def ratio(base: list[float], other: list[float]) -> str:
 
 
 def loops(options) -> None:
-    print("| network | batch | by hand | expert / by hand | ganlab / by hand | ganlab fast / by hand |")
-    print("|---|---:|---:|---:|---:|---:|")
+    print("| network | batch | by hand | " + " | ".join(f"{name} / by hand" for name in list(LOOPS)[1:]) + " |")
+    print("|---|" + "---:|" * (1 + len(LOOPS)))
     for network in NETWORKS:
         for batch_size in options.batch:
             taken, _ = in_turn(built(network, batch_size, LOOPS), options.rounds, options.seconds)
@@ -86,6 +88,8 @@ def levers(options) -> None:
         name: lambda *players, lever=lever: ByHand(*players, lever) for name, lever in alone.items()
     }
     makers |= {"ganlab": LOOPS["ganlab"], "ganlab, no table, no bar": lambda *p: Ganlab(*p, "32-true", silent=True)}
+    if DEVICE.type == "cuda":
+        makers["ganlab, graphs"] = lambda *players: Ganlab(*players, "32-true", cuda_graphs=True)
     networks = [name for name in NETWORKS if "DCGAN-28" in name or "ResNet" in name]
     found = {}
     for network in networks:

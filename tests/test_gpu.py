@@ -1,0 +1,123 @@
+"""What only a GPU can show. On a machine without one, tests/test_graphs.py holds the graphs to their turns on the CPU."""
+
+import warnings
+
+import pytest
+import torch
+from lightning import Callback, Trainer
+
+from ganlab.data import Ring
+from ganlab.ensemble import Ensemble
+from ganlab.losses import RpGAN
+from ganlab.networks import DCGANDiscriminator, DCGANGenerator
+from ganlab.regularizers import R1, GradientPenalty, LeCam
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+
+ADAM = lambda p: torch.optim.Adam(p, 1e-3, (0.5, 0.9), fused=True)
+STEPS = 60
+
+
+class Seen(Callback):
+    """The batches as the step got them, and the kinds of turn that were recorded."""
+
+    def __init__(self):
+        self.batches, self.recorded = [], 0
+
+    def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
+        self.batches.append(batch)
+        self.recorded = 0 if gan._graphs is None else len(gan._graphs.recorded)
+
+
+def train(game, data, **settings):
+    seen = Seen()
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Trainer(
+            accelerator="gpu", devices=1, max_steps=2 * STEPS, logger=False, callbacks=[seen], enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, **settings,
+        ).fit(game, data)  # fmt: skip
+    return seen
+
+
+def ring():
+    return Ring(dim=2, num_classes=8, std=0.01, batch_size=64, train_size=1000, test_size=100, data_seed=0)
+
+
+def image_gan(family, **settings):
+    torch.manual_seed(0)
+    return family(
+        DCGANGenerator(8, 1, 28, 8), DCGANDiscriminator(1, 28, 8), generator_optimizer=ADAM, discriminator_optimizer=ADAM,
+        **settings,
+    )  # fmt: skip
+
+
+REGULARIZERS = {"none": None, "gradient penalty": GradientPenalty(1.0), "lazy R1": R1(1.0, every=4), "LeCam": LeCam(0.3, start=20)}
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_graphs_follow_turns_by_hand(make_gan, name, precision):
+    ends = []
+    for cuda_graphs in (False, True):
+        regularizers = {"own": REGULARIZERS[name]} if REGULARIZERS[name] else None
+        gan = make_gan(RpGAN, optimizer=ADAM, cuda_graphs=cuda_graphs, regularizers=regularizers, n_critic=2)
+        assert (train(gan, ring(), precision=precision).recorded >= 2) == cuda_graphs
+        ends.append(torch.nn.utils.parameters_to_vector(gan.parameters()))
+    torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-5)
+
+
+def test_graphs_of_an_ensemble(make_gan):
+    ends = []
+    for cuda_graphs in (False, True):
+        gans = [make_gan(RpGAN, optimizer=ADAM, seed=seed, cuda_graphs=cuda_graphs) for seed in (1, 2, 3)]
+        data = ring()
+        data.seeds = [1, 2, 3]
+        ensemble = Ensemble(gans, data.seeds)
+        assert train(ensemble, data).recorded == (2 if cuda_graphs else 0)
+        ends.append(torch.nn.utils.parameters_to_vector(ensemble.parameters()))
+    torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-5)
+
+
+def test_batches_are_cut_on_the_gpu_and_are_those_of_the_cpu(make_gan):
+    data = ring()
+    on_gpu = train(make_gan(optimizer=ADAM), data).batches
+    assert data._stream.batches.split.x.device.type == "cuda" and data.train.x.device.type == "cpu"
+    torch.manual_seed(0)
+    data = ring()
+    data.setup()
+    for (x, y), (own_x, own_y) in zip(on_gpu, data.train_dataloader()):
+        assert torch.equal(x.cpu(), own_x) and torch.equal(y.cpu(), own_y)
+
+
+STOP = """
+from pathlib import Path
+
+from lightning import Callback
+
+
+class Stop(Callback):
+    def on_train_batch_end(self, trainer, gan, *batch):
+        if gan.d_updates == 27 and not Path("stopped").exists():
+            Path("stopped").touch()
+            raise RuntimeError("stopped")
+"""
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_resume_is_exact(cli, tmp_path, graphs):
+    """A run that crashed and went on from its checkpoint ends as the one that never stopped, bit by bit."""
+    (tmp_path / "my_gan.py").write_text(STOP)
+    words = [
+        "data=ring", "data.train_size=1000", "data.batch_size=50", "networks=mlp", "trainer=deterministic", "logger=csv",
+        "monitor=[]", "max_images=2000", "look_every=500", f"gan.cuda_graphs={str(graphs).lower()}",
+    ]  # fmt: skip
+    assert cli(*words, f"hydra.run.dir={tmp_path / 'whole'}")[0] == 0
+    assert cli(*words, f"hydra.run.dir={tmp_path / 'half'}", "+callbacks.stop._target_=my_gan.Stop")[0] == 1
+    code, said = cli(f"resume={tmp_path / 'half'}", "trust=my_gan")
+    assert code == 0 and (tmp_path / "stopped").exists(), said
+    whole, half = (torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "half"))
+    assert whole["state_dict"].pop("_extra_state") == half["state_dict"].pop("_extra_state")
+    for name, tensor in whole["state_dict"].items():
+        assert torch.equal(tensor, half["state_dict"][name]), name
