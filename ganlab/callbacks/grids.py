@@ -80,21 +80,22 @@ def draw_points(
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
 
-    side = math.ceil(math.sqrt(len(samples)))
-    figure = Figure(figsize=(5, 5) if side == 1 else (8, 8), dpi=110, layout="constrained")
+    columns = math.ceil(math.sqrt(len(samples)))
+    rows = math.ceil(len(samples) / columns)
+    figure = Figure(figsize=(5, 5) if columns == 1 else (8, 8 * rows / columns + 0.3), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     real, limit = datamodule.test.x[:2500], datamodule.centres.abs().max().item() * 1.4
     for index, points in enumerate(samples, start=1):
-        axes = figure.add_subplot(side, side, index, aspect="equal")
+        axes = figure.add_subplot(rows, columns, index, aspect="equal")
         for centre in datamodule.centres.tolist():
             axes.add_patch(Circle(centre, 3 * datamodule.std, fill=False, lw=0.6, color="0.5"))
-        axes.scatter(*real.T, s=3 / side, c="0.75", lw=0, label="real")
-        axes.scatter(*points.cpu().T, s=3 / side, c="C3", lw=0, alpha=0.6, label="generated")
+        axes.scatter(*real.T, s=3 / columns, c="0.75", lw=0, label="real")
+        axes.scatter(*points.cpu().T, s=3 / columns, c="C3", lw=0, alpha=0.6, label="generated")
         axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
-        if side > 1:
+        if columns > 1:
             axes.set(xticks=[], yticks=[])
         if names:
             axes.set_title(names[index - 1], fontsize=9, pad=3)
     figure.suptitle(f"{images_seen:,} samples seen")
-    figure.axes[0].legend(loc="upper right", markerscale=4, frameon=False, fontsize="medium" if side == 1 else 6)
+    figure.axes[0].legend(loc="upper right", markerscale=4, frameon=False, fontsize="medium" if columns == 1 else 6)
     figure.savefig(path, format="png")
