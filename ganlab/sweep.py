@@ -7,12 +7,13 @@ import math
 from collections import defaultdict
 from itertools import chain
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
-from ganlab.files import write_csv
+from ganlab.files import write_csv, write_whole
 
 if TYPE_CHECKING:
     from ganlab.report.runs import Run
@@ -23,10 +24,18 @@ class SweepTable(Callback):
 
     So it does for the jobs that there are when the sweep ends early: asked to stop, or a launcher's process died.
     Where Weights & Biases is on, the report's tables go there, as a run of the sweep's own name.
+    A search whose sampler has no seed gets the run's, so that `resume=` asks for the same trials once more.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
-        atexit.register(end_early, Path(config.hydra.sweep.dir))  # a launcher's exception passes Hydra's callbacks by
+        folder = Path(config.hydra.sweep.dir)
+        sampler = OmegaConf.select(config, "hydra.sweeper.sampler") or {}
+        if "seed" in sampler and sampler.seed is None:
+            with read_write(config):
+                sampler.seed = config.seed
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "multirun.yaml", OmegaConf.to_yaml(config))  # Hydra's own sweeper does; Optuna's does not
+        atexit.register(end_early, folder)  # a launcher's exception passes Hydra's callbacks by
 
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
         atexit.unregister(end_early)
@@ -85,6 +94,7 @@ def show(jobs: list[Run], folder: Path) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from ganlab.report.runs import PREFIX
     from ganlab.report.statistics import quartiles
@@ -101,24 +111,44 @@ def show(jobs: list[Run], folder: Path) -> None:
         low, median, high = (number(value) for value in quartiles(values(group, name) or [math.nan]))
         return "–" if median == "nan" else median if low == high else f"{median}\n[dim]{low} … {high}[/]"
 
+    def heading(name: str) -> str:
+        """Of several lines where it is long."""
+        return "\n".join(wrap(name.removeprefix(PREFIX).replace("_", "_ "), 10)).replace("_ ", "_")
+
+    def width(text: str) -> int:
+        return max(map(len, Text.from_markup(text).plain.splitlines()))
+
     def rank(item) -> float:
         found = values(item[1], objective) if objective else []
         return quartiles(found)[1] if found else math.inf
 
     several = any(len(job.seeds) > 1 for job in jobs) or len(settings) < len(jobs)
-    title = f"sweep of {len(jobs)} jobs, best first by {'the median of ' * several}{objective}"
-    table = Table(title=title, title_justify="left", show_lines=True)
-    for heading in ("setting", "seeds", *(name.removeprefix(PREFIX) for name in names)):
-        table.add_column(heading, justify="left" if heading == "setting" else "right", overflow="fold")
-    table.columns[0].min_width = min(28, max(len(f"{k}={short(v)}") for k, v in (*chain(*settings), ("setting", ""))))
+    rows = []
     for setting, group in sorted(settings.items(), key=rank):
         states = [_status(job) if job.status in ("refused", "unfinished") else seed.status for job in group for seed in job.seeds]
         bad = "".join(f"\n[red]{n} {state}[/]" for state in ("failed", "refused") if (n := states.count(state)))
         words = " ".join(f"{name}={short(value)}" for name, value in setting) or "all"
-        table.add_row(escape(words), f"{len(states)}{bad}", *(cell(group, name) for name in names))
-    if several:
-        table.caption = "median over the seeds, below it the quartiles; a seed that failed counts with the worst value there is"
+        rows.append((escape(words), f"{len(states)}{bad}", {name: cell(group, name) for name in names}))
+
     console = Console()
+    needed = {name: 3 + max(map(width, (heading(name), *(cells[name] for *_, cells in rows)))) for name in names}
+    first = {"setting": min(28, max(width(words) for words, *_ in rows) + 4), "seeds": max(width(seeds) for _, seeds, _ in rows) + 8}
+    room, shown = console.width - sum(first.values()), []
+    for name in sorted(names, key=lambda name: name != objective):  # what the rows are sorted by is never cut off
+        if not shown or needed[name] <= room:
+            room -= needed[name]
+            shown.append(name)
+    title = f"sweep of {len(jobs)} jobs, best first by {'the median of ' * several}{objective}"
+    table = Table(title=title, title_justify="left", show_lines=True)
+    table.add_column("setting", overflow="fold")
+    for name in ("seeds", *shown):
+        table.add_column(heading(name), justify="right", overflow="fold")
+    for words, seeds, cells in rows:
+        table.add_row(words, seeds, *(cells[name] for name in shown))
+    notes = ["median over the seeds, below it the quartiles; a seed that failed counts with the worst value there is"] * several
+    if hidden := [name.removeprefix(PREFIX) for name in names if name not in shown]:
+        notes.append(f"no room here for {', '.join(hidden)}")
+    table.caption = "\n".join(notes)
     console.print(table)
     for job in jobs:
         if job.status != "finished":

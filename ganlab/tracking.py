@@ -34,6 +34,7 @@ class CSV(Logger):
         super().__init__()
         self.path = Path(folder) / "metrics.csv"
         self._columns: list[str] = []
+        self._there: list[dict] = []
 
     name, version = "csv", None
 
@@ -42,6 +43,8 @@ class CSV(Logger):
         row = {"images_seen": step} | {
             name: f"{value:.6g}" if isinstance(value, float) else value for name, value in metrics.items()
         }
+        if {name: str(value) for name, value in row.items()} in self._there:
+            return
         if new := [name for name in row if name not in self._columns]:
             self._columns += new
             rows = []
@@ -53,13 +56,17 @@ class CSV(Logger):
             csv.DictWriter(file, self._columns).writerow(row)
 
     def rewind(self, images_seen: int) -> None:
-        """Forgets the rows after `images_seen`, which a run that goes on from there writes again."""
+        """Forgets the rows after `images_seen`, which a run that goes on from there writes again.
+
+        Those at `images_seen` stay, and are not written twice: the last look comes after the last checkpoint.
+        """
         if not self.path.exists():
             return
         with self.path.open(newline="") as file:
             rows = list(csv.DictReader(file))
         kept = [row for row in rows if None not in row.values() and int(row["images_seen"]) <= images_seen]
         self._columns = list(rows[0]) if rows else []
+        self._there = [{k: v for k, v in row.items() if v} for row in kept if int(row["images_seen"]) == images_seen]
         self._replace(kept)
 
     def _replace(self, rows: list[dict]) -> None:
