@@ -3,6 +3,8 @@
 import csv
 import importlib.util
 import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,20 @@ def test_single_runs_of_a_setting_are_its_seeds_and_names_are_printed_as_typed(t
     assert [cell.strip() for cell in line.split("│")[1:-1]][1::4] == ["3", "0.2"]
     (line,) = (line for line in text.splitlines() if "regularizer=[]" in line)
     assert "4.5" not in line  # it has no protocol that bounds the KL
+
+
+@pytest.mark.parametrize("columns", [50, 80, 120])
+def test_a_narrow_terminal_hides_whole_columns_and_never_the_one_that_ranks(tmp_path, capsys, monkeypatch, columns):
+    for gamma, kl in (("0.01", 0.2), ("0.1", 0.1)):
+        folders.single(tmp_path / gamma, [scores(8, kl)], overrides=(f"regularizer.r1.gamma={gamma}",))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    show(read_jobs(tmp_path), tmp_path)
+    out = capsys.readouterr().out
+    rows = [line for line in out.splitlines() if line.startswith("│")]
+    assert all(line.endswith("│") for line in rows) and max(map(len, out.splitlines()[:-1])) <= columns
+    assert [line.split("│")[3].strip() for line in rows if "gamma" in line] == ["0.1", "0.2"]
+    hidden = re.findall(r"\w+_2500", out.partition("no room here for")[2])
+    assert len(rows[0].split("│")) - 4 + len(hidden) == len(scores(8, 0.1)) and bool(hidden) == (columns == 50)
 
 
 def test_the_table_of_jobs_counts_seeds(tmp_path, capsys):
@@ -114,6 +130,27 @@ def test_the_same_sweep_typed_again_goes_on_and_another_is_refused(cli, tmp_path
     code, out = cli(*words)
     assert code == 1 and "holds a run already" in out
     assert [path.stat().st_mtime_ns for path in files] == times
+
+
+def test_a_search_goes_on_where_it_died(cli, tmp_path, monkeypatch):
+    """Optuna asks for the same trials again; those that are over stay as they are."""
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    tiny = ["logger=csv", "trainer=cpu", "data=ring", "loss=ns", "data.train_size=64", "data.test_size=20", "data.batch_size=16"]
+    tiny += ["metrics.samples=20", "monitor=[]", "networks.hidden=[8]", "max_images=32", "look_every=16"]
+    words = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "hydra.sweep.dir=search"]
+    words += [*tiny, "regularizer=r1", "regularizer.r1.gamma=tag(log, interval(0.01, 10))", "hydra.sweep.subdir=${regularizer.r1.gamma}"]
+    assert cli(*words)[0] == 0
+    found = (tmp_path / "search" / "optimization_results.yaml").read_text()
+    trials = {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "search").glob("*/summary.json")}
+    assert len(trials) == 3
+    lost = sorted(trials, key=trials.get)[-1]
+    shutil.rmtree(tmp_path / "search" / lost)
+    (tmp_path / "search" / "optimization_results.yaml").unlink()
+    monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
+    assert cli("resume=search")[0] == 0
+    again = {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "search").glob("*/summary.json")}
+    assert again.keys() == trials.keys() and {name for name in again if again[name] != trials[name]} == {lost}
+    assert (tmp_path / "search" / "optimization_results.yaml").read_text() == found
 
 
 def test_a_sweep_that_ends_early_shows_what_there_is(tmp_path, capsys, monkeypatch):
