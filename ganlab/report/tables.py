@@ -136,10 +136,18 @@ def is_claimed(setting: Setting, name: str) -> bool:
         ends = [have for full, have in setting.flat.items() if f".{full}".endswith(f".{key}")]
         if key == "data":
             ends = [setting.flat.get("data._target_", "").rpartition(".")[2]]
-        if value not in ends:
+        if not any(alike(value, end) for end in ends):
             return False
     typed = (key for key in setting.runs[0].overrides if key not in LENGTH and key.partition(".")[0].partition("/")[0] not in LOOKS)
     return all(any(f".{key}".endswith(f".{named}") for named in conditions) for key in typed)
+
+
+def alike(one: str, other: str) -> bool:
+    """The same value: 1 is 1.0."""
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return one == other
 
 
 def differences(ranking: Ranking) -> Table | None:

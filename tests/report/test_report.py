@@ -211,6 +211,7 @@ def test_published_figures_stand_beside_what_was_found(tmp_path):
         (("gan.pack=2",), "ns", False),
         (("gan.pack=2",), "ns pack=2", True),
         (("gan.pack=2", "optimizer=adam"), "ns pack=2", False),
+        (("gan.pack=2",), "ns pack=2.0", True),  # a number is a number, however it is written
         (("gan.pack=2",), "ns pack=4", False),
         (("gan.pack=2",), "ls pack=2", False),
         (("data=ring",), "ns pack=2 data=Ring", True),
