@@ -70,9 +70,9 @@ def test_a_bare_run_is_the_digits_experiment():
 
 @pytest.mark.parametrize("loss", sorted(path.stem for path in (CONF / "loss").glob("*.yaml")))
 @pytest.mark.parametrize("conditioning", ["labels", "concat"])
-@pytest.mark.parametrize("data", ["digits", "ring"])
-def test_every_loss_can_be_conditional(loss, conditioning, data):
-    config = composed(f"loss={loss}", f"conditioning={conditioning}", f"data={data}")
+def test_every_loss_can_be_conditional(loss, conditioning):
+    """On points; test_pairs trains every family with every conditioning on images."""
+    config = composed(f"loss={loss}", f"conditioning={conditioning}", "data=ring")
     gan = instantiate(OmegaConf.to_container(config, resolve=True)["gan"], _convert_="all")
     assert gan.conditioning.num_classes == config.data.num_classes
     assert len(gan.sample(3, y=[0, 1, 2])) == 3

@@ -1,15 +1,14 @@
-"""Two CPU processes on half batches against one process on the whole batch. Run as a script, this file is one rank."""
+"""Two CPU processes on half batches against one process on the whole batch."""
 
+import contextlib
 import csv
 import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -143,14 +142,6 @@ def trained(case, batch_size, **settings):
     return {"start": start, "state": state, "clocks": clocks, "noise": list(getattr(gan, "noted", ()))}
 
 
-def main(folder):
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    settings = {"devices": 2, "strategy": "ddp_find_unused_parameters_true"}  # conf/trainer/ddp.yaml
-    results = {case: trained(case, WHOLE // 2, **settings) for case in CASES}
-    torch.save(results, Path(folder) / f"rank{os.environ['LOCAL_RANK']}.pt")
-
-
 def meeting():
     """The variables by which two processes find each other."""
     with socket.socket() as s:
@@ -159,27 +150,65 @@ def meeting():
     return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
 
 
+def of_two(call):
+    """Runs it in two processes of this one's kind, which find each other; their ids."""
+    variables, children = meeting(), []
+    for rank in range(2):
+        if (child := os.fork()) == 0:
+            os.environ |= variables | {"LOCAL_RANK": str(rank)}
+            rank_zero_only.rank = rank  # as Lightning sets it when it is imported
+            torch.set_num_threads(1)
+            sys.stdout = sys.stderr = open(f"log{rank}", "a", buffering=1)
+            code = 0
+            try:
+                call(rank)
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 1
+                print(end.code)
+            except BaseException as error:
+                code = 99
+                print(repr(error))
+            os._exit(code)
+        children.append(child)
+    return children
+
+
+def codes(children):
+    """Their exit codes, once both have ended; no longer than a minute."""
+    until, found = time.monotonic() + 60, {}
+    while len(found) < len(children) and time.monotonic() < until:
+        for child in set(children) - set(found):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                found[child] = os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    for child in set(children) - set(found):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return [found.get(child, "did not end") for child in children]
+
+
+@contextlib.contextmanager
+def standing_in(folder):
+    """Fixtures of a module have no monkeypatch."""
+    here = os.getcwd()
+    os.chdir(folder)
+    yield folder
+    os.chdir(here)
+
+
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """What the two processes were left with."""
-    folder = tmp_path_factory.mktemp("ddp")
-    common = os.environ | meeting() | {"OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder)],
-            env=common | {"LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [p.communicate(timeout=120)[0] for p in processes]
-    finally:
-        for p in processes:
-            p.kill()
-    assert [p.returncode for p in processes] == [0, 0], "\n".join(outputs)[-4000:]
+
+    def call(rank):
+        warnings.simplefilter("ignore")
+        settings = {"devices": 2, "strategy": "ddp_find_unused_parameters_true"}  # conf/trainer/ddp.yaml
+        torch.save({case: trained(case, WHOLE // 2, **settings) for case in CASES}, f"rank{rank}.pt")
+
+    with standing_in(tmp_path_factory.mktemp("ddp")) as folder:
+        ended = codes(of_two(call))
+    assert ended == [0, 0], (folder / "log0").read_text()
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 
@@ -222,31 +251,8 @@ def test_by_default_each_rank_draws_noise_of_its_own(ranks):
 WORDS = [
     "logger=csv", "trainer=cpu", "trainer.devices=2", "trainer.strategy=ddp_find_unused_parameters_true", "data=ring", "loss=ns",
     "data.train_size=200", "data.test_size=50", "data.batch_size=8", "networks.hidden=[8,8]", "metrics.samples=50",
-    "monitor=[]", "max_images=1920", "look_every=640", "regularizer=[r1]", "regularizer.r1.every=4",
+    "monitor=[]", "max_images=960", "look_every=320", "regularizer=[r1]", "regularizer.r1.every=4",
 ]  # fmt: skip
-
-
-def of_two(call):
-    """Runs it in two processes of this one's kind, which find each other; their ids."""
-    variables, children = meeting(), []
-    for rank in range(2):
-        if (child := os.fork()) == 0:
-            os.environ |= variables | {"LOCAL_RANK": str(rank)}
-            rank_zero_only.rank = rank  # as Lightning sets it when it is imported
-            torch.set_num_threads(1)
-            sys.stdout = sys.stderr = open(f"log{rank}", "a", buffering=1)
-            code = 0
-            try:
-                call(rank)
-            except SystemExit as end:
-                code = end.code if isinstance(end.code, int) else 1
-                print(end.code)
-            except BaseException as error:
-                code = 99
-                print(repr(error))
-            os._exit(code)
-        children.append(child)
-    return children
 
 
 def ganlab(*words):
@@ -255,21 +261,6 @@ def ganlab(*words):
         command()
 
     return of_two(call)
-
-
-def codes(children):
-    """Their exit codes, once both have ended; no longer than a minute."""
-    until, found = time.monotonic() + 60, {}
-    while len(found) < len(children) and time.monotonic() < until:
-        for child in set(children) - set(found):
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                found[child] = os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    for child in set(children) - set(found):
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    return [found.get(child, "did not end") for child in children]
 
 
 def at_its_first_look(folder):
@@ -284,10 +275,8 @@ CLOCKS = ("seconds", "images_per_second")
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The folder of a run of two processes."""
-    folder, here = tmp_path_factory.mktemp("undisturbed"), os.getcwd()
-    os.chdir(folder)
-    ended = codes(ganlab(*WORDS, "hydra.run.dir=whole"))
-    os.chdir(here)
+    with standing_in(tmp_path_factory.mktemp("undisturbed")) as folder:
+        ended = codes(ganlab(*WORDS, "hydra.run.dir=whole"))
     assert ended == [0, 0], (folder / "log0").read_text()
     return folder / "whole"
 
@@ -296,7 +285,7 @@ def undisturbed(tmp_path_factory):
 def test_two_processes_go_on_bit_for_bit(undisturbed, tmp_path, monkeypatch, number, rank):
     """Whichever of the two hears the signal: both end, SIGTERM saves, and resuming ends as if nothing had been."""
     monkeypatch.chdir(tmp_path)
-    children = ganlab(*WORDS, "hydra.run.dir=stopped")
+    children = ganlab(*WORDS, "callbacks.grids=null", "hydra.run.dir=stopped")
     at_its_first_look(tmp_path / "stopped")
     os.kill(children[rank], number)
     ended = codes(children)
@@ -375,7 +364,3 @@ def test_quality_of_two_processes_is_that_of_their_samples_together(tmp_path, mo
     assert codes(of_two(call)) == [0, 0], (tmp_path / "log0").read_text()
     assert [json.loads((tmp_path / f"found{rank}").read_text()) for rank in range(2)] == [measured(samples)] * 2
     assert 0 < measured(samples)["high_quality_51"] < 1, "a share of each kind"
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -14,6 +14,7 @@ from PIL import Image
 import ganlab
 
 SHORT = ["max_images=640", "look_every=320", "logger=csv", "trainer=cpu"]
+UNMEASURED = [*SHORT, "metrics=none"]  # no classifier to train first
 
 
 def only_run(folder: Path) -> Path:
@@ -64,7 +65,7 @@ def test_a_run_leaves_everything_that_a_reader_needs(cli, tmp_path):
 
 def test_the_same_seed_gives_the_same_run(cli, tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        code, printed = cli(*SHORT, f"seed={seed}", f"hydra.run.dir={name}")
+        code, printed = cli(*UNMEASURED, f"seed={seed}", f"hydra.run.dir={name}")
         assert code == 0, printed
     a, b, c = (
         torch.load(tmp_path / name / "checkpoints/last.ckpt")["state_dict"]["generator.stem.weight"] for name in "abc"
@@ -73,17 +74,15 @@ def test_the_same_seed_gives_the_same_run(cli, tmp_path):
 
 
 def test_a_sweep_ends_with_one_table(cli, tmp_path):
-    code, printed = cli(
-        "-m", "+experiment=ring", "loss=minimax,ns,wgan,wgan_gp", "seed=1,2", *SHORT, "metrics.samples=200"
-    )
+    words = [*SHORT, "metrics.samples=200", "callbacks.grids=null"]
+    code, printed = cli("-m", "+experiment=ring", "loss=ns,wgan_gp", "seed=1,2", *words)
     assert code == 0, printed
     (sweep,) = (tmp_path / "outputs").glob("sweep_*")
     rows = list(csv.DictReader((sweep / "sweep.csv").open()))
-    assert len(rows) == 8 and {row["loss"] for row in rows} == {"minimax", "ns", "wgan", "wgan_gp"}
+    assert sorted((row["loss"], row["seed"]) for row in rows) == [(loss, s) for loss in ("ns", "wgan_gp") for s in "12"]
     assert all(row["status"] == "finished" and row["quality/modes_200"] for row in rows)
-    table = printed[printed.index("sweep of 8 jobs") :]
-    for loss in ("minimax", "ns", "wgan", "wgan_gp"):
-        assert f"loss={loss} " in table
+    table = printed[printed.index("sweep of 4 jobs") :]
+    assert "loss=ns " in table and "loss=wgan_gp " in table
     assert len(list(sweep.glob("+experiment=ring,*loss=wgan_gp,*seed=2*"))) == 1
 
 
@@ -124,7 +123,7 @@ class NotFinite(MyGAN):
 @pytest.mark.parametrize("conditioning", ["none", "labels", "concat"])
 def test_a_loss_of_one_s_own_from_one_s_own_folder(cli, tmp_path, conditioning):
     (tmp_path / "my_gan.py").write_text(MY_GAN)
-    code, printed = cli("loss=ns", "gan._target_=my_gan.MyGAN", f"conditioning={conditioning}", *SHORT)
+    code, printed = cli("loss=ns", "gan._target_=my_gan.MyGAN", f"conditioning={conditioning}", *UNMEASURED)
     assert code == 0, printed
     run = only_run(tmp_path / "outputs")
     assert run.name.startswith("digits-MyGAN-seed1_")
@@ -136,7 +135,7 @@ def test_a_loss_of_one_s_own_from_one_s_own_folder(cli, tmp_path, conditioning):
 
 def test_an_error_in_one_s_own_loss_names_its_line(cli, tmp_path):
     (tmp_path / "my_gan.py").write_text(MY_GAN)
-    code, printed = cli("loss=ns", "gan._target_=my_gan.Broken", *SHORT)
+    code, printed = cli("loss=ns", "gan._target_=my_gan.Broken", *UNMEASURED)
     assert code == 1 and "IndexError" in printed and "my_gan.py, line 19" in printed
 
 
@@ -167,7 +166,7 @@ def broken_image_folder() -> str:
         (["gan.n_critic=0"], ["gan.n_critic", "at least 1", "0"]),
         (["gan.n_critics=1"], ["n_critics"]),
         (["data.batch_size=0"], ["data.batch_size", "at least 1", "0"]),
-        (["data.batch_size=5000"], ["data.batch_size", "5000"]),
+        (["data.batch_size=5000", "metrics=none"], ["data.batch_size", "5000"]),
         (["conditioning=none"], ["CGAN needs labels", "conditioning=labels"]),
         (["data.num_classes=7"], ["data.num_classes", "10"]),
         (["data=folder", "metrics=none", "loss=ns"], ["data.root"]),
@@ -237,7 +236,7 @@ def test_several_devices_in_a_local_sweep_are_refused(cli):
 
 def test_a_non_finite_loss_stops_the_run_and_says_where(cli, tmp_path):
     (tmp_path / "my_gan.py").write_text(MY_GAN)
-    code, printed = cli("loss=ns", "gan._target_=my_gan.NotFinite", *SHORT)
+    code, printed = cli("loss=ns", "gan._target_=my_gan.NotFinite", *UNMEASURED)
     assert code == 1 and "d/loss is nan on the first batch; look at the loss with python -m ganlab inspect" in printed
     summary = json.loads((only_run(tmp_path / "outputs") / "summary.json").read_text())
     assert summary["status"] == "failed" and "d/loss is nan" in summary["error"]

@@ -45,9 +45,14 @@ REGULARIZERS = presets("regularizer")
 every_family = pytest.mark.parametrize("loss", FAMILY_PRESETS.values())
 
 
-def composed(data, *overrides):
+@cache
+def whole(data, *overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", [*TINY.get(data, [f"data={data}"]), *overrides, "logger=[]"])
+        return compose("config", [*TINY.get(data, [f"data={data}"]), *overrides, "logger=[]"])
+
+
+def composed(data, *overrides, **gan):
+    config = OmegaConf.merge(whole(data, *overrides), {"gan": gan})
     return {part: OmegaConf.to_container(config[part], resolve=True) for part in ("gan", "data")}
 
 
@@ -164,7 +169,8 @@ def test_every_conditioning_with_every_prior(conditioning, prior, fit):
 @pytest.mark.parametrize(("data", "pack"), [("ring", 2), ("ring", 3), ("ring", 4), ("digits", 2)])
 @pytest.mark.parametrize("conditioning", [name for name in CONDITIONINGS if name != "ac"])
 def test_packing_with_every_conditioning(conditioning, pack, data, fit):
-    gan = trained(data, fit, "loss=rpgan", f"conditioning={conditioning}", f"gan.pack={pack}", "regularizer=[r1]")
+    config = composed(data, "loss=rpgan", f"conditioning={conditioning}", "regularizer=[r1]", pack=pack)
+    gan = train(config, data, fit)
     assert gan.discriminator.pack == gan.pack == pack
 
 

@@ -1,6 +1,7 @@
 """The published protocols: each experiment, as composed and built, has the numbers of facts §4 and of the authors' code."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,14 @@ PAC = ["ring_pac", "grid_pac"]
 ALL = ["ring_alpha", *PAC]
 
 
-def built(experiment, *overrides):
-    overrides = [f"+experiment={experiment}", *overrides, "name=test", "run_dir=here"]
+@cache
+def composed(*overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("config", overrides), resolve=True)
+        return compose("config", [*overrides, "name=test", "run_dir=here"])
+
+
+def built(experiment, *overrides):
+    config = OmegaConf.to_container(composed(f"+experiment={experiment}", *overrides), resolve=True)
     torch.manual_seed(0)
     gan, data = (instantiate(config[part], _convert_="all") for part in ("gan", "data"))
     data.setup()

@@ -1,13 +1,13 @@
 """Batches: shuffling, sharding, sizes; and what every TensorData owes the trainer."""
 
-import subprocess
-import sys
 from itertools import islice
 
 import lightning as L
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from torch.multiprocessing import start_processes
 
 from ganlab.data import Batches, Ring, Split, TensorData, to_float
 
@@ -181,29 +181,23 @@ def test_the_trainer_gets_floats_from_bytes_and_points_as_they_are():
     assert sorted(points.tolist()) == sorted(ring.train.x.tolist())
 
 
-TWO_RANKS = """
-import sys, torch, torch.distributed as dist
-from ganlab.data import Ring
-dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=int(sys.argv[2]), world_size=2)
-torch.manual_seed(100 + dist.get_rank())     # the ranks' own generators disagree
-data = Ring(dim=2, num_classes=8, std=0.01, batch_size=8, train_size=67, test_size=1, data_seed=0)
-data.setup()
-for epoch in range(2):
-    mine = torch.cat([x for x, _ in data.batches()])
-    both = [torch.empty_like(mine) for _ in range(2)]
-    dist.all_gather(both, mine)
-    rows = {tuple(row) for row in torch.cat(both).tolist()}
-    assert len(mine) == 32 and len(rows) == 64 and rows <= {tuple(row) for row in data.train.x.tolist()}
-dist.destroy_process_group()
-"""
+def one_of_two(rank, meeting):
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    torch.manual_seed(100 + rank)  # the ranks' own generators disagree
+    data = Ring(dim=2, num_classes=8, std=0.01, batch_size=8, train_size=67, test_size=1, data_seed=0)
+    data.setup()
+    for _ in range(2):
+        mine = torch.cat([x for x, _ in data.batches()])
+        both = [torch.empty_like(mine) for _ in range(2)]
+        dist.all_gather(both, mine)
+        rows = {tuple(row) for row in torch.cat(both).tolist()}
+        assert len(mine) == 32 and len(rows) == 64 and rows <= {tuple(row) for row in data.train.x.tolist()}
+    dist.destroy_process_group()
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
+@pytest.mark.skipif(not dist.is_available(), reason="this torch was built without torch.distributed")
 def test_real_ranks_agree_on_the_permutation(tmp_path):
-    command = [sys.executable, "-c", TWO_RANKS, str(tmp_path / "meeting")]
-    ranks = [subprocess.Popen([*command, str(r)], stderr=subprocess.PIPE, text=True) for r in range(2)]
-    errors = [rank.communicate(timeout=100)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], errors
+    start_processes(one_of_two, (str(tmp_path / "meeting"),), nprocs=2, start_method="fork")  # raises what a rank raises
 
 
 @pytest.mark.parametrize("seeds", [(), (3, 8)], ids=["one", "ensemble"])

@@ -1,6 +1,7 @@
 """From numbers to verdicts: rules, patience, actions, words."""
 
 import shlex
+from functools import cache
 
 import pytest
 import torch
@@ -154,6 +155,7 @@ def test_a_verdict_is_told_with_evidence_meaning_and_what_to_type():
     assert told("MODE_COLLAPSE", {"stands": False}) == "no longer MODE_COLLAPSE"
 
 
+@cache
 def composed(*overrides: str):
     with initialize_config_dir(conf_folder(), version_base="1.3"):
         return compose("config", [*overrides, "name=test", "run_dir=somewhere"])

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ def names(folder):
     return sorted(path.stem for path in (CONF / folder).glob("*.yaml"))
 
 
+@cache
 def composed(*overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return OmegaConf.to_container(compose("config", [*overrides, "name=test", "run_dir=here"]), resolve=True)
