@@ -38,7 +38,7 @@ from ganlab.regularizers import (
 aten = torch.ops.aten
 WAITS = {aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten._unique2, aten.bincount, aten.lift_fresh}
 ADAM = lambda p: torch.optim.Adam(p, 1e-2, (0.5, 0.9))
-STEPS = 40
+STEPS = 24
 
 
 class Recorder(TorchDispatchMode):
@@ -132,7 +132,7 @@ REGULARIZERS = {
     "DRAGAN": (DRAGAN(1.0, 0.5), 2),
     "consistency": (Consistency(1.0, InstanceNoise(0.1)), 2),
     "instance noise": (InstanceNoise(0.1), 2),
-    "LeCam": (LeCam(0.3, start=20), 3),
+    "LeCam": (LeCam(0.3, start=12), 3),
     "weight clipping": (WeightClipping(0.1), 2),
 }
 
