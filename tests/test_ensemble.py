@@ -69,7 +69,7 @@ def follow(gans, fit, steps=100, shape=(2,), latent=3, tolerance=1e-4, alone=ran
     ensemble = Ensemble([copy.deepcopy(gan) for gan in gans], list(range(len(gans))))
     batches = batches_of(steps, shape)
     latents = [torch.randn(K, N, latent, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(3 * steps)]
-    start = [p.clone() for p in gans[1].parameters()]
+    start = [p.clone() for p in gans[alone[-1]].parameters()]
     ensemble.refuse_what_cannot_be_stacked = lambda batch: None  # it plays both turns once, and would use up draws
     turns = iter(latents)
     ensemble.noise = lambda n: next(turns)
@@ -85,7 +85,7 @@ def follow(gans, fit, steps=100, shape=(2,), latent=3, tolerance=1e-4, alone=ran
         for name, value in gan.state_dict().items():
             if name != "_extra_state":
                 torch.testing.assert_close(found[name].double(), value.double(), atol=tolerance, rtol=tolerance, msg=name)
-    moved = max((a - b).abs().max().item() for a, b in zip(start, gans[1].parameters()))
+    moved = max((a - b).abs().max().item() for a, b in zip(start, gans[alone[-1]].parameters()))
     assert moved > 10 * tolerance
     return ensemble
 
