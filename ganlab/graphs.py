@@ -39,6 +39,8 @@ class RecordedTurn:
             with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
                 terms = turn(*self.batch)
                 self.values = torch.stack(list(terms.values()))
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise ValueError(
                 f"a turn cannot become a CUDA graph ({str(error).strip().splitlines()[0]}); leave out gan.cuda_graphs"

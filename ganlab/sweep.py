@@ -132,12 +132,9 @@ def show(jobs: list[Run], folder: Path) -> None:
 
     console = Console()
     needed = {name: 3 + max(map(width, (heading(name), *(cells[name] for *_, cells in rows)))) for name in names}
-    first = {"setting": min(28, max(width(words) for words, *_ in rows) + 4), "seeds": max(width(seeds) for _, seeds, _ in rows) + 8}
-    room, shown = console.width - sum(first.values()), []
-    for name in sorted(names, key=lambda name: name != objective):  # what the rows are sorted by is never cut off
-        if not shown or needed[name] <= room:
-            room -= needed[name]
-            shown.append(name)
+    setting_width = min(28, max(width(words) for words, *_ in rows) + 4)
+    seeds_width = max(width(seeds) for _, seeds, _ in rows) + 8
+    shown = fitting(needed, objective, console.width - setting_width - seeds_width)
     title = f"sweep of {len(jobs)} jobs, best first by {'the median of ' * several}{objective}"
     table = Table(title=title, title_justify="left", show_lines=True)
     table.add_column("setting", overflow="fold")
@@ -156,6 +153,16 @@ def show(jobs: list[Run], folder: Path) -> None:
             what = escape(f"{job.folder.relative_to(folder)}: {error}")
             console.print(f"[red]failed[/] {what}", soft_wrap=True, highlight=False)
     console.print(f"every job    {folder / 'sweep.csv'}", soft_wrap=True, highlight=False, markup=False)
+
+
+def fitting(needed: dict[str, int], objective: str | None, room: int) -> list[str]:
+    """The columns that there is room for, of those that need so many characters; the one that ranks comes first, always."""
+    found = []
+    for name in sorted(needed, key=lambda name: name != objective):
+        if not found or needed[name] <= room:
+            room -= needed[name]
+            found.append(name)
+    return found
 
 
 def values(group: list[Run], name: str) -> list[float]:
