@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import math
 from collections import defaultdict
-from itertools import chain
+from contextlib import suppress
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -33,8 +33,9 @@ class SweepTable(Callback):
         if "seed" in sampler and sampler.seed is None:
             with read_write(config):
                 sampler.seed = config.seed
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "multirun.yaml", OmegaConf.to_yaml(config))  # Hydra's own sweeper does; Optuna's does not
+        with suppress(OSError):  # the first job tells it
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / "multirun.yaml", OmegaConf.to_yaml(config))  # Hydra's own sweeper does; Optuna's does not
         atexit.register(end_early, folder)  # a launcher's exception passes Hydra's callbacks by
 
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
