@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import Logger
 from PIL import Image
 
 from ganlab.callbacks import Budget, Checkpoints, Grids, Periodic, ProgressBar, Quality, Record
+from ganlab.callbacks.grids import draw_points
 from ganlab.data import Ring, Split, TensorData
 from ganlab.losses import CGAN
 
@@ -316,3 +317,12 @@ def test_the_bar_runs_with_and_without_rows_and_only_on_a_terminal(make_gan, fit
     for callbacks in ([Record(), ProgressBar(140)], [ProgressBar(140)]):
         fit(make_gan(n_critic=3), Points(), *callbacks, Budget(140), max_epochs=-1, log_every_n_steps=50)
         assert ("100%" in capsys.readouterr().out) == terminal
+
+
+@pytest.mark.parametrize("seeds, rows, columns", [(1, 1, 1), (2, 1, 2), (5, 2, 3), (10, 3, 4)])
+def test_a_picture_of_several_seeds_has_no_empty_row(tmp_path, seeds, rows, columns):
+    data = Ring(dim=2, num_classes=8, std=0.02, batch_size=4, train_size=8, test_size=8, data_seed=0)
+    data.setup()
+    draw_points(tmp_path / "points.png", data, [data.test.x] * seeds, 100, [f"seed {n}" for n in range(seeds)])
+    width, height = Image.open(tmp_path / "points.png").size
+    assert height / width == pytest.approx(rows / columns, abs=0.06)

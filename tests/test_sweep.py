@@ -134,7 +134,7 @@ def test_the_same_sweep_typed_again_goes_on_and_another_is_refused(cli, tmp_path
 
 def test_a_search_goes_on_where_it_died(cli, tmp_path, monkeypatch):
     """Optuna asks for the same trials again; those that are over stay as they are."""
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install -e .[sweep]")
     tiny = ["logger=csv", "trainer=cpu", "data=ring", "loss=ns", "data.train_size=64", "data.test_size=20", "data.batch_size=16"]
     tiny += ["metrics.samples=20", "monitor=[]", "networks.hidden=[8]", "max_images=32", "look_every=16"]
     words = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "hydra.sweep.dir=search"]
