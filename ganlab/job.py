@@ -54,8 +54,13 @@ def _folder(overrides: str) -> str:
     return _one_name(overrides or "job")
 
 
-def _fast_precision(accelerator: str) -> str:
-    """bf16 where this machine's device has units for it; a CPU without them would emulate it, up to 8 times slower."""
+def _fast_precision(accelerator: str, dim: int | None = None) -> str:
+    """bf16 for images where this machine's device has units for it; a CPU without them emulates it, up to 8 times slower.
+
+    `dim` is that of points, whose coordinates want all of float32.
+    """
+    if dim is not None:
+        return "32-true"
     import torch
 
     if accelerator != "cpu" and torch.cuda.is_available():

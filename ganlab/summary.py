@@ -15,7 +15,6 @@ from ganlab.callbacks import Periodic, Quality, Record
 from ganlab.callbacks.cadence import sibling
 from ganlab.monitor import Monitor
 from ganlab.monitor.callback import in_a_line
-from ganlab.monitor.words import WORDS
 
 PACKAGES = ("ganlab", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
 
@@ -118,6 +117,6 @@ def standing(summary: dict) -> list[str]:
         latest |= {name: latest[name] | {"seeds": some} for name, some in seeds.items()}
     lines = []
     for name in verdicts["current"]:
-        tries = " or ".join(override for _, override in WORDS[name].tries)
+        tries = " or ".join(latest[name]["tries"])
         lines.append(in_a_line(name, latest[name], len(summary["seeds"] or [1])) + (f"; try {tries}" if tries else ""))
     return lines or ["no verdict: the run was too short to judge, or was changing at its end"]

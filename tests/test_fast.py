@@ -9,6 +9,7 @@ from torch.nn.utils import parameters_to_vector
 from ganlab.callbacks import Record
 from ganlab.conditioning import ClassLabels
 from ganlab.finding import conf_folder
+from ganlab.job import _fast_precision as fast_precision
 from ganlab.networks import DCGANDiscriminator, DCGANGenerator
 from ganlab.regularizers import GradientPenalty
 
@@ -21,9 +22,18 @@ def test_the_preset_changes_the_precision_and_nothing_else():
             return OmegaConf.to_container(compose("config", [f"trainer={preset}"]).trainer, resolve=False)
 
     default, fast = trainer("auto"), trainer("fast")
-    assert fast.pop("precision") == "${ganlab.fast_precision:${trainer.accelerator}}"
+    assert fast.pop("precision") == "${ganlab.fast_precision:${trainer.accelerator},${oc.select:data.dim,null}}"
     assert default.pop("precision") == "32-true"
     assert fast == default
+
+
+def test_points_stay_in_float32():
+    def precision(*overrides):
+        with initialize_config_dir(conf_folder(), version_base="1.3"):
+            return compose("config", ["trainer=fast", *overrides]).trainer.precision
+
+    assert precision("+experiment=ring") == precision("data=grid") == "32-true"
+    assert precision("data=digits") == fast_precision("auto")
 
 
 class Losses(Record):

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from ganlab.callbacks.cadence import Periodic, checked_count
 from ganlab.callbacks.record import spread
+from ganlab.monitor.advice import news
 from ganlab.monitor.heldout import held_out
 from ganlab.monitor.ledger import Ledger
 from ganlab.monitor.probes import of_the_memory, of_the_movement, probe
@@ -132,6 +133,8 @@ class Monitor(Periodic):
         found = judged(numbers, self.lipschitz, self.limits) if numbers else {}
         for name in self.ledger.update(found, failed, self.looks, gan.images_seen):
             entry = self.ledger.note(name, gan.images_seen, numbers, gan.seeds)
+            one = gan if gan.seeds is None else gan.one
+            entry["tries"] = news(name, one, trainer.optimizers, images=self.held.real.ndim == 4)
             if trainer.is_global_zero:
                 self._tell(trainer, name, entry)
 
@@ -169,7 +172,7 @@ def told(name: str, entry: dict, copies: int = 1) -> str:
     lines = [
         in_a_line(name, entry, copies),
         words.meaning,
-        *(f"try {override}   {what}" for what, override in words.tries),
+        *(f"try {override}   {what}" for what, override in words.tries if override in entry["tries"]),
     ]
     return "\n                     ".join(lines)
 

@@ -33,16 +33,23 @@ from omegaconf import OmegaConf
 from ganlab.job import _fast_precision as fast_precision
 from ganlab.train import quieten_libraries
 
-FAST = fast_precision(DEVICE.type)
+FAST = fast_precision(DEVICE.type)  # for images
+
+
+def fast_on(data) -> str:
+    """What trainer=fast computes in on this data."""
+    return fast_precision(DEVICE.type, dim=data.shape[0] if len(data.shape) == 1 else None)
+
+
 EXPERT = Levers(no_graph=True, one_pass=DEVICE.type == "cuda", fused=True, channels_last=True, bf16=FAST == "bf16-mixed")
 LOOPS = {
     "by hand": lambda *players: ByHand(*players, Levers()),
     "expert": lambda *players: ByHand(*players, EXPERT),
     "ganlab": lambda *players: Ganlab(*players, "32-true"),
-    "ganlab fast": lambda *players: Ganlab(*players, FAST),
+    "ganlab fast": lambda g, d, data: Ganlab(g, d, data, fast_on(data)),
 }
 if DEVICE.type == "cuda":
-    LOOPS["ganlab fast, graphs"] = lambda *players: Ganlab(*players, FAST, cuda_graphs=True)
+    LOOPS["ganlab fast, graphs"] = lambda g, d, data: Ganlab(g, d, data, fast_on(data), cuda_graphs=True)
 RUNS = ("", "+experiment=ring", "+experiment=cgan_fashion")
 
 

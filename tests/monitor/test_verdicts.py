@@ -6,9 +6,11 @@ from functools import cache
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
 import ganlab.job  # noqa: F401  registers the resolvers that the config uses
 from ganlab.finding import conf_folder
+from ganlab.monitor.advice import in_force
 from ganlab.monitor.calibrate.collect import EVERY
 from ganlab.monitor.callback import actions, told
 from ganlab.monitor.ledger import Ledger, merged
@@ -147,10 +149,11 @@ def test_a_verdict_is_told_with_evidence_meaning_and_what_to_type():
     numbers = evidence(rows(effective=0.12))
     for images in (1000, 2000):
         look(ledger, images, "MODE_COLLAPSE")
-    text = told("MODE_COLLAPSE", ledger.note("MODE_COLLAPSE", 2000, numbers, None))
+    entry = ledger.note("MODE_COLLAPSE", 2000, numbers, None) | {"tries": ["gan.pack=2"]}
+    text = told("MODE_COLLAPSE", entry)
     assert text.startswith("MODE_COLLAPSE, since 1,000 images: effective 0.12")
-    assert WORDS["MODE_COLLAPSE"].meaning in text and "try gan.pack=2" in text
-    many = told("MODE_COLLAPSE", {"stands": True, "since": 5, "evidence": {}, "seeds": [2, 9]}, 20)
+    assert WORDS["MODE_COLLAPSE"].meaning in text and text.count("try ") == text.count("try gan.pack=2") == 1
+    many = told("MODE_COLLAPSE", {"stands": True, "since": 5, "evidence": {}, "tries": [], "seeds": [2, 9]}, 20)
     assert many.startswith("MODE_COLLAPSE in 2 of 20 seeds (2, 9), since 5 images")
     assert told("MODE_COLLAPSE", {"stands": False}) == "no longer MODE_COLLAPSE"
 
@@ -165,6 +168,36 @@ def composed(*overrides: str):
 @pytest.mark.parametrize("data", ["digits", "ring"])
 def test_what_to_try_can_be_typed(override, data):
     assert composed(f"data={data}", *shlex.split(override)) != composed(f"data={data}")
+
+
+@cache
+def done(*overrides: str):
+    gan = instantiate(composed("loss=minimax", *overrides).gan, _convert_="all")
+    return in_force(gan, gan.configure_optimizers()[0], images="data=digits" in overrides)
+
+
+BRINGS_ALONG = {
+    "loss=r3gan": {"loss=rpgan", "'regularizer=[r1]'", "optimizer=adam", "optimizer=adam_no_momentum"},
+    "loss=wgan_gp": {  # the paper's five turns of the critic and Adam 1e-4 (0, 0.9)
+        "gan.n_critic=5",
+        "optimizer=adam",
+        "optimizer=adam_no_momentum",
+        "optimizer.generator.lr=1e-4",
+        "optimizer.discriminator.lr=1e-4",
+    },
+    "optimizer=adam_no_momentum": {"optimizer=adam"},
+}
+
+
+@pytest.mark.parametrize("override", sorted({override for words in WORDS.values() for _, override in words.tries}))
+@pytest.mark.parametrize("data", [("data=digits", "networks.width=2"), ("data=ring",)], ids=["digits", "ring"])
+def test_what_a_run_has_already_is_not_suggested(override, data):
+    before, after = done(*data), done(*data, *shlex.split(override))
+    only_for_images = data == ("data=ring",) and "diffaugment" in override
+    assert before[override] == only_for_images
+    shows = not only_for_images and "max_images" not in override  # a run's length says nothing about the next
+    changed = {name for name, held in after.items() if held != before[name]}
+    assert changed == {override} | BRINGS_ALONG.get(override, set()) if shows else not changed
 
 
 def test_the_issue_s_command_lines_compose():
