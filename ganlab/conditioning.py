@@ -92,9 +92,7 @@ class ClassLabels(Unconditional):
         if y is None:
             raise ValueError("the batch has no labels; use conditioning=none or labelled data")
         if y.device.type == "cpu" and not (0 <= y.min() and y.max() < self.num_classes):  # a look at a GPU would wait
-            raise ValueError(
-                f"labels must lie in 0 … {self.num_classes - 1}, got {y.min()} … {y.max()}; set data.num_classes"
-            )
+            raise ValueError(f"labels must lie in 0 … {self.num_classes - 1}, got {y.min()} … {y.max()}; set data.num_classes")
 
     def labels(self, y, n):
         return y, self.prior.draw(n, like=y)

@@ -133,7 +133,9 @@ class Ensemble(Game):
         for copy_index in new.nonzero().flatten().tolist()[:5]:
             first = int((~finite[:, copy_index]).nonzero()[0])
             step, name, _ = terms[first]
-            log.warning(f"seed {self.seeds[copy_index]} failed: {name} became {values[first, copy_index]:g} at D's update {step}")
+            log.warning(
+                f"seed {self.seeds[copy_index]} failed: {name} became {values[first, copy_index]:g} at D's update {step}"
+            )
         if self.failed.all():
             raise FloatingPointError(
                 f"all {len(self.seeds)} seeds failed by discriminator update {terms[-1][0]}; lower the learning rates, or "

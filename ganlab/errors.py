@@ -17,7 +17,10 @@ from ganlab.finding import conf_folder
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 LONGEST = 600  # characters of a sentence
 OTHER_WORDS = (  # what Python, Lightning and Hydra say, and the same as one sentence with the way out
-    (r"(?:.*?)(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'", r"\1 has no setting \2; correct its name, or leave it out"),
+    (
+        r"(?:.*?)(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'",
+        r"\1 has no setting \2; correct its name, or leave it out",
+    ),
     (r"(?:.*?)(\w+)(?:\.__init__)?\(\) missing .* arguments?: (.*)", r"\1 needs a setting for \2"),
     (r".*gloo/transport/", "another process of this run has ended, and says why; python -m ganlab resume=latest goes on"),
     (
@@ -36,12 +39,21 @@ OTHER_WORDS = (  # what Python, Lightning and Hydra say, and the same as one sen
     (r"No supported gpu backend found!", "there is no GPU here; trainer=auto takes what there is"),
     (r"Could not append to config. An item is already at '(.+?)'", r"there is a \1 already; leave the + out"),
     (r"Could not delete from config. The value of '(.+?)' is", r"\1 has another value than the one to delete; type ~\1"),
-    (r"Could not delete(?: from config\.)? '(.+?)'(?: does not exist|\. No match).*", r"there is no \1 to delete; leave ~\1 out"),
+    (
+        r"Could not delete(?: from config\.)? '(.+?)'(?: does not exist|\. No match).*",
+        r"there is no \1 to delete; leave ~\1 out",
+    ),
     (r"Ambiguous value for argument '(.+?)'\n", r"\1 has several values; -m runs one after another, and [1,2] is a list"),
-    (r"Config group override deletion value must be a string : .*key_or_group='(\S+?)'", r"\1 is a group of choices; ~\1 deletes it"),
+    (
+        r"Config group override deletion value must be a string : .*key_or_group='(\S+?)'",
+        r"\1 is a group of choices; ~\1 deletes it",
+    ),
     (r"Config group override must be a string", "a group of choices takes the name of one, or several as [name,name]"),
     (r"force-add of config groups is not supported: '\++(\S+?)=", r"\1 is a group of choices; type \1=CHOICE without +"),
-    (r"Override \S* ?looks like a config group override, but config group '(.+?)' does not exist", r"there is no group \1 to choose from"),
+    (
+        r"Override \S* ?looks like a config group override, but config group '(.+?)' does not exist",
+        r"there is no group \1 to choose from",
+    ),
 )
 
 
@@ -107,7 +119,10 @@ def _of_hydra(error: HydraException | OmegaConfBaseException) -> str:
         return f"{missing[1]} has no value (???); give it one"
     if sentence.startswith("Error merging override") and error.__cause__ is not None:
         sentence += f" ({str(error.__cause__).partition(chr(10))[0]})"
-    return re.sub(r"\n\s*(full_key|object_type)[:=].*", "", sentence) or f"the configuration cannot be read ({type(error).__name__})"
+    return (
+        re.sub(r"\n\s*(full_key|object_type)[:=].*", "", sentence)
+        or f"the configuration cannot be read ({type(error).__name__})"
+    )
 
 
 def _no_such_choice(error: MissingConfigException, conf: Path) -> str:

@@ -42,9 +42,7 @@ def main(arguments: list[str]) -> None:
     copy = "" if trained.copy is None else f"_seed{trained.copy}"
     out = Path(given["out"]).expanduser() if given["out"] else trained.folder / f"generator{copy}{SUFFIXES[kind]}"
     if out.is_dir():
-        raise ValueError(
-            f"out={out} is a folder; give a file's name, such as out={out / ('generator' + SUFFIXES[kind])}"
-        )
+        raise ValueError(f"out={out} is a folder; give a file's name, such as out={out / ('generator' + SUFFIXES[kind])}")
     generator = trained.gan.cpu().generator_ema.eval()
     write = {"safetensors": write_safetensors, "onnx": write_onnx, "torchscript": write_torchscript}[kind]
     with whole(out) as partial:

@@ -67,9 +67,7 @@ def _parts(folder: Path) -> list[tuple[range, Path]]:
 def _of_part(folder: Path, parts: list[tuple[range, Path]], seed: int | None) -> Path:
     wanted = [part for part in parts if seed is None or seed in part[0]]
     if not wanted:
-        raise ValueError(
-            f"this ensemble has the seeds {parts[0][0].start} … {max(p[0].stop for p in parts) - 1}, got {seed}"
-        )
+        raise ValueError(f"this ensemble has the seeds {parts[0][0].start} … {max(p[0].stop for p in parts) - 1}, got {seed}")
     for _, path in wanted:
         if found := _checkpoint_in(path):
             return found

@@ -200,9 +200,7 @@ class GAN(Game):
             if with_real:
                 real_logits, real_classes = self._judge(real, real_y)
             fake_logits, fake_classes = self._judge(fake, fake_y)
-        return Play(
-            real, fake, real_y, fake_y, real_logits, fake_logits, self.d_updates, real_classes, fake_classes
-        )
+        return Play(real, fake, real_y, fake_y, real_logits, fake_logits, self.d_updates, real_classes, fake_classes)
 
     def _shown(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Samples as D sees them: augmented, then `pack` of them as one."""
@@ -225,9 +223,7 @@ class GAN(Game):
         else:
             logits = self.discriminator(x, y)
         if logits.shape != (len(x),):
-            raise ValueError(
-                f"the discriminator must return one logit per sample, [{len(x)}], got {list(logits.shape)}"
-            )
+            raise ValueError(f"the discriminator must return one logit per sample, [{len(x)}], got {list(logits.shape)}")
         return at_least_float32(logits), classes
 
     def noise(self, n: int) -> Tensor:

@@ -90,9 +90,7 @@ def generate(trained: Trained, z: Tensor, y: Tensor | None) -> Tensor:
         if y is None or not y.is_floating_point():
             raise
         name = type(trained.gan.generator).__name__
-        raise ValueError(
-            f"{name} takes whole labels and cannot mix two; leave labels= out, and choose a label="
-        ) from error
+        raise ValueError(f"{name} takes whole labels and cannot mix two; leave labels= out, and choose a label=") from error
 
 
 def draw_frames(path, images: Tensor) -> None:

@@ -75,9 +75,7 @@ def from_checkpoint(content: dict, checkpoint: Path, trust: Sequence[str], seed:
         gan = build_trusted(about["config"]["gan"], trust)
     except (InstantiationException, TypeError, AttributeError) as error:
         cause = str(error.__cause__ or error).partition("\n")[0]
-        raise ValueError(
-            f"{checkpoint} {NO_CHECKPOINT} (its config cannot be built: {cause}){_version(about)}"
-        ) from error
+        raise ValueError(f"{checkpoint} {NO_CHECKPOINT} (its config cannot be built: {cause}){_version(about)}") from error
     if not isinstance(gan, GAN):
         raise ValueError(f"{checkpoint} {NO_CHECKPOINT} (its config builds {type(gan).__name__}, not a GAN)")
     clocks = weights.get("_extra_state")
@@ -86,9 +84,7 @@ def from_checkpoint(content: dict, checkpoint: Path, trust: Sequence[str], seed:
     try:
         gan.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{checkpoint} {NO_CHECKPOINT} (its weights do not fit its config){_version(about)}"
-        ) from error
+        raise ValueError(f"{checkpoint} {NO_CHECKPOINT} (its weights do not fit its config){_version(about)}") from error
     gan.run_config = about["config"]
     return gan.eval(), seed
 
@@ -149,9 +145,7 @@ def require_trusted(target: str, trust: Sequence[str]) -> None:
     try:
         found = get_object(target) if named else None
     except ImportError as error:
-        raise ValueError(
-            f"the checkpoint names {target}, which cannot be imported: {str(error).splitlines()[0]}"
-        ) from error
+        raise ValueError(f"the checkpoint names {target}, which cannot be imported: {str(error).splitlines()[0]}") from error
     if not isinstance(found, type) or not any(f"{found.__module__}.".startswith(f"{module}.") for module in modules):
         raise ValueError(
             f"the checkpoint names {target}, which is not ganlab's; if you trust its module, pass "

@@ -43,9 +43,7 @@ def main(arguments: list[str]) -> None:
     images = is_image(trained)
     suffix = out.suffix if out.suffix in (".png", ".npy") else ""
     if not suffix and not images:
-        raise ValueError(
-            f"points have no pictures of their own, got out={out}; use out=*.png (all in one) or out=*.npy"
-        )
+        raise ValueError(f"points have no pictures of their own, got out={out}; use out=*.png (all in one) or out=*.npy")
     labels = labels_of(trained, n, given["label"])
     blocks = trained.gan.sample_in_batches(n, labels, seed=seed, truncation=given["truncation"])
     first = next(blocks)  # what cannot be sampled is refused before anything is written

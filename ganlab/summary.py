@@ -32,12 +32,15 @@ def summarise(config: dict, gan, trainer, seconds: float) -> dict:
         "failed_seeds": [s for s, failed in zip(gan.seeds, gan.failed.tolist()) if failed] if gan.seeds else [],
         "quality": quality and quality.latest,
         "floor": quality and {f"quality/{name}": value for name, value in quality.metric.floor.items()},
-        "objective": quality
-        and {"name": quality.objective, "value": quality.latest[quality.objective], "best": quality.best},
+        "objective": quality and {"name": quality.objective, "value": quality.latest[quality.objective], "best": quality.best},
         "protocol": quality and quality.metric.protocol,
         "verdicts": monitor and monitor.verdicts,
         "clocks": gan.get_extra_state(),
-        "seconds": {"total": seconds + (record.before if record else 0), "training": record and record.training_seconds, **looks}
+        "seconds": {
+            "total": seconds + (record.before if record else 0),
+            "training": record and record.training_seconds,
+            **looks,
+        }
         | ({"quality_setup": quality.setup_seconds} if quality else {}),
         "images_per_second": record and record.images / record.training_seconds,
         "memory_bytes": peak_memory(trainer),

@@ -126,7 +126,9 @@ def show(jobs: list[Run], folder: Path) -> None:
     several = any(len(job.seeds) > 1 for job in jobs) or len(settings) < len(jobs)
     rows = []
     for setting, group in sorted(settings.items(), key=rank):
-        states = [_status(job) if job.status in ("refused", "unfinished") else seed.status for job in group for seed in job.seeds]
+        states = [
+            _status(job) if job.status in ("refused", "unfinished") else seed.status for job in group for seed in job.seeds
+        ]
         bad = "".join(f"\n[red]{n} {state}[/]" for state in ("failed", "refused") if (n := states.count(state)))
         words = " ".join(f"{name}={short(value)}" for name, value in setting) or "all"
         rows.append((escape(words), f"{len(states)}{bad}", {name: cell(group, name) for name in names}))

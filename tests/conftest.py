@@ -60,9 +60,7 @@ def make_gan():
         gan.setdefault("generator_optimizer", optimizer)
         gan.setdefault("discriminator_optimizer", optimizer)
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message=".*without a Lipschitz constraint|batch norm in the discriminator.*"
-            )
+            warnings.filterwarnings("ignore", message=".*without a Lipschitz constraint|batch norm in the discriminator.*")
             return family(generator, discriminator, **gan)
 
     return make

@@ -125,7 +125,10 @@ def test_a_number_that_became_a_float_reaches_the_optimiser():
         ("~trainer", "trainer is missing in this config; leave ~trainer out"),
         ("seed=-1", "seed must lie in 0 … 4294967295, got -1"),
         ("trainer.max_epochs=0", "trainer.max_epochs=0 trains nothing; set the length with max_images="),
-        (f"optimizer.generator.lr={10**400}", "optimizer.generator.lr must be a number below 1.8e308, got a whole number of 401 digits"),
+        (
+            f"optimizer.generator.lr={10**400}",
+            "optimizer.generator.lr must be a number below 1.8e308, got a whole number of 401 digits",
+        ),
     ],
 )
 def test_a_setting_of_another_kind_is_refused(typed, sentence):
@@ -142,7 +145,9 @@ def test_what_leads_to_null_is_judged_where_it_arrives():
 def test_every_preset_keeps_its_own_kinds():
     for experiment in sorted(path.stem for path in (Path(conf_folder()) / "experiment").glob("*.yaml")):
         settled(f"+experiment={experiment}")
-    settled("regularizer=[r1,gp,lecam,clip,diffaugment,consistency]", "monitor=[verdicts,vanishing,counterfactual]", "trainer=ddp")
+    settled(
+        "regularizer=[r1,gp,lecam,clip,diffaugment,consistency]", "monitor=[verdicts,vanishing,counterfactual]", "trainer=ddp"
+    )
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", "..", "", "é" * 200, "a\nb"])

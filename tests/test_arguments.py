@@ -4,7 +4,16 @@ import pytest
 
 from ganlab.arguments import parsed
 
-OPTIONS = {"run": "latest", "n": 64, "weight": 0.5, "fast": False, "label": int, "out": str, "labels": list[int], "trust": list[str]}
+OPTIONS = {
+    "run": "latest",
+    "n": 64,
+    "weight": 0.5,
+    "fast": False,
+    "label": int,
+    "out": str,
+    "labels": list[int],
+    "trust": list[str],
+}
 
 
 def test_defaults_and_absences():

@@ -201,9 +201,7 @@ def test_differentiable(operation):
 
 @pytest.mark.parametrize("shape", [(5, 2), (5, 3, 4), (5,)])
 def test_images_only(shape):
-    with pytest.raises(
-        ValueError, match=r"images \[n, C, H, W\], got samples .*; for points take regularizer=instance_noise"
-    ):
+    with pytest.raises(ValueError, match=r"images \[n, C, H, W\], got samples .*; for points take regularizer=instance_noise"):
         DiffAugment(**ALL).augment(torch.zeros(shape))
 
 
@@ -274,9 +272,7 @@ def test_the_generators_gradient_passes_through_the_augmentation(make_gan, make_
     torch.manual_seed(5)
     torch.randn(6, 3)  # D's turn draws first
     loss = softplus(-((2 * G(torch.randn(6, 3)) + 1) @ w)).mean()
-    for old, new, gradient in zip(
-        before, gan.generator.parameters(), torch.autograd.grad(loss, G.parameters()), strict=True
-    ):
+    for old, new, gradient in zip(before, gan.generator.parameters(), torch.autograd.grad(loss, G.parameters()), strict=True):
         torch.testing.assert_close(old - new.detach(), gradient, rtol=1e-4, atol=1e-6)
 
 

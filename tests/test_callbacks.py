@@ -248,9 +248,7 @@ def test_looks_do_not_disturb_training(make_gan, fit, family, tmp_path):
     states = []
     for every in (None, 14, 70):
         folder = str(tmp_path / str(every))
-        watchers = (
-            [Quality(Scripted(*range(20)), every), Grids(every, folder), Checkpoints(every, folder)] if every else []
-        )
+        watchers = [Quality(Scripted(*range(20)), every), Grids(every, folder), Checkpoints(every, folder)] if every else []
         gan = make_gan(family, shape=(1, 4, 4), g_norm="batch", optimizer=torch.optim.Adam)
         fit(gan, Points((1, 4, 4)), *watchers, Budget(140), max_epochs=-1)
         states.append(gan.state_dict())

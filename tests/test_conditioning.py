@@ -259,9 +259,7 @@ def test_a_classifier_of_no_weight_is_refused(bad):
 
 
 def auxiliary_gan(make_gan, family=NonSaturatingGAN, weight=0.7, **settings):
-    return make_gan(
-        family, classes=3, feed="auxiliary_classes", conditioning=AuxiliaryClassifier(3, weight), **settings
-    )
+    return make_gan(family, classes=3, feed="auxiliary_classes", conditioning=AuxiliaryClassifier(3, weight), **settings)
 
 
 @pytest.mark.parametrize("family", [NonSaturatingGAN, WGAN, RpGAN])

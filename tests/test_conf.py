@@ -29,9 +29,7 @@ def keys(config: dict, prefix: str = "") -> set[str]:
 
 
 def test_the_issue_s_experiments_exist():
-    wanted = (
-        "digits cgan_fashion ns_fashion minimax_fashion wgan_fashion wgan_gp_fashion ring grid cgan_mnist cgan_cifar10"
-    )
+    wanted = "digits cgan_fashion ns_fashion minimax_fashion wgan_fashion wgan_gp_fashion ring grid cgan_mnist cgan_cifar10"
     assert set(wanted.split()) <= set(EXPERIMENTS)
 
 

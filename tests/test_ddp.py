@@ -237,9 +237,7 @@ def test_two_processes_on_halves_equal_one_on_the_whole_batch(ranks, case):
         assert torch.equal(one["start"][name], two["start"][name])
         if name.endswith("weight"):  # WGAN's loss and penalty leave the critic's last bias where it is
             assert not torch.equal(value, one["start"][name]), f"{name} did not move"
-        torch.testing.assert_close(
-            two["state"][name], value, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}"
-        )
+        torch.testing.assert_close(two["state"][name], value, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
 
 
 def test_by_default_each_rank_draws_noise_of_its_own(ranks):

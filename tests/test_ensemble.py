@@ -68,7 +68,9 @@ def follow(gans, fit, steps=100, shape=(2,), latent=3, tolerance=1e-4, alone=ran
     weights."""
     ensemble = Ensemble([copy.deepcopy(gan) for gan in gans], list(range(len(gans))))
     batches = batches_of(steps, shape)
-    latents = [torch.randn(K, N, latent, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(3 * steps)]
+    latents = [
+        torch.randn(K, N, latent, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(3 * steps)
+    ]
     start = [p.clone() for p in gans[alone[-1]].parameters()]
     ensemble.refuse_what_cannot_be_stacked = lambda batch: None  # it plays both turns once, and would use up draws
     turns = iter(latents)
@@ -142,7 +144,11 @@ def test_convolutions_and_settings_of_the_family(fit):
     for seed in range(K):
         torch.manual_seed(seed)
         players = DCGANGenerator(3, 1, 8, 4), DCGANDiscriminator(1, 8, 4)
-        gans.append(AlphaGAN(*players, alpha_d=0.7, generator_optimizer=ADAM, discriminator_optimizer=ADAM, regularizers={"r1": R1(0.2)}))
+        gans.append(
+            AlphaGAN(
+                *players, alpha_d=0.7, generator_optimizer=ADAM, discriminator_optimizer=ADAM, regularizers={"r1": R1(0.2)}
+            )
+        )
     follow(gans, fit, steps=20, shape=(1, 8, 8))
 
 

@@ -122,6 +122,8 @@ def test_an_export_that_stops_half_way_leaves_nothing(runs, tmp_path, monkeypatc
 
 def test_a_missing_package_is_named_with_the_way_to_it(runs, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
-    with pytest.raises(ValueError, match=r'format=onnx needs onnxscript, which is not installed; pip install "ganlab\[export\]"'):
+    with pytest.raises(
+        ValueError, match=r'format=onnx needs onnxscript, which is not installed; pip install "ganlab\[export\]"'
+    ):
         export.main([f"run={runs['dcgan'][0]}", "format=onnx", f"out={tmp_path / 'g.onnx'}"])
     assert not list(tmp_path.iterdir())

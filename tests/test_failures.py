@@ -212,7 +212,15 @@ def test_an_image_that_breaks_between_two_runs(cli, tmp_path):
     for i in range(40):
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)).save(images / f"{i:02}.png")
     (tmp_path / "my_gan.py").write_text(OWN.format(error="RuntimeError('broken')").replace("CGAN", "NonSaturatingGAN"))
-    words = ["data=folder", "data.root=images", "data.size=8", "data.batch_size=16", "networks.width=2", "loss=ns", "metrics=none"]
+    words = [
+        "data=folder",
+        "data.root=images",
+        "data.size=8",
+        "data.batch_size=16",
+        "networks.width=2",
+        "loss=ns",
+        "metrics=none",
+    ]
     words += ["max_images=64", "look_every=16", "logger=csv", "trainer=cpu", "hydra.run.dir=run"]
     code, out = cli(*words, "gan._target_=my_gan.Bursting")
     assert code == 1 and last(tmp_path / "run") == 32, out
@@ -231,7 +239,14 @@ def test_an_image_that_breaks_between_two_runs(cli, tmp_path):
 # Files that execute nothing
 
 PLAIN = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict", "torch.jit._pickle restore_type_tag"}
-TYPES = ("torch FloatStorage", "torch LongStorage", "torch ByteStorage", "torch BoolStorage", "torch DoubleStorage", "torch IntStorage")
+TYPES = (
+    "torch FloatStorage",
+    "torch LongStorage",
+    "torch ByteStorage",
+    "torch BoolStorage",
+    "torch DoubleStorage",
+    "torch IntStorage",
+)
 
 
 def names_in(pickled: bytes) -> set[str]:
@@ -264,7 +279,9 @@ def test_what_a_run_and_its_export_leave_executes_nothing(cli, tmp_path):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as file:
                 for name in (name for name in file.namelist() if name.endswith(".pkl")):
-                    strange = {n for n in names_in(file.read(name)) if n not in PLAIN and not n.startswith((*TYPES, "__torch__."))}
+                    strange = {
+                        n for n in names_in(file.read(name)) if n not in PLAIN and not n.startswith((*TYPES, "__torch__."))
+                    }
                     assert not strange, (path, name, strange)
         else:
             assert not path.read_bytes().startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")), path

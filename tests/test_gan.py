@@ -660,13 +660,9 @@ def breaks(side, at, value):
 
 @pytest.mark.parametrize("batches", [12, 70])
 @pytest.mark.parametrize(("value", "word"), [(float("nan"), "nan"), (float("inf"), "inf"), (-float("inf"), "-inf")])
-def test_a_loss_that_is_not_finite_stops_the_run_with_term_step_and_value(
-    make_gan, make_batches, fit, batches, value, word
-):
+def test_a_loss_that_is_not_finite_stops_the_run_with_term_step_and_value(make_gan, make_batches, fit, batches, value, word):
     gan = make_gan(breaks("discriminator_loss", 6, value))
-    with pytest.raises(
-        FloatingPointError, match=f"^d/loss became {word} at discriminator update 5; lower the learning"
-    ):
+    with pytest.raises(FloatingPointError, match=f"^d/loss became {word} at discriminator update 5; lower the learning"):
         fit(gan, make_batches(batches))
     assert gan.d_updates <= 6 + 32
     gan = make_gan(breaks("generator_loss", 4, value), n_critic=2)
@@ -749,9 +745,7 @@ def test_samples_shape_range_and_seed(trained):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 10, 11, 1000])
 def test_batch_size_does_not_change_the_samples(trained, batch_size):
-    torch.testing.assert_close(
-        trained.sample(10, seed=3, batch_size=batch_size), trained.sample(10, seed=3), atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(trained.sample(10, seed=3, batch_size=batch_size), trained.sample(10, seed=3), atol=1e-5, rtol=0)
 
 
 def test_samples_come_from_the_moving_average(trained):

@@ -53,7 +53,12 @@ def image_gan(family, **settings):
     )  # fmt: skip
 
 
-REGULARIZERS = {"none": None, "gradient penalty": GradientPenalty(1.0), "lazy R1": R1(1.0, every=4), "LeCam": LeCam(0.3, start=20)}
+REGULARIZERS = {
+    "none": None,
+    "gradient penalty": GradientPenalty(1.0),
+    "lazy R1": R1(1.0, every=4),
+    "LeCam": LeCam(0.3, start=20),
+}
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

@@ -211,7 +211,9 @@ def test_turns_by_hand_in_between_and_the_terms_that_are_kept(train, recorders, 
     games = [train(make_gan(optimizer=ADAM), batches, watch is watches[1], watch) for watch in watches]
     same(*games)
     assert len(recorders) == 2 and games[0].observed.keys() == games[1].observed.keys()
-    assert watches[0].terms == watches[1].terms and len({float(*terms.values()) for terms in watches[1].terms}) > CHECK_EVERY // 2
+    assert (
+        watches[0].terms == watches[1].terms and len({float(*terms.values()) for terms in watches[1].terms}) > CHECK_EVERY // 2
+    )
 
 
 class Waits(NonSaturatingGAN):

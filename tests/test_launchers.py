@@ -80,7 +80,7 @@ def test_joblib(cli, tmp_path):
     words = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *TINY, f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     code, out = cli(*words, "gan._target_=ganlab.NonSaturatingGAN,planted.Raises", "seed=1,2")
     assert code == 1 and "sweep of 4 jobs" in out and "2 of 4 jobs failed" in out
-    assert 'RuntimeError: planted\n  in' in out and "resume=" not in out.partition("sweep of 4 jobs")[2]
+    assert "RuntimeError: planted\n  in" in out and "resume=" not in out.partition("sweep of 4 jobs")[2]
     jobs = {path.parent: json.loads(path.read_text()) for path in (tmp_path / "sweep").rglob("summary.json")}
     finished = sorted((job for job, summary in jobs.items() if summary["status"] == "finished"), key=str)
     assert len(jobs) == 4 and len(finished) == 2
@@ -132,7 +132,9 @@ def test_ray(tmp_path):
 
     words = ["-m", "hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", *TINY, "hydra.sweep.dir=sweep"]
     code, out = ganlab(*words, "gan._target_=ganlab.NonSaturatingGAN,planted.Raises")
-    assert "sweep of 2 jobs" in out and "1 of 2 jobs failed" in out and "RuntimeError: planted" in out and code == 1, out[-3000:]
+    assert "sweep of 2 jobs" in out and "1 of 2 jobs failed" in out and "RuntimeError: planted" in out and code == 1, out[
+        -3000:
+    ]
     (back,) = (path.parent for path in (tmp_path / "sweep").rglob("summary.json") if '"finished"' in path.read_text())
     end = state(back)["state_dict"]
     (back / "summary.json").unlink()

@@ -197,7 +197,9 @@ def test_another_version_is_named_where_its_checkpoints_differ(forge):
         content["ganlab"]["version"] = "0.0.7"
         del content["state_dict"]["generator.stem.weight"]
 
-    with pytest.raises(ValueError, match=rf"it is of ganlab 0.0.7 and this is {ganlab.__version__}: load it with its own version"):
+    with pytest.raises(
+        ValueError, match=rf"it is of ganlab 0.0.7 and this is {ganlab.__version__}: load it with its own version"
+    ):
         ganlab.load(forge(older))
 
     def with_an_argument_of_another_time(content):
@@ -232,7 +234,10 @@ def test_copies_without_their_seeds_are_refused(forge, seeds):
 
 def test_the_part_of_an_ensemble_is_found_by_its_seed(make_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    parts = {4: make_run(tmp_path / "outputs" / "run" / "seeds_4-5", seeds=[4, 5]), 6: make_run(tmp_path / "outputs" / "run" / "seeds_6-6", seeds=[6])}
+    parts = {
+        4: make_run(tmp_path / "outputs" / "run" / "seeds_4-5", seeds=[4, 5]),
+        6: make_run(tmp_path / "outputs" / "run" / "seeds_6-6", seeds=[6]),
+    }
     for path in ("outputs/run", "latest"):
         for seed, (part, index) in {None: (4, 0), 4: (4, 0), 5: (4, 1), 6: (6, 0)}.items():
             expected = parts[part].copy(index).sample(3, 1, seed=2)

@@ -234,9 +234,7 @@ def test_every_public_family_is_held_to_a_closed_form():
     defined = {c for n, c in vars(ganlab.losses).items() if isinstance(c, type) and issubclass(c, GAN) and n[0] != "_"}
     truths = {truth.family for truth in TRUTHS}
     assert defined - {GAN} == exported == truths
-    defaults = {
-        t.family for t in TRUTHS if not t.settings or t.settings == {"alpha_d": 1, "alpha_g": 1, "saturating": False}
-    }
+    defaults = {t.family for t in TRUTHS if not t.settings or t.settings == {"alpha_d": 1, "alpha_g": 1, "saturating": False}}
     assert defaults == truths, "its defaults are among the forms"
     assert set(ganlab.losses.__all__) == {c.__name__ for c in defined}
 
@@ -544,9 +542,7 @@ def test_only_hooks_are_overridden(family):
         own = own_names(c)
         assert own <= HOOKS | FACTS | THEORY | ({"activation", "conjugate"} if issubclass(c, FGAN) else set())
         if not has_settings:
-            assert all(isinstance(vars(c)[n], staticmethod) for n in own & (HOOKS | THEORY)), (
-                "called without an instance"
-            )
+            assert all(isinstance(vars(c)[n], staticmethod) for n in own & (HOOKS | THEORY)), "called without an instance"
         assert own & HOOKS in (set(), HOOKS), "both hooks are written where one is"
 
 

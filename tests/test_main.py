@@ -38,24 +38,28 @@ def test_a_run_leaves_everything_that_a_reader_needs(cli, tmp_path):
     assert summary["status"] == "finished" and summary["seed"] == 1 and summary["family"] == "CGAN"
     assert summary["clocks"] == {"images_seen": 640, "d_updates": 10, "g_updates": 10, "turns_since_g": 0}
     assert summary["protocol"]["extractor"]["accuracy"] > 0.9
-    assert {"quality/frechet_classifier_360", "quality/label_agreement_360", "quality/classes_360"} <= set(
-        summary["quality"]
-    )
+    assert {"quality/frechet_classifier_360", "quality/label_agreement_360", "quality/classes_360"} <= set(summary["quality"])
     assert summary["quality"].keys() == summary["floor"].keys()
 
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     game = [row for row in rows if row["d/loss"]]
     looks = [row for row in rows if row["quality/frechet_classifier_360"]]
     assert [row["images_seen"] for row in game] == ["64"] and [row["images_seen"] for row in looks] == ["320", "640"]
-    for column in ["g/loss", "d/accuracy_real", "d/accuracy_fake", "d/logit_real", "d/logit_fake", "d/grad_norm", "g/grad_norm"]:
+    for column in [
+        "g/loss",
+        "d/accuracy_real",
+        "d/accuracy_fake",
+        "d/logit_real",
+        "d/logit_fake",
+        "d/grad_norm",
+        "g/grad_norm",
+    ]:
         assert np.isfinite(float(game[0][column]))
     assert looks[0]["quality/frechet_classifier_360_floor"]
 
     assert Image.open(run / "samples.png").width > Image.open(run / "samples.png").height  # ten columns of eight
     weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert all(
-        name.split(".")[0] in {"generator", "discriminator", "generator_ema", "_extra_state"} for name in weights
-    )
+    assert all(name.split(".")[0] in {"generator", "discriminator", "generator_ema", "_extra_state"} for name in weights)
 
     gan = ganlab.load(run)
     images = gan.sample(6, y=torch.arange(6))
@@ -67,9 +71,7 @@ def test_the_same_seed_gives_the_same_run(cli, tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         code, printed = cli(*UNMEASURED, f"seed={seed}", f"hydra.run.dir={name}")
         assert code == 0, printed
-    a, b, c = (
-        torch.load(tmp_path / name / "checkpoints/last.ckpt")["state_dict"]["generator.stem.weight"] for name in "abc"
-    )
+    a, b, c = (torch.load(tmp_path / name / "checkpoints/last.ckpt")["state_dict"]["generator.stem.weight"] for name in "abc")
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 

@@ -89,9 +89,7 @@ class Unmarked(nn.Module):
 
 def test_an_auxiliary_classifier_of_packs():
     for discriminator in (Unmarked(), MLPDiscriminator((2,), [4], projection_classes=3, pack=2)):
-        with pytest.raises(
-            ValueError, match="cannot name a pack of 2; use gan.pack=1, or conditioning=labels or concat"
-        ):
+        with pytest.raises(ValueError, match="cannot name a pack of 2; use gan.pack=1, or conditioning=labels or concat"):
             build(
                 g_classes=3, discriminator=discriminator, conditioning=AuxiliaryClassifier(3, 1.0), pack=2
             )  # fmt: skip
@@ -122,9 +120,7 @@ def test_a_stranger_s_discriminator_is_taken_at_its_word(conditioning):
 @pytest.mark.parametrize("wrap", [lambda r: r, lambda r: Consistency(1.0, r)])
 def test_image_augmentation_of_points(fit, make_batches, wrap):
     regularizer = wrap(DiffAugment(color=False, translation=0.1, cutout=0))
-    with pytest.raises(
-        ValueError, match=r"for images .* got samples \[6, 2\]; for points take regularizer=instance_noise"
-    ):
+    with pytest.raises(ValueError, match=r"for images .* got samples \[6, 2\]; for points take regularizer=instance_noise"):
         fit(build(regularizers={"augment": regularizer}), make_batches(1))
 
 
@@ -183,9 +179,7 @@ def test_batch_norm_in_the_discriminator(family, regularizers, named, images):
 def test_batch_norm_elsewhere_is_nobodys_business():
     assert not warnings_of(lambda: build(discriminator=MLPDiscriminator((2,), [4, 4], "batch")))
     assert not warnings_of(
-        lambda: build(
-            WGAN, discriminator=MLPDiscriminator((2,), [4, 4], "batch"), regularizers={"clip": WeightClipping(0.1)}
-        )
+        lambda: build(WGAN, discriminator=MLPDiscriminator((2,), [4, 4], "batch"), regularizers={"clip": WeightClipping(0.1)})
     )
     g = MLPGenerator(3, (2,), [4], bounded=False, norm="batch")
     sgd = {f"{player}_optimizer": torch.optim.SGD for player in ("generator", "discriminator")}

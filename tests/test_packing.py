@@ -105,9 +105,7 @@ def test_a_packed_step_equals_a_hand_written_one(make_gan, make_batches, fit):
     step = ((r - 1)[:, None] * real.view(3, 4)).mean(0) + (f[:, None] * fake).mean(0)
     torch.testing.assert_close(gan.discriminator.weight.detach(), w - 0.1 * step)
     loss = ((G(torch.randn(6, 3)).view(3, 4) @ (w - 0.1 * step) - 1) ** 2).mean() / 2
-    for old, new, slope in zip(
-        before, gan.generator.parameters(), torch.autograd.grad(loss, G.parameters()), strict=True
-    ):
+    for old, new, slope in zip(before, gan.generator.parameters(), torch.autograd.grad(loss, G.parameters()), strict=True):
         torch.testing.assert_close(new.detach(), old - 0.1 * slope)
 
 
@@ -120,8 +118,7 @@ def test_labels_of_packs_train_and_matter(make_gan, make_batches, fit, pack, fee
     batches = make_batches(3, size=7, shape=shape)
     fit(gan, batches)
     assert all(
-        not torch.equal(a, b) and b.isfinite().all()
-        for a, b in zip(before, gan.discriminator.parameters(), strict=True)
+        not torch.equal(a, b) and b.isfinite().all() for a, b in zip(before, gan.discriminator.parameters(), strict=True)
     )
     x = batches[0][0][: 2 * pack].reshape(2, -1, *shape[1:])
     y = torch.tensor([[0] * pack, [1] * pack])
@@ -169,9 +166,7 @@ def test_samples_are_not_packed(make_gan, make_batches, fit):
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_batch_smaller_than_a_pack_is_refused(make_gan, make_batches, fit, size):
-    with pytest.raises(
-        ValueError, match=f"a batch of {size} holds no pack of 4; raise data.batch_size or lower gan.pack"
-    ):
+    with pytest.raises(ValueError, match=f"a batch of {size} holds no pack of 4; raise data.batch_size or lower gan.pack"):
         fit(packed(make_gan, 4), make_batches(1, size=size))
 
 

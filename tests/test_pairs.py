@@ -181,9 +181,7 @@ def test_other_networks_with_every_conditioning(networks, conditioning, fit):
     pack = 1 if conditioning == "ac" else 2
     tiny = "networks.hidden=[6,6]" if networks.startswith("mlp") else "networks.width=2"
     gan = built(
-        composed(
-            "fashion_mnist", "loss=ns", f"networks={networks}", tiny, f"conditioning={conditioning}", f"gan.pack={pack}"
-        )
+        composed("fashion_mnist", "loss=ns", f"networks={networks}", tiny, f"conditioning={conditioning}", f"gan.pack={pack}")
     )
     before = weights(gan)
     fit(gan, [(torch.rand(4, 1, 28, 28) - 0.3, torch.tensor([3, 0, 9, 9]))] * 2)

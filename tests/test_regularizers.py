@@ -500,9 +500,7 @@ def test_named_regularizers_add_up_and_none_is_left_out(make_gan, make_batches, 
         def discriminator_loss(real_logits, fake_logits):
             return 0 * real_logits.sum()
 
-    gan = make_gan(
-        Nothing, regularizers={"a": first, "b": second, "off": None}, optimizer=lambda p: torch.optim.SGD(p, lr=1.0)
-    )
+    gan = make_gan(Nothing, regularizers={"a": first, "b": second, "off": None}, optimizer=lambda p: torch.optim.SGD(p, lr=1.0))
     before = gan.discriminator.body[0].bias[0].item()
     fit(gan, make_batches(2))
     assert gan.discriminator.body[0].bias[0].item() - before == pytest.approx(4, rel=1e-5)

@@ -164,7 +164,9 @@ def test_what_cannot_be_sampled_is_one_sentence_and_leaves_nothing(runs, tmp_pat
 
 
 @pytest.mark.parametrize("out", ["x.npy", "x.png", "folder"])
-@pytest.mark.parametrize("trouble", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=["full", "stopped"])
+@pytest.mark.parametrize(
+    "trouble", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=["full", "stopped"]
+)
 def test_a_full_disk_or_an_interruption_leaves_nothing(runs, tmp_path, monkeypatch, out, trouble):
     generate, calls = type(runs["plain"][1]).generate, []
 

@@ -72,9 +72,7 @@ def tiled(images: torch.Tensor, columns: int) -> torch.Tensor:
     return make_grid(images[:, :3], nrow=columns, value_range=(-1, 1), normalize=True, pad_value=1)
 
 
-def draw_points(
-    path: Path, datamodule, samples: list[torch.Tensor], images_seen: int, names: Sequence[str] = ()
-) -> None:
+def draw_points(path: Path, datamodule, samples: list[torch.Tensor], images_seen: int, names: Sequence[str] = ()) -> None:
     """A panel for each tensor of samples [n, 2], over 2,500 real points and the modes' 3-sigma circles; with its name."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -59,9 +59,7 @@ class Vanishing(Periodic):
             )
         budget = sibling(trainer, Budget)
         if budget is not None and self.ages[-1] > budget.images:
-            raise ValueError(
-                f"max_images={budget.images} ends before G is {self.ages[-1]} images old; raise it to that"
-            )
+            raise ValueError(f"max_images={budget.images} ends before G is {self.ages[-1]} images old; raise it to that")
         # A fresh critic is the run's own from before its first step, together with regularizers and clocks. Drawing it
         # anew by `reset_parameters` would not do: spectrally normalised layers ignore the call, and layers that their
         # network starts in its own way would start in torch's.

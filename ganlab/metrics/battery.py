@@ -146,10 +146,7 @@ class Battery:
             sizes = infinite["value"].sizes
             how = {"measures": f"intercept of a line in 1/N through {SIZES} sizes", "sizes": [sizes[0], sizes[-1]]}
             self._add("frechet_infinity", self.space, infinite["value"].value, infinite["real"].value, how)
-        kernel = {
-            side: kernel_distance(x, self.reference, self.track(f"kernel distance, {side}"))
-            for side, x in pairs.items()
-        }
+        kernel = {side: kernel_distance(x, self.reference, self.track(f"kernel distance, {side}")) for side, x in pairs.items()}
         how = {"kernel": "(x.y/d + 1)^3", "estimator": "unbiased MMD^2 over all pairs"}
         self._add("kid", self.space, kernel["value"], kernel["real"], how)
 
@@ -170,9 +167,7 @@ class Battery:
         self._add("vendi", self.space, value, real, how, samples=n)
 
     def _memorisation(self) -> None:
-        found = memorisation(
-            self.kept, self.test_part, self.data.train.x, self.device, self.track("nearest training samples")
-        )
+        found = memorisation(self.kept, self.test_part, self.data.train.x, self.device, self.track("nearest training samples"))
         self.findings.memorisation = found
         space = "points" if self.points else "pixels"
         how = {"distance": f"L2 between {space}" + ("" if self.points else " in [-1, 1]"),
@@ -237,9 +232,7 @@ class Battery:
         real = "as many train samples in the place of the generated ones"
         return {"samples": self.samples, "seed": self.seed, "real": real}
 
-    def _add(
-        self, name: str, space: str, value, real: float, how: dict, metric=None, samples: int | None = None
-    ) -> None:
+    def _add(self, name: str, space: str, value, real: float, how: dict, metric=None, samples: int | None = None) -> None:
         """`value` is a number or an `Estimate`."""
         metric = metric or self.metrics[0]
         low, high = (value.low, value.high) if isinstance(value, tuple) else (None, None)

@@ -119,9 +119,7 @@ def _cached_or_trained(datamodule, data: str, device: torch.device) -> dict:
             saved = torch.load(path, weights_only=True, map_location="cpu")
             if _digest(saved["weights"]) != saved["card"]["sha256"]:
                 raise ValueError("its weights are not those of its card")
-            log.info(
-                "extractor: classifier for %s, held-out accuracy %.3f, from %s", data, saved["card"]["accuracy"], path
-            )
+            log.info("extractor: classifier for %s, held-out accuracy %.3f, from %s", data, saved["card"]["accuracy"], path)
             return saved
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
             reason = str(error).split("\n")[0][:120]

@@ -90,9 +90,7 @@ class ToyQuality(Metric):
     def setup(self, datamodule, device) -> None:
         data = type(datamodule).__name__
         if getattr(datamodule, "centres", None) is None:
-            raise ValueError(
-                f"metrics=toy needs data with known modes (ring, grid), got {data}: use metrics=classifier"
-            )
+            raise ValueError(f"metrics=toy needs data with known modes (ring, grid), got {data}: use metrics=classifier")
         self.centres, self.std = datamodule.centres.to(device), float(datamodule.std)
         modes, gap = len(self.centres), float(torch.pdist(self.centres.double()).min())
         if gap <= 2 * RADIUS * self.std:
@@ -123,9 +121,7 @@ class ToyQuality(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         if self.counts.sum() != self.samples:
-            raise ValueError(
-                f"a look needs exactly metrics.samples={self.samples} samples, got {int(self.counts.sum())}"
-            )
+            raise ValueError(f"a look needs exactly metrics.samples={self.samples} samples, got {int(self.counts.sum())}")
         return self._named(mode_scores(self.counts))
 
     def _named(self, scores: dict) -> dict:

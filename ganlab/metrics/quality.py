@@ -48,9 +48,7 @@ class FrechetQuality(Metric):
     def setup(self, datamodule, device) -> None:
         if len(datamodule.shape) != 3:
             data = type(datamodule).__name__
-            raise ValueError(
-                f"metrics={self.extractor} needs images, got {data} of shape {datamodule.shape}: use metrics=toy"
-            )
+            raise ValueError(f"metrics={self.extractor} needs images, got {data} of shape {datamodule.shape}: use metrics=toy")
         device = torch.device(device)
         self.samples = min(self.samples, len(datamodule.test.x), len(datamodule.train.x))
         card = self.build(datamodule, device)

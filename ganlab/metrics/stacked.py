@@ -113,9 +113,7 @@ class StackedQuality(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         if self.counts.sum() != self.samples:
-            raise ValueError(
-                f"a look needs exactly metrics.samples={self.samples} samples, got {int(self.counts.sum())}"
-            )
+            raise ValueError(f"a look needs exactly metrics.samples={self.samples} samples, got {int(self.counts.sum())}")
         return self._named(stacked_scores(self.counts, self.target))
 
     def _named(self, scores: dict) -> dict:

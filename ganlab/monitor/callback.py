@@ -52,9 +52,7 @@ class Monitor(Periodic):
     `verdicts` is what summary.json holds.
     """
 
-    def __init__(
-        self, every: int, memory_every: int, on_verdict: str | Mapping[str, str | None] = "warn", seed: int = 0
-    ):
+    def __init__(self, every: int, memory_every: int, on_verdict: str | Mapping[str, str | None] = "warn", seed: int = 0):
         super().__init__(checked_count("monitor.every", every))
         self.memory_every, self.seed = checked_count("monitor.memory_every", memory_every), seed
         self.actions = actions(on_verdict)

@@ -28,9 +28,7 @@ class DCGANGenerator(nn.Module):
     Labels enter beside z, or in the norm layers alone (`norm="conditional_batch"`).
     """
 
-    def __init__(
-        self, latent_dim: int, channels: int, size: int, width: int, norm: str = "batch", num_classes: int = 0
-    ):
+    def __init__(self, latent_dim: int, channels: int, size: int, width: int, norm: str = "batch", num_classes: int = 0):
         super().__init__()
         self.latent_dim, self.num_classes = latent_dim, num_classes
         side, widths = _pyramid(size, width)

@@ -42,9 +42,7 @@ class Discriminator(nn.Module):
     ):
         super().__init__()
         if auxiliary_classes and pack > 1:
-            raise ValueError(
-                f"an auxiliary classifier judges one sample at a time, got gan.pack={pack}; use gan.pack=1"
-            )
+            raise ValueError(f"an auxiliary classifier judges one sample at a time, got gan.pack={pack}; use gan.pack=1")
         self.pack, self.concat_classes, self.auxiliary_classes = pack, concat_classes, auxiliary_classes
         self.num_classes = max(concat_classes, projection_classes, auxiliary_classes)
         wrap = spectrally_normalized if spectral_norm else nn.Identity()

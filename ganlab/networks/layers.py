@@ -79,9 +79,7 @@ class ConditionalBatchNorm(TakesLabels, nn.Module):
     def __init__(self, batch_norm: Callable[..., nn.Module], num_classes: int, channels: int):
         super().__init__()
         if not num_classes:
-            raise ValueError(
-                f"norm=conditional_batch needs labels, got num_classes={num_classes}; use conditioning=cbn"
-            )
+            raise ValueError(f"norm=conditional_batch needs labels, got num_classes={num_classes}; use conditioning=cbn")
         self.norm = batch_norm(channels, affine=False)
         self.gain_and_bias = nn.Embedding(num_classes, 2 * channels)
         nn.init.zeros_(self.gain_and_bias.weight)

@@ -14,9 +14,7 @@ from ganlab.networks.discriminator import Discriminator, packed_inputs
 from ganlab.networks.layers import NORMS_1D, LabelledSequential, generator_norm, norm_by_name, with_labels
 
 
-def _hidden(
-    sizes: Sequence[int], activation: nn.Module, make_norm, spectral_norm: bool, pieces: int = 1
-) -> LabelledSequential:
+def _hidden(sizes: Sequence[int], activation: nn.Module, make_norm, spectral_norm: bool, pieces: int = 1) -> LabelledSequential:
     wrap = spectrally_normalized if spectral_norm else nn.Identity()
     layers = []
     for before, after in pairwise(sizes):
@@ -50,9 +48,7 @@ class Maxout(nn.Module):
     def __init__(self, pieces: int):
         super().__init__()
         if isinstance(pieces, bool) or not isinstance(pieces, int) or pieces < 2:
-            raise ValueError(
-                f"maxout must be a whole number of at least 2 pieces, or null for LeakyReLU(0.2), got {pieces!r}"
-            )
+            raise ValueError(f"maxout must be a whole number of at least 2 pieces, or null for LeakyReLU(0.2), got {pieces!r}")
         self.pieces = pieces
 
     def forward(self, h: Tensor) -> Tensor:

@@ -76,9 +76,7 @@ class ResNetGenerator(nn.Module):
     Labels enter beside z, or in the blocks' norm layers alone (`norm="conditional_batch"`).
     """
 
-    def __init__(
-        self, latent_dim: int, channels: int, size: int, width: int, norm: str = "batch", num_classes: int = 0
-    ):
+    def __init__(self, latent_dim: int, channels: int, size: int, width: int, norm: str = "batch", num_classes: int = 0):
         super().__init__()
         self.latent_dim, self.num_classes = latent_dim, num_classes
         side, units, _, _ = _structure(size)
@@ -101,9 +99,7 @@ class ResNetGenerator(nn.Module):
         residual = [make_norm(before), nn.ReLU(), nn.Upsample(scale_factor=2), _conv3(before, after)]
         residual += [make_norm(after), nn.ReLU(), _conv3(after, after)]
         # the authors' shortcut doubles first: the same image for four times the work
-        return Residual(
-            LabelledSequential(*residual), nn.Sequential(_conv1(before, after), nn.Upsample(scale_factor=2))
-        )
+        return Residual(LabelledSequential(*residual), nn.Sequential(_conv1(before, after), nn.Upsample(scale_factor=2)))
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.body(self.stem(with_labels(z, y, self.label_inputs)), y)

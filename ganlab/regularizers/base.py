@@ -67,7 +67,6 @@ def is_spectrally_normalized(module: nn.Module) -> bool:
     """Whether every layer with a weight matrix carries torch's spectral norm."""
     layers = [m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     return bool(layers) and all(
-        is_parametrized(m, "weight")
-        and any(isinstance(p, parametrizations._SpectralNorm) for p in m.parametrizations.weight)
+        is_parametrized(m, "weight") and any(isinstance(p, parametrizations._SpectralNorm) for p in m.parametrizations.weight)
         for m in layers
     )

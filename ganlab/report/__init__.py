@@ -39,9 +39,7 @@ def main(arguments: list[str]) -> None:
     try:
         written = write(report, folder)
     except OSError as error:
-        raise ValueError(
-            f"the report cannot be written to {folder} ({error}); choose another place with out="
-        ) from error
+        raise ValueError(f"the report cannot be written to {folder} ({error}); choose another place with out=") from error
     _show(report, written)
 
 

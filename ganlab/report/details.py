@@ -41,7 +41,9 @@ def coverage(ranking: Ranking) -> Table | None:
     if ranking.has_ensembles:
         notes.append("Wall time of an ensemble's seed is that of the whole ensemble, of all its parts where it has several.")
     if "updates of D" in ranking.settings[0].card[BUDGET]:
-        notes.append("A packed D sees several images where another sees one: at the same images seen it has learned less often.")
+        notes.append(
+            "A packed D sees several images where another sees one: at the same images seen it has learned less often."
+        )
     return Table(f"Time to all {ranking.modes} modes", header, rows, notes)
 
 
@@ -51,7 +53,14 @@ def _first_full(ranking: Ranking, seed: Seed) -> tuple[float, float]:
 
 
 def costs(ranking: Ranking) -> Table:
-    header = ["setting", "seeds at once", "wall time of a run (median)", "images/s, all seeds (median)", "peak memory (largest)", "device"]
+    header = [
+        "setting",
+        "seeds at once",
+        "wall time of a run (median)",
+        "images/s, all seeds (median)",
+        "peak memory (largest)",
+        "device",
+    ]
     rows: list = []
     devices: set[str] = set()
     for setting in ranking.settings:
@@ -100,9 +109,7 @@ def troubles(ranking: Ranking) -> Table | None:
         got = f"{least:,.0f}" + (f" … {most:,.0f}" if most > least else "") + budgets[name]
         rows.append([name, ranges([seed for seed, _ in seeds]), state, got, reason])
     notes = [f"{len(found) - MOST_ROWS} more kinds are not listed."] if len(found) > MOST_ROWS else []
-    return Table(
-        "Runs that did not finish", ["setting", "which seeds", "status", "images seen", "why"], rows, notes
-    )
+    return Table("Runs that did not finish", ["setting", "which seeds", "status", "images seen", "why"], rows, notes)
 
 
 def card(ranking: Ranking) -> Table:
@@ -114,9 +121,7 @@ def card(ranking: Ranking) -> Table:
         rows += [[f"seeds of {name}", numbers] for name, numbers in seeds.items()]
     summaries = [run.summary for setting in ranking.settings for run in setting.runs]
     for package in ("ganlab", "torch"):
-        if found := dict.fromkeys(
-            s["versions"][package] for s in summaries if package in (s.get("versions") or {})
-        ):
+        if found := dict.fromkeys(s["versions"][package] for s in summaries if package in (s.get("versions") or {})):
             rows.append([package, ", ".join(found)])
     if devices := dict.fromkeys(s["device"] for s in summaries if s.get("device")):
         rows.append(["device", "; ".join(devices)])
@@ -128,8 +133,4 @@ def card(ranking: Ranking) -> Table:
 def _reason(run: Run) -> str:
     if run.summary.get("error"):
         return " ".join(str(run.summary["error"]).split())
-    return (
-        "left no summary: killed, or still under way"
-        if run.status == "unfinished"
-        else "a loss or penalty was not finite"
-    )
+    return "left no summary: killed, or still under way" if run.status == "unfinished" else "a loss or penalty was not finite"

@@ -91,9 +91,7 @@ def _scale(axes, values: Sequence[float]) -> None:
     if positive and len(positive) == len(finite) and max(positive) > 20 * min(positive):
         axes.set_yscale("log")
     if finite and len(finite) < len(values):
-        axes.text(
-            0.99, 0.99, "gaps: infinite", transform=axes.transAxes, ha="right", va="top", fontsize=9, color="#5f6b7a"
-        )
+        axes.text(0.99, 0.99, "gaps: infinite", transform=axes.transAxes, ha="right", va="top", fontsize=9, color="#5f6b7a")
 
 
 def every_seed(ranking: Ranking, metric: str) -> bytes | None:

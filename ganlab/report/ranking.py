@@ -54,9 +54,7 @@ class Ranking:
 
     def _objective(self, settings: list[Setting]) -> str | None:
         """What the runs themselves aimed at."""
-        objectives = [
-            run.summary["objective"]["name"] for s in settings for run in s.runs if run.summary.get("objective")
-        ]
+        objectives = [run.summary["objective"]["name"] for s in settings for run in s.runs if run.summary.get("objective")]
         return next((name.removeprefix(PREFIX) for name in objectives), self.metrics[-1] if self.metrics else None)
 
     # Values ------------------------------------------------------------------------------------------------------

@@ -14,9 +14,7 @@ import yaml
 
 from ganlab.parts import in_one_time, part_folders, seeds_in
 
-Loader = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # a run's config is resolved, plain YAML; OmegaConf is 20x slower
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a run's config is resolved, plain YAML; OmegaConf is 20x slower
 LEFT_BY_A_RUN = ("summary.json", "metrics.csv", "seeds.csv", "config.yaml", ".hydra")
 NOT_SEARCHED = {".hydra", "checkpoints", "samples", "wandb", "extractors", "report"}
 PREFIX = "quality/"
@@ -72,17 +70,13 @@ def find_runs(paths: list[Path]) -> list[Run]:
     folders: dict[Path, None] = {}
     for path in paths:
         if not path.is_dir():
-            raise ValueError(
-                f"report reads folders of runs, and {path} is {'a file' if path.exists() else 'not there'}"
-            )
+            raise ValueError(f"report reads folders of runs, and {path} is {'a file' if path.exists() else 'not there'}")
         for folder in _walk(path.resolve()):
             folders[folder] = None
     runs = [read_run(folder) for folder in folders]
     if not runs:
         places = ", ".join(map(str, paths))
-        raise ValueError(
-            f"there is no run in {places}: give a run's folder, a sweep's, or one that holds them (outputs)"
-        )
+        raise ValueError(f"there is no run in {places}: give a run's folder, a sweep's, or one that holds them (outputs)")
     return runs
 
 

@@ -50,9 +50,7 @@ def wilson(successes: int, n: int, level: float = LEVEL) -> Estimate:
     return Estimate(rate, low, high)
 
 
-def bootstrap_mean(
-    values: Sequence[float], level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate:
+def bootstrap_mean(values: Sequence[float], level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """The mean with the percentile bootstrap's interval (Efron 1979), always the same for the same values.
 
     No interval for a single value, or where a value is infinite (the mean is infinite then, with its sign).

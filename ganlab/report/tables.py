@@ -79,9 +79,7 @@ def _leaderboard_notes(ranking: Ranking) -> list[str]:
     if unfinished := sum(s.status == "unfinished" for setting in settings for s in setting.seeds):
         notes.append(f"{unfinished} seeds left no result (killed, or still under way) and count as failures.")
     if len(settings) < len(ranking.settings):
-        notes.append(
-            "Settings without a rank (–) are not over: none of their seeds has finished. Latest look shown."
-        )
+        notes.append("Settings without a rank (–) are not over: none of their seeds has finished. Latest look shown.")
     if replaced := sum(setting.replaced for setting in ranking.settings):
         notes.append(f"{replaced} older runs of a config and seed that were run again are left out.")
     return notes
@@ -138,7 +136,9 @@ def is_claimed(setting: Setting, name: str) -> bool:
             ends = [setting.flat.get("data._target_", "").rpartition(".")[2]]
         if not any(alike(value, end) for end in ends):
             return False
-    typed = (key for key in setting.runs[0].overrides if key not in LENGTH and key.partition(".")[0].partition("/")[0] not in LOOKS)
+    typed = (
+        key for key in setting.runs[0].overrides if key not in LENGTH and key.partition(".")[0].partition("/")[0] not in LOOKS
+    )
     return all(any(f".{key}".endswith(f".{named}") for named in conditions) for key in typed)
 
 
@@ -188,9 +188,7 @@ def seeds_cell(setting: Setting) -> str | tuple[str, str]:
 
 
 def latest_cell(setting: Setting, name: str) -> str | tuple[str, str]:
-    found = [
-        (seed.quality[PREFIX + name][-1], seed.images[-1]) for seed in setting.seeds if seed.quality.get(PREFIX + name)
-    ]
+    found = [(seed.quality[PREFIX + name][-1], seed.images[-1]) for seed in setting.seeds if seed.quality.get(PREFIX + name)]
     if not found:
         return "–"
     many = f"median of {len(found)}, " if len(found) > 1 else ""

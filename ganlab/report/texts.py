@@ -21,9 +21,7 @@ def interval(found: Estimate, sign: bool = False) -> str | tuple[str, str]:
     return number(found.value, sign), f"{number(found.low, sign)} … {number(found.high, sign)}"
 
 
-def percent(
-    found: Estimate, sign: bool = False, unit: str = "%", of: tuple[int, int] | None = None
-) -> tuple[str, str] | str:
+def percent(found: Estimate, sign: bool = False, unit: str = "%", of: tuple[int, int] | None = None) -> tuple[str, str] | str:
     def text(x: float) -> str:
         return f"{100 * x:{'+' if sign and x else ''}.3g}"
 

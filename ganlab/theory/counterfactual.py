@@ -37,9 +37,7 @@ def generator_gradient_norms(
         ValueError: real and z differ in length.
     """
     if len(real) != len(z):
-        raise ValueError(
-            f"real and z must hold as many samples, got {len(real)} and {len(z)}; draw z with gan.noise(n)"
-        )
+        raise ValueError(f"real and z must hold as many samples, got {len(real)} and {len(z)}; draw z with gan.noise(n)")
     devices = [gan.device] if gan.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.autocast(gan.device.type, enabled=False), torch.enable_grad():
         hooks = {name: own_hooks(family) for name, family in families.items()}

@@ -71,7 +71,11 @@ def _dirac(axis, found, others) -> None:
     if own is None or own.simultaneous is None:
         _heading(axis, "Dirac-GAN")
         return _nothing(axis, "the game cannot be played on points" if own is None else own.not_defined)
-    _heading(axis, f"Does the game converge?  (Dirac-GAN, 500 steps of {own.lr:g})", own.verdict + (f"; eigenvalues {own.spectrum}" if own.eigenvalues else ""))
+    _heading(
+        axis,
+        f"Does the game converge?  (Dirac-GAN, 500 steps of {own.lr:g})",
+        own.verdict + (f"; eigenvalues {own.spectrum}" if own.eigenvalues else ""),
+    )
     for points, radius, color, name in (
         (own.simultaneous, own.radius_simultaneous, BLUE, "simultaneous"),
         (own.alternating, own.radius_alternating, ORANGE, "alternating"),

@@ -23,7 +23,7 @@ from ganlab.train import quieten_libraries
 GPU = torch.cuda.is_available()
 BATCH, STEPS = 256, {"single": 150, "ensemble": 150 if GPU else 15}
 GAMES = {
-    "non-saturating": (NonSaturatingGAN, lambda: {}),
+    "non-saturating": (NonSaturatingGAN, dict),
     "non-saturating + R1": (NonSaturatingGAN, lambda: {"r1": R1(1.0)}),
     "WGAN-GP": (WGAN, lambda: {"gp": GradientPenalty(0.1)}),
 }

@@ -163,9 +163,7 @@ class Ganlab:
 
     def __init__(self, g, d, data, precision: str, silent: bool = False, cuda_graphs: bool = False):
         fused = partial(ADAM, fused=True)
-        self.gan = NonSaturatingGAN(
-            g, d, generator_optimizer=fused, discriminator_optimizer=fused, cuda_graphs=cuda_graphs
-        )
+        self.gan = NonSaturatingGAN(g, d, generator_optimizer=fused, discriminator_optimizer=fused, cuda_graphs=cuda_graphs)
         self.data, self.precision, self.silent, self.folder = data, precision, silent, tempfile.mkdtemp()
 
     def seconds(self, steps: int) -> float:

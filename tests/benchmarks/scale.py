@@ -45,7 +45,9 @@ GAMES = {  # of several processes: its words, and images a second of one of them
 def milliseconds(overrides, batch: int, seeds: int | None = None) -> float:
     """Of one step, after a fifth of them to warm up."""
     with initialize_config_dir(conf_folder(), version_base="1.3"):
-        config = compose("config", ["name=benchmark", f"run_dir={tempfile.gettempdir()}", f"data.batch_size={batch}", *overrides])
+        config = compose(
+            "config", ["name=benchmark", f"run_dir={tempfile.gettempdir()}", f"data.batch_size={batch}", *overrides]
+        )
     config = OmegaConf.to_container(config, resolve=True)
     data, marks = instantiate(config["data"], _convert_="all"), []
     game = seeded(config, 1)
@@ -104,7 +106,9 @@ def processes(rounds: int, seconds: float) -> None:
             for n, batch in batches.items():
                 found[n].append(images_per_second(game, n, batch, seconds))
         one = statistics.median(found[1])
-        print(f"\n{game}, {title}, one thread a process, {cores} cores\n{'processes':>9} {'images/s':>9} {'of one':>7} {'a core':>7}")
+        print(
+            f"\n{game}, {title}, one thread a process, {cores} cores\n{'processes':>9} {'images/s':>9} {'of one':>7} {'a core':>7}"
+        )
         for n in batches:
             speed = statistics.median(found[n])
             print(f"{n:>9} {speed:>9,.0f} {speed / one:>7.2f} {speed / one / min(n, cores):>7.2f}   "
@@ -114,7 +118,9 @@ def processes(rounds: int, seconds: float) -> None:
 def main(rounds: int = 3, seconds: float = 3) -> None:
     quieten_libraries()
     warnings.simplefilter("ignore")
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, {time.strftime('%Y-%m-%d')}")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, {time.strftime('%Y-%m-%d')}"
+    )
     linearity("MLP, batch n", BATCHES, lambda n: milliseconds(MLP, n), rounds)
     linearity("DCGAN, batch n", BATCHES, lambda n: milliseconds(DCGAN, n), rounds)
     linearity("MLP, n seeds at once, batch 64", SEEDS, lambda n: milliseconds(MLP, 64, n), rounds)

@@ -142,7 +142,9 @@ def runs(options) -> None:
         subprocess.run(command, env=os.environ | {"PYTHONPATH": str(here)}, check=True, stdout=subprocess.DEVNULL)
         summary = json.loads((folder / "summary.json").read_text())
         spent, clocks = summary["seconds"], summary["clocks"]
-        shares = " | ".join(f"{spent[part] / spent['total']:.1%}" for part in ("training", "quality", "quality_setup", "monitor", "grids"))
+        shares = " | ".join(
+            f"{spent[part] / spent['total']:.1%}" for part in ("training", "quality", "quality_setup", "monitor", "grids")
+        )
         looks = math.ceil(clocks["images_seen"] / OmegaConf.load(folder / "config.yaml").look_every)
         first = float((folder / "first_step").read_text()) - began
         print(

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-CLASSES = '''
+CLASSES = """
 import os
 import signal
 from ganlab.losses import NonSaturatingGAN
@@ -41,7 +41,7 @@ class Killed(NonSaturatingGAN):
     @staticmethod
     def discriminator_loss(real_logits, fake_logits):
         os.kill(os.getpid(), signal.SIGKILL)
-'''
+"""
 JOBS = [*(f"ganlab.NonSaturatingGAN seed={seed}" for seed in range(1, 36)),
         "planted.Raises", "planted.NotFinite", "planted.Exits", "planted.Killed", "ganlab.NonSaturatingGAN gan.n_critic=0"]  # fmt: skip
 WHY = {"Raises": "planted", "NotFinite": "d/loss is nan", "Exits": "ended twice without a word", "Killed": "ended twice without a word",

@@ -13,9 +13,7 @@ from ganlab.data import CIFAR10, Digits
 
 
 def digits(tmp_path, **changes):
-    return Digits(
-        **{"channels": 1, "size": 8, "num_classes": 10, "batch_size": 64, "data_dir": str(tmp_path), **changes}
-    )
+    return Digits(**{"channels": 1, "size": 8, "num_classes": 10, "batch_size": 64, "data_dir": str(tmp_path), **changes})
 
 
 def test_digits_are_scikit_learns(tmp_path):

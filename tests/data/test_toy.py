@@ -21,9 +21,7 @@ def grid(**changes):
     return Grid(**{**SIZES, "num_classes": 25, "std": 0.05, **changes})
 
 
-@pytest.fixture(
-    scope="module", params=[ring, grid, lambda: ring(num_classes=5, std=0.3)], ids=["ring", "grid", "ring-5"]
-)
+@pytest.fixture(scope="module", params=[ring, grid, lambda: ring(num_classes=5, std=0.3)], ids=["ring", "grid", "ring-5"])
 def data(request):
     data = request.param()
     data.setup()

@@ -37,9 +37,7 @@ def test_seven_of_eight_modes_in_any_order():
     assert scores["modes"] == 7 and scores["high_quality"] == 1
     p = [0.1, 0.2, 0.1, 0.1, 0.3, 0.1, 0.1]
     assert float(scores["reverse_kl"]) == pytest.approx(sum(q * math.log(8 * q) for q in p))
-    assert float(scores["kl_with_off_mode"]) == pytest.approx(
-        sum(q * math.log(8 * q / (1 - math.exp(-4.5))) for q in p)
-    )
+    assert float(scores["kl_with_off_mode"]) == pytest.approx(sum(q * math.log(8 * q / (1 - math.exp(-4.5))) for q in p))
     shuffled = count_modes(samples.flip(0), toy.centres.flip(0), toy.std)
     assert shuffled[:-1].tolist() == counts[:-1].flip(0).tolist()
     assert mode_scores(shuffled)["reverse_kl"] == pytest.approx(float(scores["reverse_kl"]))

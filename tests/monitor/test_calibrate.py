@@ -23,9 +23,7 @@ def test_halves_share_neither_settings_nor_seeds_and_plant_every_failure():
     assert sum(len(suite.SEEDS[s.half]) for s in SETTINGS) >= 200
     for half in halves.values():
         # oscillation and dropping also come about by themselves, and are measured
-        assert (
-            set(FAILURES) - {s.planted for s in half} <= {"OSCILLATION"} and sum(s.planted is None for s in half) >= 8
-        )
+        assert set(FAILURES) - {s.planted for s in half} <= {"OSCILLATION"} and sum(s.planted is None for s in half) >= 8
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: f"{setting.half} {setting.name}")
@@ -186,14 +184,10 @@ def test_rates_and_where_the_mistakes_come_from(tmp_path):
     limits = thresholds()
     row = next(row for row in rates(ill + well, limits) if row["verdict"] == "MODE_DROPPING")
     assert (row["true runs"], row["other runs"], row["healthy runs"]) == (3, 4, 4)
-    assert (
-        row["detected"] == pytest.approx(2 / 3) and row["false alarms at the end"] == row["false alarms ever"] == 0.25
-    )
+    assert row["detected"] == pytest.approx(2 / 3) and row["false alarms at the end"] == row["false alarms ever"] == 0.25
     assert row["detected low"] < 2 / 3 < row["detected high"]
     wrong = mistakes(ill + well, limits)
-    assert (
-        "- MODE_DROPPING missed in 1 runs of *s*" in wrong and "- MODE_DROPPING false alarm in 1 runs of *s*" in wrong
-    )
+    assert "- MODE_DROPPING missed in 1 runs of *s*" in wrong and "- MODE_DROPPING false alarm in 1 runs of *s*" in wrong
     write(tmp_path, rates(ill + well, limits), wrong, "About.")
     assert "| `MODE_DROPPING` | 66.7% [20.8%, 93.9%] of 3 |" in (tmp_path / "calibration.md").read_text()
     assert (tmp_path / "calibration.csv").read_text().startswith("verdict,true runs,detected")

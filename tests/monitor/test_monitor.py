@@ -99,10 +99,7 @@ def test_a_verdict_is_told_once_with_what_to_try_and_kept_for_the_summary(make_g
         monitor, _, _ = watched(make_gan, fit, 18)
     told = [record for record in caplog.records if "MODE_COLLAPSE" in record.getMessage()]
     assert len(told) == 1 and told[0].levelno == logging.WARNING
-    assert (
-        "MODE_COLLAPSE, since 120 images: effective" in told[0].getMessage()
-        and "try gan.pack=2" in told[0].getMessage()
-    )
+    assert "MODE_COLLAPSE, since 120 images: effective" in told[0].getMessage() and "try gan.pack=2" in told[0].getMessage()
     verdicts = monitor.verdicts
     assert verdicts["current"] == ["MODE_COLLAPSE"] and verdicts["stopped_by"] is None
     (entry,) = verdicts["history"]
@@ -124,9 +121,7 @@ def test_a_verdict_that_goes_is_told_too(make_gan, fit, sees, caplog, monkeypatc
     with caplog.at_level(logging.INFO, "ganlab.monitor.callback"):
         fit(make_gan(optimizer=ADAM), ring(), Calms(20 * 24), monitor, max_epochs=-1)
     told = [
-        (r.levelno, r.getMessage().split("images   ")[1].split(",")[0])
-        for r in caplog.records
-        if "OSCILL" in r.getMessage()
+        (r.levelno, r.getMessage().split("images   ")[1].split(",")[0]) for r in caplog.records if "OSCILL" in r.getMessage()
     ]
     assert told == [(level, "OSCILLATION"), (logging.INFO, "no longer OSCILLATION")]
     assert [entry["stands"] for entry in monitor.verdicts["history"] if entry["verdict"] == "OSCILLATION"] == [

@@ -97,9 +97,7 @@ def test_the_numbers_of_a_turn_have_closed_forms(make_gan, ring, family):
     gan = showing(make_gan, torch.tensor([2.0, 0.0]).repeat(512, 1), family=family)
     gan.discriminator = Judges(-7.0)
     found = numbers(gan, ring)
-    slope = {"MinimaxGAN": 1 / (1 + math.exp(14)), "NonSaturatingGAN": 1 / (1 + math.exp(-14)), "LSGAN": 15.0}[
-        family.__name__
-    ]
+    slope = {"MinimaxGAN": 1 / (1 + math.exp(14)), "NonSaturatingGAN": 1 / (1 + math.exp(-14)), "LSGAN": 15.0}[family.__name__]
     assert found["signal"] == pytest.approx(slope, rel=1e-3)
     assert found["g_gradient"] == pytest.approx(7 * slope, rel=1e-3)  # dD/danchor = (-7, 0)
     assert found["saturated"] == (family is MinimaxGAN)

@@ -35,9 +35,7 @@ def test_shapes_and_range(size, channels, classes):
 
 
 @pytest.mark.parametrize("size", [0, 8, 16, 27, 48, 128])
-@pytest.mark.parametrize(
-    "build", [lambda size: ResNetGenerator(5, 1, size, 4), lambda size: ResNetDiscriminator(1, size, 4)]
-)
+@pytest.mark.parametrize("build", [lambda size: ResNetGenerator(5, 1, size, 4), lambda size: ResNetDiscriminator(1, size, 4)])
 def test_other_sizes_are_refused(size, build):
     with pytest.raises(ValueError, match=rf"28, 32 or 64 pixels, got {size}; use networks=dcgan$"):
         build(size)

@@ -117,9 +117,7 @@ def single(folder: Path, looks: list[dict[str, float]] | None, *, loss="ns", see
     return folder
 
 
-def ensemble(
-    folder: Path, finals: dict[int, dict[str, float] | None], *, loss="ns", over: bool = True, **settings
-) -> Path:
+def ensemble(folder: Path, finals: dict[int, dict[str, float] | None], *, loss="ns", over: bool = True, **settings) -> Path:
     """An ensemble: `finals` are its seeds' last looks; None is a seed whose loss was not finite."""
     made = config(loss, seeds=len(finals), folder=folder, **settings)
     write(folder, made, (f"loss={loss}", f"seeds={len(finals)}"))

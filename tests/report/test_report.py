@@ -88,9 +88,7 @@ def test_the_leaderboard(sweep):
     assert "lower is better" in notes and "not over" in notes and "too narrow" in notes
 
 
-@pytest.mark.parametrize(
-    "metric, best", [("success", "ns"), ("failure", "ns"), ("modes", "ns"), ("quality/modes_2500", "ns")]
-)
+@pytest.mark.parametrize("metric, best", [("success", "ns"), ("failure", "ns"), ("modes", "ns"), ("quality/modes_2500", "ns")])
 def test_sorted_by_the_metric_asked_for(sweep, metric, best):
     found = ranking(sweep, metric)
     assert found.metric == {"modes": "modes_2500", "quality/modes_2500": "modes_2500"}.get(metric, metric)
@@ -485,9 +483,7 @@ def test_a_folder_named_like_an_option(tmp_path, monkeypatch):
 
 def test_a_thousand_runs_within_a_minute(tmp_path):
     for i in range(1000):
-        single(
-            tmp_path / f"{i}", [scores(i % 9, 0.1)] * 3, loss=("ns", "ls")[i % 2], seed=i // 100, n_critic=i % 100 // 2
-        )
+        single(tmp_path / f"{i}", [scores(i % 9, 0.1)] * 3, loss=("ns", "ls")[i % 2], seed=i // 100, n_critic=i % 100 // 2)
     started = time.perf_counter()
     main([str(tmp_path)])
     assert time.perf_counter() - started < 60

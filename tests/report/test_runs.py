@@ -188,9 +188,7 @@ def test_names_say_what_differs_and_no_more(tmp_path):
     single(tmp_path / "3", [scores(8, 0.1)], loss="ns", pack=2, overrides=("gan.pack=2",))
     single(tmp_path / "4", [scores(8, 0.1)], loss="ns", pack=2, n_critic=5, overrides=("+gan.n_critic=5", "gan.pack=2"))
     single(tmp_path / "5", [scores(8, 0.1)], loss="my_gan.MyGAN")
-    (tmp_path / "5" / "config.yaml").write_text(
-        (tmp_path / "5" / "config.yaml").read_text().replace("ganlab.my_gan", "my_gan")
-    )
+    (tmp_path / "5" / "config.yaml").write_text((tmp_path / "5" / "config.yaml").read_text().replace("ganlab.my_gan", "my_gan"))
     (found,) = names(tmp_path)
     assert found == ["minimax", "ns pack=1", "ns pack=2", "ns pack=2 n_critic=5", "MyGAN"]
 
@@ -240,7 +238,12 @@ def test_regularizers_are_named_first_and_their_numbers_where_they_differ(tmp_pa
     single(tmp_path / "1", [scores(8, 0.1)], regularizers={}, overrides=("networks.width=64",), width=64)
     single(tmp_path / "2", [scores(8, 0.1)], regularizers={"r1": R1}, overrides=("networks.width=128",), width=128)
     single(tmp_path / "3", [scores(8, 0.1)], regularizers={"r1": R1, "r2": R2}, overrides=("regularizer=[r1,r2]",))
-    single(tmp_path / "4", [scores(8, 0.1)], regularizers={"r1": R1 | {"gamma": 10.0}, "r2": R2}, overrides=("regularizer=[r1,r2]",))
+    single(
+        tmp_path / "4",
+        [scores(8, 0.1)],
+        regularizers={"r1": R1 | {"gamma": 10.0}, "r2": R2},
+        overrides=("regularizer=[r1,r2]",),
+    )
     assert names(tmp_path) == [["ns", "ns + r1", "ns + r1 r2 r1.gamma=1.0", "ns + r1 r2 r1.gamma=10.0"]]
 
 
@@ -251,7 +254,9 @@ def optimised(folder, rates, overrides=(), preset=None):
     config = folder / "config.yaml"
     config.write_text(config.read_text() + f"optimizer: {json.dumps({'generator': g, 'discriminator': d})}\n")
     if preset:
-        (folder / ".hydra" / "hydra.yaml").write_text(f"hydra:\n  runtime:\n    choices:\n      loss: ns\n      optimizer: {preset}\n")
+        (folder / ".hydra" / "hydra.yaml").write_text(
+            f"hydra:\n  runtime:\n    choices:\n      loss: ns\n      optimizer: {preset}\n"
+        )
 
 
 def test_a_sweep_over_optimisers_is_named_by_the_preset_or_by_the_rate(tmp_path):
@@ -310,9 +315,7 @@ def test_another_protocol_is_another_card(tmp_path, changes, field):
 
 def test_other_seeds_devices_and_batch_sizes_share_a_card(tmp_path):
     single(tmp_path / "a", [scores(8, 0.1)], seed=1)
-    single(
-        tmp_path / "b", [scores(8, 0.1)], seed=2, loss="ls", measured={"device": "another", "versions": {"torch": "3"}}
-    )
+    single(tmp_path / "b", [scores(8, 0.1)], seed=2, loss="ls", measured={"device": "another", "versions": {"torch": "3"}})
     batch = tmp_path / "c" / "config.yaml"
     single(tmp_path / "c", [scores(8, 0.1)], seed=2, loss="ls")
     batch.write_text(batch.read_text().replace("batch_size: 128", "batch_size: 256"))

@@ -104,7 +104,7 @@ def test_pairing_removes_what_the_seeds_share():
     """The spread over seeds is 100 times the difference's; unpaired intervals of the two means overlap widely."""
     random = np.random.default_rng(0)
     seeds = random.normal(0, 10, size=30)
-    a = {i: x for i, x in enumerate(seeds)}
+    a = dict(enumerate(seeds))
     b = {i: x + 1 + 0.1 * random.normal() for i, x in enumerate(seeds)}
     found = paired_difference(a, b)
     assert found.mean.high < -0.9 and found.mean.low > -1.1

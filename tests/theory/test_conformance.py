@@ -133,9 +133,7 @@ def test_a_failed_check_says_what_where_and_what_the_paper_says():
 
     (failed,) = [check for check in conformance(Original) if check.ok is False]
     assert (failed.name, failed.where) == ("the loss its name says", "generator_loss")
-    assert failed.message.startswith(
-        "Original descends from MinimaxGAN, but its generator gradient is NonSaturatingGAN's"
-    )
+    assert failed.message.startswith("Original descends from MinimaxGAN, but its generator gradient is NonSaturatingGAN's")
     assert "-0.99995 at f = -10 instead of -4.5398e-05" in failed.message
     assert failed.paper.startswith("Goodfellow et al. 2014, eq. 1")
     with pytest.raises(AssertionError, match="1 checks? failed") as caught:

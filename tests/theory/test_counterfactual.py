@@ -41,9 +41,7 @@ def test_closed_forms_at_a_fake_logit_of_minus_10(family, slope, weight):
 def test_a_vanished_gradient_is_still_a_number(dtype):
     """sigma(-230) = 1.3e-100, far below float32 and below the square root of the least float64."""
     gan = point_game(-230.0, dtype=dtype)
-    norms = generator_gradient_norms(
-        gan, {"minimax": losses.MinimaxGAN}, torch.zeros(3, 1, dtype=dtype), None, gan.noise(3)
-    )
+    norms = generator_gradient_norms(gan, {"minimax": losses.MinimaxGAN}, torch.zeros(3, 1, dtype=dtype), None, gan.noise(3))
     assert float(norms["minimax"]) == pytest.approx(math.exp(-230), rel=1e-5)
 
 

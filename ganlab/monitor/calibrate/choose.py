@@ -54,9 +54,7 @@ def best(verdict: str, runs: Sequence[Outcome]) -> dict[str, float]:
     known = [run for run in runs if run.truth.get(verdict) is not None and run.rows]
     true = torch.tensor([bool(run.truth[verdict]) for run in known])
     if not true.any() or true.all():
-        raise ValueError(
-            f"{verdict} needs runs of both kinds to choose its thresholds, got {int(true.sum())} of {len(true)}"
-        )
+        raise ValueError(f"{verdict} needs runs of both kinds to choose its thresholds, got {int(true.sum())} of {len(true)}")
     traced = [traces(run) for run in known]
     sides = {number: side for conditions in FORMS[verdict] for number, side in conditions}
     series = {number: together([trace.get(number) for trace in traced], known) for number in sides}

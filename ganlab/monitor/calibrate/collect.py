@@ -66,9 +66,7 @@ class Watch(Periodic):
         seen = players.play(real, data.train.y[chosen] if y is not None else None, z)
         with torch.enable_grad():
             fake_logits = seen["fake_logits"].detach().requires_grad_()
-            pull = torch.autograd.grad(players.losses(seen["real_logits"].detach(), fake_logits)[1].sum(), fake_logits)[
-                0
-            ]
+            pull = torch.autograd.grad(players.losses(seen["real_logits"].detach(), fake_logits)[1].sum(), fake_logits)[0]
         found["signal"] = pull.abs().sum(1)
         found["logits"] = torch.maximum(seen["real_logits"].abs().amax(1), seen["fake_logits"].abs().amax(1))
         found["size"] = seen["fake"].flatten(1).abs().amax(1) / real.abs().max()

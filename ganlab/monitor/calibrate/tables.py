@@ -45,9 +45,7 @@ def mistakes(runs: Sequence[Outcome], limits: Mapping) -> list[str]:
             if run.truth[name] is not None and run.truth[name] != (name in end):
                 key = (name, "false alarm" if name in end else "missed", run.setting)
                 counted[key] = counted.get(key, 0) + 1
-    return [
-        f"- {name} {kind} in {count} runs of *{setting}*" for (name, kind, setting), count in sorted(counted.items())
-    ]
+    return [f"- {name} {kind} in {count} runs of *{setting}*" for (name, kind, setting), count in sorted(counted.items())]
 
 
 def write(folder: Path, rows: list[dict], wrong: list[str], about: str) -> None:

@@ -33,9 +33,7 @@ def outcomes(found: dict) -> list[Outcome]:
     runs = []
     for k, seed in enumerate(found["seeds"]):
         rows = [{name: values[k] for name, values in row.items()} for row in found["rows"]]
-        run = Outcome(
-            found["setting"], found["half"], seed, found["planted"], found["lipschitz"], found["failed"][k], rows
-        )
+        run = Outcome(found["setting"], found["half"], seed, found["planted"], found["lipschitz"], found["failed"][k], rows)
         run.truth = truth(found, k)
         runs.append(run)
     return runs
@@ -74,9 +72,7 @@ def truth(found: dict, k: int) -> dict[str, bool | None]:
     )
     found_true["OSCILLATION"] = None if found["labels"] else between(turning, 0.3, turning <= 0.15)
     vanished = between(-signal, -1e-3, signal >= 0.05 and not ill)  # a loss is also flat where G has won
-    found_true["VANISHING_GRADIENT"] = planted == "VANISHING_GRADIENT" or (
-        None if planted == "GENERATOR_WON" else vanished
-    )
+    found_true["VANISHING_GRADIENT"] = planted == "VANISHING_GRADIENT" or (None if planted == "GENERATOR_WON" else vanished)
     for name, beside in (("DISCRIMINATOR_WON", ("VANISHING_GRADIENT", "CRITIC_NOT_LIPSCHITZ")), ("GENERATOR_WON", ())):
         settled = (good or planted is not None) and planted not in beside and not ill
         found_true[name] = planted == name or (False if settled else None)
@@ -115,7 +111,6 @@ def shares(found: dict, k: int) -> tuple[list[float], bool]:
 def turnover(counts: list[list[float]]) -> float:
     """Mean total variation between neighbouring histograms."""
     steps = [
-        sum(abs(a / sum(first) - b / sum(second)) for a, b in zip(first, second)) / 2
-        for first, second in pairwise(counts)
+        sum(abs(a / sum(first) - b / sum(second)) for a, b in zip(first, second)) / 2 for first, second in pairwise(counts)
     ]
     return sum(steps) / len(steps) if steps else 0.0

@@ -67,9 +67,7 @@ def claim_checks(gan: GAN) -> list[Check]:
         ),
     }
     return [
-        examine(name, hook, paper, partial(question, hook))
-        for hook in HOOKS
-        for name, (paper, question) in questions.items()
+        examine(name, hook, paper, partial(question, hook)) for hook in HOOKS for name, (paper, question) in questions.items()
     ]
 
 

@@ -36,8 +36,7 @@ PAPERS = {
     "G's update is its objective's gradient": "Goodfellow et al. 2014, alg. 1: G's own loss on fresh fakes, through D.",
     "a turn leaves the other player alone": "Goodfellow et al. 2014, alg. 1: one player moves while the other stands.",
     "projection follows D's step": "Arjovsky et al. 2017, alg. 1: weights are clipped after each step of the critic.",
-    "lambda scales the update": "Gulrajani et al. 2017, alg. 1: the penalty's share of D's step is lambda times "
-    "its gradient.",
+    "lambda scales the update": "Gulrajani et al. 2017, alg. 1: the penalty's share of D's step is lambda times its gradient.",
     "lazy penalty is unbiased": "Karras et al. 2020 (StyleGAN2): a penalty computed on every k-th step counts k times.",
 }
 
@@ -46,9 +45,7 @@ def game_checks(family: Family) -> list[Check]:
     """All questions to the training step; where it does not run, the first says so and the others are not asked."""
     turns: list[Turn] = []
     runs = "training step runs"
-    checks = [
-        examine(runs, "training_step", PAPERS[runs], lambda: turns.extend(recorded(build(family, {"pull": Pull(2.0)}))))
-    ]
+    checks = [examine(runs, "training_step", PAPERS[runs], lambda: turns.extend(recorded(build(family, {"pull": Pull(2.0)}))))]
     questions = {
         "one step per turn": partial(one_step_per_turn, turns),
         "D's update is its objective's gradient": partial(update_is_the_gradient, turns, "d"),

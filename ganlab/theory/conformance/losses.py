@@ -77,8 +77,7 @@ def sign_and_order(gan: GAN, hook: str) -> None:
             sign, law = WANTED[hook, who]
             if (by * sign < 0).any() or not by.any():
                 raise Wrong(
-                    f"pushes {who} logits the wrong way: d loss/d {who} = {_numbers(by)} at {shown(real, fake)}, "
-                    f"but {law}"
+                    f"pushes {who} logits the wrong way: d loss/d {who} = {_numbers(by)} at {shown(real, fake)}, but {law}"
                 )
         if hook == "discriminator_loss" and not (right := evaluate(loss, fake, real)[0]) < value:
             raise Wrong(
@@ -94,8 +93,7 @@ def mean_over_samples(gan: GAN, hook: str) -> None:
     twice, by_twice = evaluate(loss_of(gan, hook), real.repeat(2), fake.repeat(2))
     if not _close(twice, value):
         raise Wrong(
-            f"is {value.item():.6g} on a batch and {twice.item():.6g} on the same batch twice over; "
-            "take the mean, not the sum"
+            f"is {value.item():.6g} on a batch and {twice.item():.6g} on the same batch twice over; take the mean, not the sum"
         )
     halved = players_rows(hook, by_twice)[:, : len(real)] * 2
     if not _close(halved, players_rows(hook, gradient)):
@@ -106,9 +104,7 @@ def mean_over_samples(gan: GAN, hook: str) -> None:
     order = torch.tensor([2, 0, 3, 1])
     moved, _ = evaluate(loss_of(gan, hook), real[order], fake[order])
     if not _close(moved, value):
-        raise Wrong(
-            f"depends on the samples' order: {value.item():.6g} at {shown(real, fake)}, {moved.item():.6g} reordered"
-        )
+        raise Wrong(f"depends on the samples' order: {value.item():.6g} at {shown(real, fake)}, {moved.item():.6g} reordered")
 
 
 def autograd_agrees(gan: GAN, hook: str) -> None:
@@ -119,9 +115,7 @@ def autograd_agrees(gan: GAN, hook: str) -> None:
         for i in range(logits.shape[1]):
             shift = torch.zeros_like(logits)
             shift[row, i] = step
-            near, far = (
-                evaluate(loss, *(logits + k * shift))[0] - evaluate(loss, *(logits - k * shift))[0] for k in (1, 2)
-            )
+            near, far = (evaluate(loss, *(logits + k * shift))[0] - evaluate(loss, *(logits - k * shift))[0] for k in (1, 2))
             slope, found = ((8 * near - far) / (12 * step)).item(), gradient[row, i].item()
             if abs(found - slope) > 1e-3 * (abs(slope) + 1 / logits.shape[1]):
                 who = ("real", "fake")[row]

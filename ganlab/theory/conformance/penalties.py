@@ -101,9 +101,7 @@ def mean_value(term: Term, critic: LinearCritic, real: Tensor, fake: Tensor) -> 
 
 
 def _suspicion(on_linear: Callable, weight: Tensor, found: float, expected: float, n: int) -> str:
-    suspects = {
-        "as if the norm ran over the whole batch, or the samples were summed": on_linear(weight.norm() * n**0.5)
-    }
+    suspects = {"as if the norm ran over the whole batch, or the samples were summed": on_linear(weight.norm() * n**0.5)}
     if weight.ndim > 1:
         suspects["as if the norm ran over dim 1 only, per pixel"] = on_linear(weight.norm(dim=0)).mean()
     for what, suspect in suspects.items():
@@ -142,9 +140,7 @@ def mean_over_samples(regularizer: Regularizer) -> None:
     once = number(regularizer.term, critic, real, fake)
     twice = number(regularizer.term, critic, torch.cat([real, real]), torch.cat([fake, fake]))
     if not math.isclose(once, twice, rel_tol=1e-3, abs_tol=1e-6):
-        raise Wrong(
-            f"is {once:.5g} on 8 samples and {twice:.5g} on the same 8 twice over; one norm per sample, then the mean"
-        )
+        raise Wrong(f"is {once:.5g} on 8 samples and {twice:.5g} on the same 8 twice over; one norm per sample, then the mean")
     if regularizer.on_linear is None or is_random(regularizer.term, Quadratic(), real, real):
         return
     # real = fake, so that what lies between them is known, and a critic whose slope differs from sample to sample
@@ -173,14 +169,12 @@ def interpolates_per_sample(regularizer: Regularizer) -> None:
             )
         if share.std() < 1e-3:
             raise Wrong(
-                f"uses one epsilon, {share[0]:.3g}, for the whole batch of {len(real)} samples; "
-                "draw epsilon as [n, 1, 1, 1]"
+                f"uses one epsilon, {share[0]:.3g}, for the whole batch of {len(real)} samples; draw epsilon as [n, 1, 1, 1]"
             )
         uniform = (torch.arange(len(real)) + 0.5) / len(real)
         if (share.sort().values - uniform).abs().max() > 0.13:  # Kolmogorov-Smirnov: by chance once in 10^7 times
             raise Wrong(
-                f"draws epsilon from {share.min():.2g} … {share.max():.2g} with mean {share.mean():.2g}, "
-                "not from U[0, 1]"
+                f"draws epsilon from {share.min():.2g} … {share.max():.2g} with mean {share.mean():.2g}, not from U[0, 1]"
             )
 
 
@@ -198,9 +192,7 @@ def asks_where_its_ancestor_does(regularizer: Regularizer) -> None:
         value(term, critic, real, fake)
         places.append(" and ".join(sorted({_place(real, fake, x) for x in critic.asked})) or "nowhere")
     if places[0] != places[1]:
-        raise Wrong(
-            f"descends from {ancestor.__name__}, but asks D {places[0]} where {ancestor.__name__} asks it {places[1]}"
-        )
+        raise Wrong(f"descends from {ancestor.__name__}, but asks D {places[0]} where {ancestor.__name__} asks it {places[1]}")
 
 
 def _place(real: Tensor, fake: Tensor, asked: Tensor) -> str:
@@ -267,9 +259,7 @@ def lambda_scales_it(regularizer: Regularizer) -> None:
     ratio = twice / once
     if not math.isclose(ratio, 2, rel_tol=1e-3):
         verdict = {1: "it does not count", 4: "it counts twice"}.get(round(ratio, 2), "they must be in proportion")
-        raise Wrong(
-            f"is {once:.5g} for {strength} = 3 and {twice:.5g} for {strength} = 6, {ratio:.4g} times that; {verdict}"
-        )
+        raise Wrong(f"is {once:.5g} for {strength} = 3 and {twice:.5g} for {strength} = 6, {ratio:.4g} times that; {verdict}")
 
 
 def lets_gradients_through(regularizer: Regularizer) -> None:
