@@ -138,6 +138,8 @@ class Game(LightningModule, ABC):
 
     def _update(self, player: str, index: int, turn: Callable, real: Tensor, y: Tensor | None) -> None:
         optimizer = self.optimizers()[index]
+        for regularizer in self.regularizers.values():
+            regularizer.begin(self.d_updates)
 
         def with_gradients(real: Tensor, y: Tensor | None) -> dict[str, Tensor]:
             optimizer.zero_grad()

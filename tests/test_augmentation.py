@@ -3,6 +3,7 @@
 import copy
 import math
 from collections import Counter
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -167,6 +168,27 @@ def test_instance_noise_is_gaussian_and_drawn_for_each_value(shape):
     assert abs(np.corrcoef(d[:, 0], d[:, 1])[0, 1]) < 0.08
 
 
+def test_noise_that_fades_is_what_is_left_of_it():
+    x, noise = torch.zeros(4000, 2, dtype=torch.float64), InstanceNoise(0.4, fade=8)
+    for turn, left in [(0, 1), (2, 0.75), (7, 0.125), (8, 0), (9, 0)]:
+        noise.begin(turn)
+        assert noise.augment(x).std().item() == pytest.approx(0.4 * left, rel=0.05)
+
+
+def test_noise_fades_in_both_players_turns(make_gan, make_batches, fit):
+    """By D's updates, of which two go to each of G's: what both saw at each turn."""
+    seen = []
+
+    class Seen(InstanceNoise):
+        def augment(self, x):
+            seen.append(self.left.item())
+            return super().augment(x)
+
+    gan = make_gan(RpGAN, n_critic=2, regularizers={"noise": Seen(0.1, fade=4)})
+    fit(gan, make_batches(5))
+    assert [left for left, _ in groupby(seen)] == [1, 0.75, 0.5, 0.25, 0]
+
+
 # What all share
 
 
@@ -216,6 +238,12 @@ def test_shares_out_of_range_are_refused(name, bad):
 def test_noise_of_no_size_is_refused(bad):
     with pytest.raises(ValueError, match=f"`sigma` must be a number above 0, got {bad!r}"):
         InstanceNoise(bad)
+
+
+@pytest.mark.parametrize("bad", [0, -1, 2.5, True, "9"])
+def test_noise_that_fades_over_no_time_is_refused(bad):
+    with pytest.raises(ValueError, match=f"`fade` must be an integer of at least 1, or null, got {bad!r}"):
+        InstanceNoise(0.1, fade=bad)
 
 
 # In the step

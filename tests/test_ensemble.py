@@ -110,7 +110,7 @@ REGULARIZERS = {
     "dragan": lambda: DRAGAN(2.0, 0.5),
     "lecam": lambda: LeCam(0.5, start=10),
     "clip": lambda: WeightClipping(0.1),
-    "instance_noise": lambda: InstanceNoise(0.3),
+    "instance_noise": lambda: InstanceNoise(0.3, fade=70),
     "consistency": lambda: Consistency(1.0, InstanceNoise(0.2)),
 }
 

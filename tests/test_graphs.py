@@ -132,6 +132,7 @@ REGULARIZERS = {
     "DRAGAN": (DRAGAN(1.0, 0.5), 2),
     "consistency": (Consistency(1.0, InstanceNoise(0.1)), 2),
     "instance noise": (InstanceNoise(0.1), 2),
+    "instance noise that fades": (InstanceNoise(0.1, fade=STEPS), 2),
     "LeCam": (LeCam(0.3, start=12), 3),
     "weight clipping": (WeightClipping(0.1), 2),
 }

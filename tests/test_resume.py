@@ -147,7 +147,7 @@ MORE = {
     "warmup": ["loss=wgan", "gan.critic_warmup=true"],
     "lazy": ["regularizer=[r1,r2]", "regularizer.r1.every=4", "regularizer.r2.every=3"],
     "lecam": ["regularizer=[lecam]", "regularizer.lecam.start=5"],
-    "noise": ["regularizer=[instance_noise]"],
+    "noise": ["regularizer=[instance_noise]", "regularizer.instance_noise.fade=50"],
     "spectral": ["networks.discriminator.spectral_norm=true"],
     "batch norm": ["networks.generator.norm=batch"],
     "labels": ["conditioning=labels", "label_prior=marginal"],

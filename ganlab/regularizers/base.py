@@ -11,7 +11,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 
 class Regularizer(nn.Module):
-    """Acts on the discriminator besides its loss; overrides `term`, `project` or `augment`.
+    """Acts on the discriminator besides its loss; overrides `term`, `project` or `augment`, and `begin` to follow time.
 
     `every`: lazy terms are computed on every k-th update of D and counted k times, so that their mean over
     time does not depend on k. `lipschitz`: keeps the critic's slope bounded, as WGAN needs. `per_sample`: asks
@@ -29,6 +29,9 @@ class Regularizer(nn.Module):
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise ValueError(f"a regularizer's `every` must be an integer of at least 1, got {every!r}")
         self.every = every
+
+    def begin(self, turn: int) -> None:
+        """Called before each turn of either player, outside CUDA graphs; `turn`: D's updates so far."""
 
     def term(self, discriminator: nn.Module, play) -> Tensor | None:
         """Scalar to add to D's loss on this `Play`, in float32 or better, or None."""
