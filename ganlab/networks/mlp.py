@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalized
 from torch.nn.utils.parametrize import is_parametrized
@@ -36,6 +37,20 @@ def _draw_weights(net: nn.Module, std: float | None) -> None:
             nn.init.zeros_(layer.bias)
             if not is_parametrized(layer):
                 nn.init.normal_(layer.weight, std=std)
+
+
+@torch.no_grad()
+def _spread_kinks(layer: nn.Linear, reach: float | None) -> None:
+    """Biases with which each unit is 0 at a point of its own, drawn from U(-reach, reach) in every coordinate.
+
+    With biases near 0 all units change their slope near the origin, and what lies far out is told apart last.
+    """
+    if reach is None:
+        return
+    if isinstance(reach, bool) or not isinstance(reach, (int, float)) or not 0 < reach < math.inf:
+        raise ValueError(f"init_reach must be a number above 0, or null to leave the biases, got {reach!r}")
+    points = reach * (2 * torch.rand_like(layer.weight) - 1)
+    layer.bias.copy_(-(layer.weight * points).sum(1))
 
 
 class Maxout(nn.Module):
@@ -89,6 +104,8 @@ class MLPDiscriminator(Discriminator):
     """x [n, pack * shape[0], ...] and labels [n] or [n, pack] -> logits [n]; the ways of labels: `Discriminator`.
 
     Hidden units are LeakyReLU(0.2), or the largest of `maxout` linear pieces each; `init_std` as in `MLPGenerator`.
+    `init_reach`: how far out the data lies; the first layer's units start with their zeros all over that square, instead
+    of near the origin.
     """
 
     def __init__(
@@ -103,6 +120,7 @@ class MLPDiscriminator(Discriminator):
         pack: int = 1,
         maxout: int | None = None,
         init_std: float | None = None,
+        init_reach: float | None = None,
     ):
         activation, pieces = (nn.LeakyReLU(0.2), 1) if maxout is None else (Maxout(maxout), maxout)
         sizes = [packed_inputs(math.prod(shape), concat_classes, pack), *hidden]
@@ -110,6 +128,7 @@ class MLPDiscriminator(Discriminator):
         super().__init__(body, hidden[-1], spectral_norm, pack, concat_classes, projection_classes, auxiliary_classes)
         self.one_pass = norm != "batch"
         _draw_weights(self, init_std)
+        _spread_kinks(body[0], init_reach)
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return super().features(x.flatten(1), y)

@@ -120,6 +120,28 @@ def test_a_std_that_is_none_is_refused(bad):
             build()
 
 
+@pytest.mark.parametrize("maxout", [None, 3])
+@pytest.mark.parametrize("pack", [1, 2])
+def test_first_units_are_zero_all_over_the_square(maxout, pack):
+    """-b = <w, x0> with x0 uniform in [-R, R]^d: -b / ||w|| has variance R^2/3 in any direction, and |b| <= R ||w||_1."""
+    nets = []
+    for reach in (None, 4.0):
+        torch.manual_seed(0)
+        nets.append(MLPDiscriminator((2,), [4000, 20], pack=pack, maxout=maxout, init_reach=reach))
+    default, spread = ([m for m in net.modules() if isinstance(m, nn.Linear)] for net in nets)
+    assert all(torch.equal(a.weight, b.weight) for a, b in zip(default, spread, strict=True))
+    assert all(torch.equal(a.bias, b.bias) for a, b in zip(default[1:], spread[1:], strict=True))
+    w, b = spread[0].weight, spread[0].bias
+    assert (b.abs() <= 4 * w.abs().sum(1) + 1e-6).all() and abs((b / w.norm(dim=1)).mean()) < 0.1
+    assert (b / w.norm(dim=1)).std().item() == pytest.approx(4 / 3**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("bad", [0, -1, float("inf"), "4", True])
+def test_a_reach_that_is_none_is_refused(bad):
+    with pytest.raises(ValueError, match=r"init_reach must be a number above 0, or null .* got "):
+        MLPDiscriminator((2,), [4], init_reach=bad)
+
+
 def stacked(nets, function, *inputs):
     """`function(net, parameters, buffers, input)` for all nets as one batched program."""
     parameters, buffers = stack_module_state(nets)
