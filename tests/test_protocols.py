@@ -198,6 +198,18 @@ class TestPac:
             assert steps(config, data) == 10_000 and config["max_images"] == 10 * config["look_every"]
 
 
+def test_the_grid_s_recipe_keeps_the_protocol_s_data_networks_and_batches():
+    (theirs, data, _), (ours, same, config) = built("grid_pac"), built("grid_recipe")
+    assert torch.equal(data.train.x, same.train.x) and data.batch_size == same.batch_size == 100
+    for net in ("generator", "discriminator"):
+        a, b = getattr(theirs, net), getattr(ours, net)
+        assert str(a) == str(b) and [p.shape for p in a.parameters()] == [p.shape for p in b.parameters()]
+    assert (ours.pack, ours.n_critic) == (theirs.pack, theirs.n_critic) == (1, 1)
+    assert steps(config, same) == 30_000 == config["gan"]["generator_scheduler"]["T_max"]
+    ours.configure_optimizers()
+    assert ours._schedulers["d"] is None and ours.regularizers["instance_noise"].fade == 0.8 * 30_000
+
+
 @pytest.mark.parametrize("experiment", ALL)
 @pytest.mark.parametrize("loss", ["wgan", "wgan_gp", "rpgan", "hinge"])
 def test_other_losses_can_be_tried_in_a_protocol(experiment, loss, fit):
