@@ -120,6 +120,6 @@ def standing(summary: dict) -> list[str]:
         latest |= {name: latest[name] | {"seeds": some} for name, some in seeds.items()}
     lines = []
     for name in verdicts["current"]:
-        tries = " or ".join(latest[name]["tries"])
+        tries = " or ".join(latest[name].get("tries", ()))  # a checkpoint from before they were kept has none
         lines.append(in_a_line(name, latest[name], len(summary["seeds"] or [1])) + (f"; try {tries}" if tries else ""))
     return lines or ["no verdict: the run was too short to judge, or was changing at its end"]
