@@ -110,20 +110,15 @@ def test_a_job_whose_process_died_twice_ends_no_third_sweep(tmp_path):
         note_start(job)
 
 
+TINY = ["logger=csv", "trainer=cpu", "data=ring", "loss=ns", "data.train_size=64", "data.test_size=20", "data.batch_size=16"]
+TINY += ["networks.hidden=[8]", "monitor=[]"]
+
+
 def test_the_same_sweep_typed_again_goes_on_and_another_is_refused(cli, tmp_path, monkeypatch):
     """The second time nothing is left to do; with other numbers in a file of the user's the folder is another run's."""
     (tmp_path / "conf" / "mine").mkdir(parents=True)
     (mine := tmp_path / "conf" / "mine" / "a.yaml").write_text("# @package _global_\nmax_images: 64")
-    tiny = [
-        "logger=csv",
-        "trainer=cpu",
-        "data=ring",
-        "loss=ns",
-        "data.train_size=64",
-        "data.test_size=20",
-        "data.batch_size=16",
-    ]
-    words = ["-m", "--config-dir=conf", *tiny, "metrics=none", "monitor=[]", "networks.hidden=[8]", "+mine=a", "seed=1,2"]
+    words = ["-m", "--config-dir=conf", *TINY, "metrics=none", "+mine=a", "seed=1,2"]
     words += ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=seed-${seed}"]
     assert cli(*words)[0] == 0
     files = sorted((tmp_path / "sweep").rglob("last.ckpt"))
@@ -143,19 +138,12 @@ def test_the_same_sweep_typed_again_goes_on_and_another_is_refused(cli, tmp_path
 def test_a_search_goes_on_where_it_died(cli, tmp_path, monkeypatch):
     """Optuna asks for the same trials again; those that are over stay as they are."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install -e .[sweep]")
-    tiny = [
-        "logger=csv",
-        "trainer=cpu",
-        "data=ring",
-        "loss=ns",
-        "data.train_size=64",
-        "data.test_size=20",
-        "data.batch_size=16",
-    ]
-    tiny += ["metrics.samples=20", "monitor=[]", "networks.hidden=[8]", "max_images=32", "look_every=16"]
     words = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "hydra.sweep.dir=search"]
     words += [
-        *tiny,
+        *TINY,
+        "metrics.samples=20",
+        "max_images=32",
+        "look_every=16",
         "regularizer=r1",
         "regularizer.r1.gamma=tag(log, interval(0.01, 10))",
         "hydra.sweep.subdir=${regularizer.r1.gamma}",
