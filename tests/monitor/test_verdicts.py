@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 
 import ganlab.job  # noqa: F401  registers the resolvers that the config uses
 from ganlab.finding import conf_folder
-from ganlab.monitor.advice import in_force
+from ganlab.monitor.advice import in_force, news
 from ganlab.monitor.calibrate.collect import EVERY
 from ganlab.monitor.callback import actions, told
 from ganlab.monitor.ledger import Ledger, merged
@@ -198,6 +198,14 @@ def test_what_a_run_has_already_is_not_suggested(override, data):
     shows = not only_for_images and "max_images" not in override  # a run's length says nothing about the next
     changed = {name for name, held in after.items() if held != before[name]}
     assert changed == {override} | BRINGS_ALONG.get(override, set()) if shows else not changed
+
+
+def test_news_is_what_is_left_of_the_suggestions():
+    gan = instantiate(composed("data=ring", "loss=rpgan", "gan.pack=2").gan, _convert_="all")
+    optimizers = gan.configure_optimizers()[0]
+    assert news("MODE_DROPPING", gan, optimizers, images=False) == ["'regularizer=[r1]'"]
+    assert news("DISCRIMINATOR_WON", gan, optimizers, images=False) == ["'regularizer=[r1]'", "optimizer.discriminator.lr=1e-4"]
+    assert news("HEALTHY", gan, optimizers, images=False) == []
 
 
 def test_the_issue_s_command_lines_compose():
