@@ -3,7 +3,6 @@ for what training left.
 """
 
 import ast
-import errno
 import os
 import sys
 from importlib import import_module
@@ -27,6 +26,7 @@ VERBS = (*COMPOSED, *MODULES)
 
 
 def main() -> None:
+    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a terminal without Unicode ends no run
     verb = "train"
     if len(sys.argv) > 1 and sys.argv[1].isidentifier():
         verb = sys.argv.pop(1)
@@ -50,6 +50,7 @@ def compose_and_call(verb: str) -> None:
     from hydra._internal.utils import get_args_parser
 
     from ganlab import job, secrets
+    from ganlab.errors import DENIED
 
     job.verb = verb
     parser = get_args_parser()
@@ -64,9 +65,7 @@ def compose_and_call(verb: str) -> None:
     except Exception as error:
         if job.WANTS_TRACEBACK:
             raise
-        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-            sys.exit(f"ganlab: {Path(error.filename).name[:40]!r} … is too long for a file's name; shorten it")
-        if isinstance(error, OSError) and not type(error).__module__.startswith("hydra"):  # of Hydra, making the job's folder
+        if isinstance(error, OSError) and error.errno in DENIED:  # of Hydra, making the job's folder
             sys.exit(f"ganlab: the output folder cannot be written ({error}); choose another with hydra.run.dir=FOLDER")
         sentence = job.explain(error)
         if isinstance(error, (AssertionError, AttributeError, LookupError, TypeError)):  # of Hydra's own code, likewise

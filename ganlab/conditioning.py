@@ -85,7 +85,10 @@ class ClassLabels(Unconditional):
     def __init__(self, num_classes: int, prior: Uniform | None = None):
         super().__init__()
         if not isinstance(num_classes, int) or num_classes < 2:
-            raise ValueError(f"labels need at least 2 classes, got num_classes={num_classes!r}; use conditioning=none")
+            raise ValueError(
+                f"labels need at least 2 classes, got num_classes={num_classes!r}; name the data's classes, or use "
+                "conditioning=none with a loss that needs no labels, as loss=ns"
+            )
         self.num_classes, self.prior = num_classes, prior or Uniform(num_classes)
 
     def require(self, y):

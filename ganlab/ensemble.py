@@ -188,6 +188,8 @@ class Ensemble(Game):
                     terms, _ = turn(real, y)
                     learning = [p for p in self.parameters() if p.requires_grad]
                     torch.autograd.grad(sum(terms.values()).sum(), learning, allow_unused=True)
+        except torch.OutOfMemoryError:  # a RuntimeError, too
+            raise
         except RuntimeError as error:
             raise ValueError(
                 f"{self.family} with these networks and regularizers cannot be trained as one batched program "

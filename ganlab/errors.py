@@ -86,6 +86,8 @@ def _of_python(error: Exception, place: str) -> str:
     sentence = str(error).strip()
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"the disk is full ({sentence}); free some space and go on with python -m ganlab resume=latest"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{Path(error.filename).name[:40]!r} … is too long for a file's name; shorten it"
     if isinstance(error, OSError) and error.filename and error.errno in DENIED:
         return f"{error.filename} cannot be opened ({error.strerror}); choose another folder with hydra.run.dir=FOLDER"
     if isinstance(error, (ValueError, OSError, ArithmeticError)):

@@ -138,8 +138,7 @@ class Game(LightningModule, ABC):
 
     def _update(self, player: str, index: int, turn: Callable, real: Tensor, y: Tensor | None) -> None:
         optimizer = self.optimizers()[index]
-        for regularizer in self.regularizers.values():
-            regularizer.begin(self.d_updates)
+        self.tell_the_time()
 
         def with_gradients(real: Tensor, y: Tensor | None) -> dict[str, Tensor]:
             optimizer.zero_grad()
@@ -164,6 +163,11 @@ class Game(LightningModule, ABC):
         optimizer.step()
         if (scheduler := self._schedulers[player]) is not None:
             scheduler.step()
+
+    def tell_the_time(self) -> None:
+        """To what changes with it."""
+        for regularizer in self.regularizers.values():
+            regularizer.begin(self.d_updates)
 
     def generators(self) -> list[torch.Generator]:
         """Those that a turn draws from, besides torch's own."""
@@ -242,7 +246,7 @@ class Game(LightningModule, ABC):
                     f"{self.device.type.upper()}; leave it out"
                 )
             self._graphs = Graphs()
-        misfits.warn_at_start(self, self.trainer)
+        misfits.at_start(self, self.trainer)
         if (labels := getattr(getattr(self.trainer.datamodule, "train", None), "y", None)) is not None:
             self.conditioning.learn(labels)
         if self.trainer.world_size > 1:  # the same seed everywhere made equal weights; noise must differ

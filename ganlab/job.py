@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import os
@@ -54,6 +53,10 @@ def _folder(overrides: str) -> str:
     return _one_name(overrides or "job")
 
 
+def _accelerator() -> str:
+    return "cpu" if sys.platform == "darwin" else "auto"
+
+
 def _fast_precision(accelerator: str, dim: int | None = None) -> str:
     """bf16 for images where this machine's device has units for it; a CPU without them emulates it, up to 8 times slower.
 
@@ -68,6 +71,7 @@ def _fast_precision(accelerator: str, dim: int | None = None) -> str:
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
 
+OmegaConf.register_new_resolver("ganlab.accelerator", _accelerator, replace=True)
 OmegaConf.register_new_resolver("ganlab.family", _family, replace=True)
 OmegaConf.register_new_resolver("ganlab.fast_precision", _fast_precision, replace=True)
 OmegaConf.register_new_resolver("ganlab.folder", _folder, replace=True)
@@ -78,10 +82,10 @@ OmegaConf.register_new_resolver("oc.env", secrets.env, replace=True)
 
 
 class Checks(Callback):
-    """Refuses, before Hydra writes anything, what can be refused without torch: secrets, and settings of a wrong kind."""
+    """Refuses, before Hydra writes anything: secrets, settings of a wrong kind, and then the folder of another run."""
 
     def on_run_start(self, config: DictConfig, **kwargs) -> None:
-        in_a_sentence(lambda: (refuse(config.hydra.job), settle(config)))
+        in_a_sentence(lambda: (refuse(config.hydra.job), settle(config), occupy(config)))
 
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
         in_a_sentence(lambda: refuse(config.hydra.job))
@@ -92,6 +96,22 @@ def refuse(job: DictConfig) -> None:
     secrets.refuse_copied(job.env_set)
     if "/" in job.name:
         raise ValueError(f"hydra.job.name is the log file's name and has no folders, got {job.name!r}; leave it out")
+
+
+def occupy(config: DictConfig) -> None:
+    """Claims the run's folder, before Hydra writes the words of this command over those of another."""
+    if verb != "train":
+        return
+    from ganlab.folders import claim_early  # loads torch
+
+    hydra = HydraConfig.instance()
+    before = hydra.cfg
+    hydra.set_config(config)  # which the folder's name asks
+    try:
+        folder = Path(config.hydra.run.dir)
+    finally:
+        hydra.cfg = before
+    claim_early(folder, resume=slurm.restarted())
 
 
 def in_a_sentence(call: Callable) -> None:
@@ -123,10 +143,17 @@ def train(cfg: DictConfig) -> float:
 
     def run() -> float:
         settle(cfg)
+        if Path(str(cfg.run_dir)) != folder:
+            raise ValueError(
+                f"run_dir is the folder that Hydra makes, got {cfg.run_dir!r}; choose it with hydra.run.dir=FOLDER, and that "
+                "of a sweep with hydra.sweep.dir=FOLDER"
+            )
         if sweep:
             resuming.note_start(folder)
-        if (trust := os.environ.get("GANLAB_RESUME")) and (folder / "config.yaml").exists():
-            return resumed(folder, trust.split(","))
+        if trust := os.environ.get("GANLAB_RESUME"):
+            if (folder / "config.yaml").exists():
+                return resumed(folder, trust.split(","))
+            resuming.require_all_trusted(OmegaConf.to_container(cfg, resolve=True), trust.split(","))
         if (sweep or slurm.restarted()) and resuming.same(cfg, folder):
             return resumed(folder, resuming.named(cfg))
         return train(cfg)
@@ -180,8 +207,9 @@ def resumed(folder: Path, trust: list[str]) -> float:
     from ganlab.train import objective
 
     if resuming.over(folder):
-        log.info(f"{folder} is {resuming.status(folder)} already")
-        return objective(json.loads((folder / "summary.json").read_text()))
+        told = resuming.summary(folder)
+        log.info(f"{folder} is {told['status']} already")
+        return objective(told)
     return resuming.go_on(resuming.prepared(folder, trust))
 
 

@@ -49,8 +49,13 @@ def refuse(gan) -> None:
             )
 
 
-def warn_at_start(gan, trainer) -> None:
-    """Combinations that show only once data and precision are known."""
+def at_start(gan, trainer) -> None:
+    """Combinations that show only once data and precision are known: refused, or warned of."""
+    if trainer.precision in ("bf16-true", "16-true"):
+        raise ValueError(
+            f"trainer.precision={trainer.precision} keeps weights so coarse that a step of the moving average rounds to "
+            "none; use trainer.precision=bf16-mixed"
+        )
     shape = getattr(trainer.datamodule, "shape", None)
     lazy = [n for n, r in gan.regularizers.items() if r.per_sample and r.every > 1]
     if lazy and shape is not None and len(shape) == 1:

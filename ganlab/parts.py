@@ -37,7 +37,7 @@ def merge(folder: Path, parts: list[dict], failed: list[int]) -> dict:
         name = objective["name"]
         scores = [float(row[name]) if row.get(name) else math.inf for row in final]
         quality[name] = statistics.median(scores)  # a failed seed is no reason to prefer this setting
-        objective = {"name": name, "value": quality[name], "best": min(p["objective"]["best"] for p in parts)}
+        objective = {"name": name, "value": quality[name], "best": min(best(p) for p in parts)}
     seconds = {part: sum(p["seconds"].get(part) or 0 for p in parts) for part in parts[0]["seconds"]}
     whole = {seed for part in parts for seed in part["seeds"]}
     seconds["total"] += sum(_seconds(table[-1]) for table in tables if table and int(table[0]["seed"]) not in whole)
@@ -54,6 +54,12 @@ def merge(folder: Path, parts: list[dict], failed: list[int]) -> dict:
     }
     write_json(folder / "summary.json", summary)
     return summary
+
+
+def best(part: dict) -> float:
+    """Of a part's summary; JSON has null where no look of it had a finite objective."""
+    found = part["objective"]["best"]
+    return math.inf if found is None else found
 
 
 def part_folders(folder: Path) -> list[Path]:

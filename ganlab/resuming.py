@@ -2,17 +2,20 @@
 newest run that is not finished. With a sweep's folder, its jobs that are missing.
 
 The run's own config.yaml says what is trained, in the same folder, from its last checkpoint. A class outside ganlab,
-torch.optim and lightning is built only if its module is named: trust=my_gan.
+torch.optim and lightning is built only if its module is named: trust=my_gan. So is what a sweep's command says to Hydra
+beyond its launcher and sweeper, and its --config-dir.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from ganlab.arguments import parsed
@@ -21,6 +24,8 @@ from ganlab.finding import OUTPUTS, PART
 from ganlab.job import guarded
 
 OWN = ("lightning", "torchmetrics")  # what a run's configuration names besides ganlab's and torch's optimisers
+# Of what a sweep's command says to Hydra: more could name classes, or a shell's commands to a cluster's launcher.
+HARMLESS = re.compile(r"hydra/(launcher|sweeper)(/\w+)?=\w+|hydra\.(launcher|sweeper)\.[\w.]+=[\w.+-]*|hydra\.sweep\.subdir=.*")
 
 
 def main(arguments: list[str]) -> None:
@@ -36,7 +41,7 @@ def main(arguments: list[str]) -> None:
     elif (folder / "config.yaml").is_file():
         folder = folder.resolve()
         if (hydra := folder / ".hydra" / "hydra.yaml").is_file():
-            stand_where_it_began(OmegaConf.load(hydra).hydra.runtime)
+            stand_where_it_began(OmegaConf.load(hydra).hydra.runtime, trust)
         config = prepared(folder, trust)
         sys.argv[1:] = [f"resume={folder}"] + ([f"trust={','.join(trust)}"] if trust else [])  # Lightning's other processes
         guarded(lambda: go_on(config), folder, config["name"], go_on=False)
@@ -46,49 +51,58 @@ def main(arguments: list[str]) -> None:
 
 def unfinished() -> Path:
     """The newest run at or below ./outputs that is not finished."""
-    runs = [path.parent for path in OUTPUTS.rglob("config.yaml") if path.parent.name != ".hydra"]
-    runs = [run for run in runs if not PART.fullmatch(run.name) and not over(run)]
+    found = [path for path in OUTPUTS.rglob("config.yaml") if not {".hydra", "wandb"} & {*path.parts}]
+    runs = [path.parent for path in found if not PART.fullmatch(path.parent.name) and not over(path.parent)]
     if not runs:
         raise ValueError(f"every run at or below ./{OUTPUTS} is finished; give a run's folder")
     return max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime)
 
 
-def status(run: Path) -> str | None:
-    """What the run's summary says became of it; None if there is none, as of a run that was killed."""
+def summary(run: Path) -> dict:
+    """What the run says became of it; nothing if it was killed, or left what cannot be read."""
     try:
-        return json.loads((run / "summary.json").read_text()).get("status")
-    except OSError:
-        return None
+        found = json.loads((run / "summary.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def over(run: Path) -> bool:
     """Whether training again would bring the same: it finished, or a loss was not finite."""
-    try:
-        summary = json.loads((run / "summary.json").read_text())
-    except OSError:
-        return False
-    return summary["status"] == "finished" or summary.get("error_type") == "FloatingPointError"
+    told = summary(run)
+    return told.get("status") == "finished" or told.get("error_type") == "FloatingPointError"
 
 
-def stand_where_it_began(runtime) -> None:
-    """data_dir and a user's own modules are found from the folder where the command was typed."""
+def stand_where_it_began(runtime, trust: Sequence[str]) -> None:
+    """data_dir is found from the folder where the command was typed, and a user's own modules, if any is trusted."""
     if Path(runtime.cwd).is_dir():
         here = os.getcwd()
         os.chdir(runtime.cwd)
-        sys.path[:] = [runtime.cwd if path == here else path for path in sys.path]
+        if trust:  # or a stranger's folder could hold a module of any name
+            sys.path[:] = [runtime.cwd if path == here else path for path in sys.path]
 
 
 def prepared(folder: Path, trust: Sequence[str] = ()) -> dict:
     """The configuration of the run in this folder, where it is now."""
     from ganlab.folders import moved
-    from ganlab.loading import require_trusted, targets
 
     if over(folder):
-        raise ValueError(f"{folder} is {status(folder)}, there is nothing to go on with; start a new run")
-    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    for target in targets(config):
-        require_trusted(target, (*OWN, *trust))
+        raise ValueError(f"{folder} is {summary(folder)['status']}, there is nothing to go on with; start a new run")
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{folder / 'config.yaml'} cannot be read ({error})") from error
+    if "run_dir" not in config:
+        raise ValueError(f"{folder / 'config.yaml'} is of no run of ganlab (it has no run_dir); give a run's folder")
+    require_all_trusted(config, (*OWN, *trust))
     return moved(config, config["run_dir"], str(folder))
+
+
+def require_all_trusted(config: dict, trust: Sequence[str]) -> None:
+    from ganlab.loading import require_trusted, targets
+
+    for target in targets(config):
+        require_trusted(target, trust)
 
 
 def same(cfg: DictConfig, folder: Path) -> bool:
@@ -118,10 +132,10 @@ def note_start(folder: Path) -> None:
     Raises:
         Died: at the last two starts its process ended without a word and without a new checkpoint.
     """
-    path, checkpoint, summary = folder / ".starts", folder / "checkpoints" / "last.ckpt", folder / "summary.json"
+    path, checkpoint, told = folder / ".starts", folder / "checkpoints" / "last.ckpt", summary(folder)
     now = str(checkpoint.stat().st_mtime_ns if checkpoint.is_file() else 0)
     before = path.read_text().split() if path.is_file() else []
-    if summary.is_file() and json.loads(summary.read_text()).get("error_type") != Died.__name__:
+    if told and told.get("error_type") != Died.__name__:
         before = []
     if before[-2:] == [now, now]:
         raise Died(
@@ -130,6 +144,8 @@ def note_start(folder: Path) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, " ".join([*before, now]) + "\n")
+    if not over(folder):
+        (folder / "summary.json").unlink(missing_ok=True)  # of the start before; this one may end without a word
 
 
 def go_on(config: dict) -> float:
@@ -148,15 +164,22 @@ def sweep(folder: Path, trust: Sequence[str]) -> None:
 
     told = OmegaConf.load(folder / "multirun.yaml").hydra
     task, hydra = (OmegaConf.to_container(told.overrides[kind]) for kind in ("task", "hydra"))  # as typed, unresolved
+    kept = [word for word in hydra if not word.startswith(("hydra.sweep.dir=", "hydra.mode="))]
+    folders = [source.path for source in told.runtime.config_sources if source.provider == "command-line"]
     for word in task:
         key, _, value = word.partition("=")
         if key.endswith("_target_"):
             for target in value.split(","):
                 require_trusted(target, (*OWN, *trust))
+    for word in [*(word for word in kept if not HARMLESS.fullmatch(word)), *folders]:
+        name = word.partition("=")[0]
+        if name not in trust:
+            raise ValueError(
+                f"the command of this sweep has {word}, which may run anything; if it is yours, add "
+                f"trust={','.join([*trust, name])}"
+            )
     folder = folder.resolve()
-    stand_where_it_began(told.runtime)
-    own = [f"--config-dir={source.path}" for source in told.runtime.config_sources if source.provider == "command-line"]
-    kept = [word for word in hydra if not word.startswith(("hydra.sweep.dir=", "hydra.mode="))]
-    os.environ["GANLAB_RESUME"] = ",".join([*OWN, *trust])  # a launcher's processes hear it too
-    sys.argv[1:] = ["-m", *own, *task, *kept, f"hydra.sweep.dir={folder}"]
+    stand_where_it_began(told.runtime, trust)
+    os.environ["GANLAB_RESUME"] = ",".join([*OWN, *trust])  # a launcher's processes hear it, and look at each job's settings
+    sys.argv[1:] = ["-m", *(f"--config-dir={path}" for path in folders), *task, *kept, f"hydra.sweep.dir={folder}"]
     compose_and_call("train")

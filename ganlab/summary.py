@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -83,6 +84,12 @@ def peak_memory(trainer) -> int | None:
 
 
 def show(summary: dict, folder: Path) -> None:
+    """Prints the table. What cannot be printed, as into a file on a full disk, is in the folder."""
+    with suppress(OSError):
+        _print(summary, folder)
+
+
+def _print(summary: dict, folder: Path) -> None:
     console = Console(highlight=False)
     seeds = summary["seeds"]
     if summary["quality"]:

@@ -92,6 +92,7 @@ def fit(config: dict, folder: Path, seeds: list[int] | None, checkpoint: Path | 
         for table in (logger for logger in loggers if isinstance(logger, CSV)):
             table.rewind(seen)
         write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))
+        (folder / "summary.json").unlink(missing_ok=True)  # of a start before this one
         count = len(seeds) if seeds else 1
         sizes = [f"{sum(p.numel() for p in part.parameters()) // count:,}" for part in (game.generator, game.discriminator)]
         copies = f", {count} copies at once" if seeds else ""
@@ -120,17 +121,23 @@ def seeded(config: dict, seed: int) -> GAN:
 
 def run_seeds(config: dict, *, resume: bool = False) -> dict:
     """`seeds` copies, from `seed` on, in as few ensembles as the memory allows; several have a folder each."""
-    count = config["seeds"]
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ValueError(f"seeds must be a whole number of at least 1 (or null for one run), got {count!r}")
+    count, at_once = config["seeds"], config["seeds_at_once"]
+    for name, number, otherwise in (
+        ("seeds", count, "one run"),
+        ("seeds_at_once", 1 if at_once is None else at_once, "as many as fit"),
+    ):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1 (or null for {otherwise}), got {number!r}")
     seeds = list(range(config["seed"], config["seed"] + count))
-    at_once = config["seeds_at_once"] or seeds_that_fit(config, count)
+    folder = Path(config["run_dir"])
+    begun = resume and (folder / "checkpoints" / "last.ckpt").is_file()  # as a whole, however little memory is free now
+    at_once = count if begun else at_once or seeds_that_fit(config, count)
     if at_once >= count:
         return run(config, seeds, resume=resume)
     config = config | {"seeds_at_once": at_once}  # whoever resumes this cuts it into the same parts
-    folder = Path(config["run_dir"])
     with claimed(folder, resume):
         write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))
+        (folder / "summary.json").unlink(missing_ok=True)
         return run_parts(config, folder, seeds, resume)
 
 

@@ -76,6 +76,7 @@ def datamodule(trained: Trained, data_dir: str | None = None, root: str | None =
 
     Raises:
         ValueError: the checkpoint has no data, or names an untrusted class; data=… takes no such argument.
+        FileNotFoundError: the folder of images is not there.
     """
     config = trained.config.get("data")
     if not isinstance(config, dict):
@@ -83,7 +84,10 @@ def datamodule(trained: Trained, data_dir: str | None = None, root: str | None =
     moved = {name: value for name, value in {"data_dir": data_dir, "root": root}.items() if value is not None}
     if unknown := [name for name in moved if name not in config]:
         raise ValueError(f"the data of {trained.name} has no {unknown[0]}, got {moved[unknown[0]]!r}; leave it out")
-    data = build_trusted(config | moved, trained.trust)
+    config = config | moved
+    if config.get("root") and not Path(config["root"]).expanduser().is_dir():
+        raise FileNotFoundError(f"{config['root']}, the folder of images of {trained.name}, is not there; give root=FOLDER")
+    data = build_trusted(config, trained.trust)
     if not isinstance(data, TensorData):
         raise ValueError(f"{trained.checkpoint} has a config whose data is a {type(data).__name__}; give another run")
     data.prepare_data()

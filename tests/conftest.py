@@ -143,10 +143,10 @@ def cli(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.delitem(sys.modules, "my_gan", raising=False)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main() sets it, and this puts it back
 
     def run(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["ganlab", *arguments])
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main() sets it for the processes that it starts
         code = 0
         try:
             main()

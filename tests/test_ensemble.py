@@ -130,6 +130,7 @@ def test_a_copy_follows_its_single_run_for_every_regularizer(name, make_gan, fit
         {"g_norm": "batch"},
         {"norm": "layer"},
         {"classes": 3, "conditioning": ClassLabels(3, Batch(3))},
+        {"feed": "concat_classes", "classes": 3, "conditioning": ClassLabels(3, Batch(3)), "regularizers": {"r1": R1(1.0)}},
         {"classes": 3, "feed": "auxiliary_classes", "conditioning": AuxiliaryClassifier(3, 0.7, Batch(3))},
     ],
     ids=lambda settings: next(iter(settings)),
@@ -220,6 +221,18 @@ def test_what_cannot_be_stacked_is_refused_with_the_reason(make_gan, fit):
         fit(Ensemble([make_gan(Sorting, seed=s) for s in range(K)], [1, 2]), [(x.float(), y) for x, y in batches_of(1)])
     with pytest.raises(ValueError, match="a seed per copy"):
         Ensemble([], [])
+
+
+def test_a_full_device_is_none_of_its_reasons(make_gan, fit, monkeypatch):
+    """Out of memory has its own way out: fewer copies at once."""
+    ensemble = Ensemble([make_gan(seed=s) for s in range(K)], [1, 2])
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(ensemble, "discriminator_turn", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        fit(ensemble, batches_of(1))
 
 
 def test_an_optimiser_that_mixes_copies_is_refused(make_gan, fit):

@@ -20,7 +20,7 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def ring(cli, tmp_path, monkeypatch):
+def ring(cli, tmp_path):
     """A short run on the ring; returns its folder."""
 
     def train(*overrides, metric="metrics.samples=200"):
@@ -28,7 +28,6 @@ def ring(cli, tmp_path, monkeypatch):
         splits = ["data.train_size=1500", "data.test_size=700", metric]
         code, said = cli("data=ring", "loss=ns", *SHORT, *TINY, *splits, f"hydra.run.dir={folder}", *overrides)
         assert code == 0, said
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # training sets it in this process, and the verbs look at it
         return folder
 
     return train

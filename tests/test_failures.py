@@ -187,6 +187,17 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(cli, tmp_path, damage):
     assert code == 0 and status(tmp_path / "run") == "finished", out
 
 
+def test_a_table_that_cannot_be_printed_makes_no_run_a_failure(cli, tmp_path, monkeypatch):
+    """As into a file on a full disk: everything is in the folder."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ganlab.summary._print", full)
+    code, out = cli(*TINY, "logger=csv")
+    assert code == 0 and status(tmp_path / "run") == "finished", out
+
+
 @pytest.mark.parametrize("name", ["metrics.csv", "samples"])
 def test_a_place_that_cannot_be_written(cli, tmp_path, name):
     """Root may write everywhere, so something else has the file's name."""

@@ -27,6 +27,14 @@ def test_the_preset_changes_the_precision_and_nothing_else():
     assert fast == default
 
 
+@pytest.mark.parametrize(("platform", "accelerator"), [("darwin", "cpu"), ("linux", "auto")])
+def test_a_mac_s_gpu_is_not_taken(monkeypatch, platform, accelerator):
+    """It has no float64."""
+    monkeypatch.setattr("sys.platform", platform)
+    with initialize_config_dir(conf_folder(), version_base="1.3"):
+        assert compose("config").trainer.accelerator == accelerator
+
+
 def test_points_stay_in_float32():
     def precision(*overrides):
         with initialize_config_dir(conf_folder(), version_base="1.3"):

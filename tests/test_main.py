@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -195,6 +196,12 @@ def test_bad_input_gets_a_sentence(cli, tmp_path, monkeypatch, arguments, words)
     assert "Traceback" not in printed and len(printed.splitlines()) < 25, printed
     for word in words:
         assert word in printed
+
+
+def test_a_terminal_without_unicode_shows_what_it_can():
+    command = [sys.executable, "-m", "ganlab", "sample", "-h"]
+    ran = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)
+    assert ran.returncode == 0 and "\\u2026" in ran.stdout, ran.stderr
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "export", "interpolate", "neighbours", "report", "sample"])

@@ -195,9 +195,9 @@ class Trainer:
 
 
 def at_start(gan, trainer):
-    from ganlab.misfits import warn_at_start
+    from ganlab.misfits import at_start
 
-    return warnings_of(lambda: warn_at_start(gan, trainer))
+    return warnings_of(lambda: at_start(gan, trainer))
 
 
 @pytest.mark.parametrize(
@@ -222,6 +222,16 @@ def test_fp16():
     assert "fp16 is reported to cripple GAN training" in message and "use trainer.precision=bf16-mixed" in message
     for precision in ("32-true", "bf16-mixed", "64-true"):
         assert not at_start(build(), Trainer(precision=precision))
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_weights_too_coarse_for_a_moving_average(precision):
+    weight = torch.ones((), dtype=torch.bfloat16)
+    assert weight.lerp(weight + 0.5, 0.001) == weight, "the reason"
+    with pytest.raises(
+        ValueError, match=f"trainer.precision={precision} keeps weights so coarse .* use trainer.precision=bf16-mixed"
+    ):
+        at_start(build(), Trainer(precision=precision))
 
 
 def test_the_start_of_training_asks(make_trainer, make_batches):

@@ -198,7 +198,7 @@ def test_other_networks_with_every_conditioning(networks, conditioning, fit):
         ("digits", ["loss=ns", "networks.generator.norm=conditional_batch"], "needs labels, got num_classes=0; use conditioning=cbn"),
         ("ring", ["loss=cgan", "conditioning=none"], "CGAN needs labels and has none"),
         ("digits", ["loss=ns", "networks=resnet"], "28, 32 or 64 pixels, got 8; use networks=dcgan"),
-        ("folder", ["loss=ns", "conditioning=labels"], "labels need at least 2 classes, got num_classes=0; use conditioning=none"),
+        ("folder", ["loss=ns", "conditioning=labels"], "labels need at least 2 classes, got num_classes=0; name the data's classes, or use conditioning=none"),
         ("digits", ["loss=alpha", "gan.alpha_d=0"], "gan.alpha_d must be a number above 0, got 0"),
     ],
 )  # fmt: skip

@@ -42,6 +42,14 @@ def test_the_wall_time_of_a_look_is_that_of_all_parts(tmp_path):
     }  # fmt: skip
 
 
+def test_a_part_without_one_finite_objective_is_merged(tmp_path):
+    """Infinity is null in its summary."""
+    values = {1: 0.1, 2: 0.2}
+    parts = [part(tmp_path, (seed,), ((100, 10),), values, speed=1.0, training=1.0) for seed in values]
+    parts[1]["objective"]["best"] = None
+    assert merge(tmp_path, parts, failed=[])["objective"]["best"] == 0.1
+
+
 def test_parts_are_merged(tmp_path):
     """Medians over all seeds, times added, images per second over the time in which they were trained."""
     values = {1: 0.1, 2: 0.2, 3: 0.9, 4: 0.7, 5: 0.3}

@@ -205,9 +205,9 @@ def test_the_grid_s_recipe_keeps_the_protocol_s_data_networks_and_batches():
         a, b = getattr(theirs, net), getattr(ours, net)
         assert str(a) == str(b) and [p.shape for p in a.parameters()] == [p.shape for p in b.parameters()]
     assert (ours.pack, ours.n_critic) == (theirs.pack, theirs.n_critic) == (1, 1)
-    assert steps(config, same) == 30_000 == config["gan"]["generator_scheduler"]["T_max"]
+    assert steps(config, same) == 40_000 == config["gan"]["generator_scheduler"]["T_max"]
     ours.configure_optimizers()
-    assert ours._schedulers["d"] is None and ours.regularizers["instance_noise"].fade == 0.8 * 30_000
+    assert ours._schedulers["d"] is None and ours.regularizers["instance_noise"].fade == 0.8 * 40_000
 
 
 @pytest.mark.parametrize("experiment", ALL)

@@ -306,6 +306,13 @@ def test_consistency_by_hand():
     torch.testing.assert_close(gradient, 4 * by_hand)
 
 
+def test_consistency_tells_its_transform_the_time(make_gan, make_batches, fit):
+    noise = InstanceNoise(1.0, fade=8)
+    gan = make_gan(NonSaturatingGAN, regularizers={"bcr": Consistency(1.0, noise)})
+    fit(gan, make_batches(3))
+    assert float(noise.left) == 1 - 3 / 8  # G's turn comes after D's third update
+
+
 def test_consistency_shows_d_nothing_new(make_gan, make_batches, fit):
     """T x is no data: what D is trained on stays as it is."""
     seen = []

@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
+import sys
 import time
 from functools import cache
 
@@ -35,6 +37,7 @@ SMALL = [
     "max_images=480",
     "look_every=160",
 ]
+WORDS = [word for word in SMALL if not word.startswith("name")]  # on a command line, where the name says more
 NO_PICTURES = "callbacks.grids=null"  # drawing points takes most of the time of a run this short
 IMAGES = [
     "name=t",
@@ -249,27 +252,45 @@ def in_a_child(call, kill_after=None):
     return os.waitpid(child, 0)[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_asked_to_stop_it_saves_and_leaves(tmp_path, number, monkeypatch):
-    start(config(tmp_path / "whole"))
+def asked_to_stop(ours, at, number, monkeypatch):
+    """The run, sent a signal in the batch that ends at so many images."""
 
     class Ask(Callback):
         def on_train_batch_end(self, trainer, gan, *_):
-            if gan.images_seen == 272:  # no look is due here
+            if gan.images_seen == at:
                 os.kill(os.getpid(), number)
 
-    build, ours = train.build, config(tmp_path / "resumed")
+    build = train.build
     ours["callbacks"] = {"ask": {"_target_": "Ask"}} | ours["callbacks"]
     monkeypatch.setattr(train, "build", lambda part: Ask() if part.get("_target_") == "Ask" else build(part))
-    before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match="at 272 images") as stop:
+    with pytest.raises(Interrupted, match=f"at {at} images") as stop:
         start(ours)
-    assert stop.value.signal == number and signal.getsignal(number) is before
-    assert not (tmp_path / "resumed" / "summary.json").exists()
+    assert stop.value.signal == number
+    folder = train.Path(ours["run_dir"])
+    assert not (folder / "summary.json").exists()
     del ours["callbacks"]["ask"]
-    (tmp_path / "resumed" / "config.yaml").write_text(OmegaConf.to_yaml(ours))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(ours))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_asked_to_stop_it_saves_and_leaves(tmp_path, number, monkeypatch):
+    start(config(tmp_path / "whole"))
+    before = signal.getsignal(number)
+    asked_to_stop(config(tmp_path / "resumed"), 272, number, monkeypatch)  # where no look is due
+    assert signal.getsignal(number) is before
     again(tmp_path / "resumed")
     assert_same(tmp_path / "whole", tmp_path / "resumed")
+
+
+def test_asked_to_stop_in_the_last_batch_it_still_has_its_last_look(tmp_path, monkeypatch):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    start(config(whole, "look_every=200"))
+    asked_to_stop(config(resumed, "look_every=200"), 480, signal.SIGTERM, monkeypatch)
+    again(resumed)
+    assert table(whole / "metrics.csv") == table(resumed / "metrics.csv")
+    assert list(differences(state(whole)["state_dict"], state(resumed)["state_dict"])) == []  # Lightning's counters differ
+    told = [json.loads((folder / "summary.json").read_text())["quality"] for folder in (whole, resumed)]
+    assert told[0] == told[1]
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
@@ -307,13 +328,38 @@ def test_two_runs_in_one_folder(tmp_path):
 
 
 def test_a_refused_run_leaves_the_other_one_s_summary_alone(cli, tmp_path):
-    words = [word for word in SMALL if not word.startswith("name")]
-    arguments = [*words, f"hydra.run.dir={tmp_path / 'a'}"]
+    arguments = [*WORDS, f"hydra.run.dir={tmp_path / 'a'}"]
     assert cli(*arguments)[0] == 0
     before = (tmp_path / "a" / "summary.json").read_bytes()
-    code, out = cli(*arguments)
-    assert code == 1 and "holds a run already" in out
+    words = (tmp_path / "a" / ".hydra" / "overrides.yaml").read_text()
+    code, out = cli(*arguments, "loss=wgan")
+    assert code == 1 and "holds a run already" in out and "choose another hydra.run.dir=FOLDER" in out
     assert (tmp_path / "a" / "summary.json").read_bytes() == before
+    assert (tmp_path / "a" / ".hydra" / "overrides.yaml").read_text() == words
+
+
+def test_a_folder_that_hydra_did_not_make_is_refused(cli, tmp_path):
+    code, out = cli(*SMALL, f"run_dir={tmp_path / 'mine'}", "hydra.run.dir=a")
+    assert code == 1 and "run_dir is the folder that Hydra makes, got" in out and "with hydra.run.dir=FOLDER" in out
+    assert not (tmp_path / "mine").exists()
+
+
+def test_an_ensemble_that_began_as_a_whole_goes_on_as_one(tmp_path, monkeypatch):
+    """Although less memory is free than when it began."""
+    start(config(tmp_path / "whole", "seeds=3", "seeds_at_once=3", NO_PICTURES))
+    monkeypatch.setattr(train, "seeds_that_fit", lambda config, count: 3)
+    stopped(config(tmp_path / "resumed", "seeds=3", NO_PICTURES), 23)
+    monkeypatch.setattr(train, "seeds_that_fit", lambda config, count: 1)
+    again(tmp_path / "resumed")
+    assert_same(tmp_path / "whole", tmp_path / "resumed")
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5, True])
+def test_a_number_of_copies_that_is_none_is_refused(tmp_path, bad):
+    for name in ("seeds", "seeds_at_once"):
+        ours = config(tmp_path, "seeds=2") | {name: bad}
+        with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1 .* got {bad}"):
+            train.run_seeds(ours)
 
 
 def test_the_latest_run_may_have_failed_of_a_full_disk(tmp_path, monkeypatch):
@@ -323,6 +369,26 @@ def test_the_latest_run_may_have_failed_of_a_full_disk(tmp_path, monkeypatch):
         (folder / "summary.json").write_text(json.dumps({"status": "failed", "error_type": error}))
     monkeypatch.chdir(tmp_path)
     assert resuming.unfinished().name == "full"
+
+
+def test_what_lies_beside_runs_is_none(tmp_path, monkeypatch):
+    """W&B keeps a config.yaml of its own below a run; a summary that cannot be read says nothing of it."""
+    monkeypatch.chdir(tmp_path)
+    for place, text in (("a", "run_dir: x"), ("done", "run_dir: x"), ("done/wandb/run-1/files", "wandb_version: 1")):
+        (folder := tmp_path / "outputs" / place).mkdir(parents=True)
+        (folder / "config.yaml").write_text(text)
+    (tmp_path / "outputs" / "done" / "summary.json").write_text('{"status": "finished"}')
+    for summary in ("", "[]", "{}"):
+        (tmp_path / "outputs" / "a" / "summary.json").write_text(summary)
+        assert resuming.unfinished().name == "a"
+
+
+@pytest.mark.parametrize(("text", "said"), [("a: [", "config.yaml cannot be read"), ("a: 1", "is of no run of ganlab")])
+def test_a_configuration_of_no_run(tmp_path, cli, text, said):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.yaml").write_text(text)
+    code, out = cli("resume=a")
+    assert code == 1 and out.count("ganlab: ") == 1 and said in out and "Traceback" not in out
 
 
 def test_what_cannot_be_resumed(tmp_path, cli):
@@ -350,11 +416,54 @@ def test_resuming_builds_no_class_that_nobody_trusts(tmp_path, cli):
     assert code == 1 and "os.system, which is not ganlab's" in out and not (tmp_path / "owned").exists()
 
 
+@pytest.fixture
+def owned(tmp_path, monkeypatch):
+    """A file that a stranger's module makes when it is imported from the folder of a run."""
+    (stranger := tmp_path / "stranger").mkdir()
+    for module in ("evil", "wandb"):
+        (stranger / f"{module}.py").write_text(f"open({str(tmp_path / 'owned')!r}, 'w')\nclass C: pass")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    return tmp_path / "owned"
+
+
+def test_resuming_imports_nothing_from_a_stranger_s_folder(tmp_path, cli, owned):
+    stopped(config(tmp_path / "a"), 23)
+    (tmp_path / "a" / ".hydra").mkdir()
+    (tmp_path / "a" / ".hydra" / "hydra.yaml").write_text(f"hydra: {{runtime: {{cwd: {tmp_path / 'stranger'}}}}}")
+    code, out = cli(f"resume={tmp_path / 'a'}")
+    assert code == 0 and not owned.exists(), out
+    assert str(tmp_path / "stranger") not in sys.path
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("+callbacks.evil={_target_: evil.C}", "evil.C, which is not ganlab's"),
+        ("+callbacks.evil._target_=evil.C", "evil.C, which is not ganlab's"),
+        ("hydra.callbacks.evil={_target_: evil.C}", "add trust=hydra.callbacks.evil"),
+        ("hydra.launcher.setup=[touch owned]", "add trust=hydra.launcher.setup"),
+        ("--config-dir", "add trust=/"),
+    ],
+)
+def test_resuming_a_sweep_builds_no_class_that_nobody_trusts(tmp_path, cli, owned, monkeypatch, word, said):
+    monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
+    (tmp_path / "conf").mkdir()
+    dirs = ["--config-dir=conf"] if word == "--config-dir" else []
+    assert cli("-m", *dirs, *WORDS, NO_PICTURES, "seed=1,2", "max_images=16", "hydra.sweep.dir=sweep")[0] == 0
+    told = OmegaConf.load(path := tmp_path / "sweep" / "multirun.yaml")
+    told.hydra.runtime.cwd = str(tmp_path / "stranger")
+    if not dirs:
+        told.hydra.overrides["hydra" if word.startswith("hydra") else "task"].append(word)
+    OmegaConf.save(told, path)
+    shutil.rmtree(sorted((tmp_path / "sweep").glob("*/summary.json"))[-1].parent)
+    code, out = cli("resume=sweep")
+    assert code == 1 and said in out and not owned.exists(), out
+
+
 def test_a_sweep_runs_only_what_is_missing(tmp_path, cli, monkeypatch):
     """Of four jobs one finished, one was killed before its summary, one became infinite, and one never began."""
     monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
-    words = [word for word in SMALL if not word.startswith("name")]
-    arguments = ["-m", *words, NO_PICTURES, "seed=1,2,3,4", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    arguments = ["-m", *WORDS, NO_PICTURES, "seed=1,2,3,4", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     assert cli(*arguments)[0] == 0
     jobs = sorted(path.parent for path in (tmp_path / "sweep").rglob("summary.json"))
     assert len(jobs) == 4

@@ -100,7 +100,7 @@ def test_a_job_whose_process_died_twice_ends_no_third_sweep(tmp_path):
         note_start(job)
     (job / "summary.json").write_text('{"status": "failed", "error_type": "RuntimeError"}')
     note_start(job)
-    (job / "summary.json").unlink()
+    assert not (job / "summary.json").exists(), "of the start before"
     note_start(job)
     checkpoint.parent.mkdir()
     checkpoint.touch()
@@ -108,6 +108,9 @@ def test_a_job_whose_process_died_twice_ends_no_third_sweep(tmp_path):
     note_start(job)
     with pytest.raises(Died):
         note_start(job)
+    (job / "summary.json").write_text('{"status": "finished"}')
+    note_start(job)
+    assert (job / "summary.json").exists(), "what it brought"
 
 
 TINY = ["logger=csv", "trainer=cpu", "data=ring", "loss=ns", "data.train_size=64", "data.test_size=20", "data.batch_size=16"]
@@ -125,7 +128,9 @@ def test_the_same_sweep_typed_again_goes_on_and_another_is_refused(cli, tmp_path
     times = [path.stat().st_mtime_ns for path in files]
     assert [path.parts[-3] for path in files] == ["seed-1", "seed-2"]
     monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
-    for again in (words, ["resume=sweep"]):
+    code, out = cli("resume=sweep")
+    assert code == 1 and f"add trust={tmp_path / 'conf'}" in out
+    for again in (words, ["resume=sweep", f"trust={tmp_path / 'conf'}"]):
         code, out = cli(*again)
         assert code == 0 and out.count("is finished already") == 2, out
     monkeypatch.setenv("GANLAB_RESUME", "")

@@ -95,6 +95,9 @@ def test_an_opened_run_has_its_gan_and_its_data(here, make_run):
     assert data.train.x.shape == (1437, 1, 8, 8) and data.data_dir == here / "moved"
     with pytest.raises(ValueError, match="has no root, got 'x'; leave it out"):
         datamodule(trained, root="x")
+    trained.config["data"] = {"root": str(here / "moved away")}
+    with pytest.raises(FileNotFoundError, match=r"moved away, the folder of images of .*, is not there; give root=FOLDER"):
+        datamodule(trained)
 
 
 def test_a_copy_of_an_ensemble(here, make_run):

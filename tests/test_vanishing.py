@@ -14,6 +14,7 @@ from ganlab.callbacks import Budget, Counterfactual, Vanishing
 from ganlab.callbacks.vanishing import decades, draw
 from ganlab.data import Ring
 from ganlab.losses import CGAN, LSGAN, AlphaGAN, NonSaturatingGAN
+from ganlab.regularizers import Regularizer
 from ganlab.theory import generator_gradient_norms, shipped_families
 
 
@@ -152,6 +153,18 @@ def test_the_critic_is_fresh_and_learns_by_the_run_s_own_rule(make_gan, fit, tmp
         loss.backward()
         optimizer.step()
     assert lab.rows[-1]["critic_loss"] < lab.rows[0]["critic_loss"]
+
+
+def test_what_follows_time_begins_anew_with_the_critic(make_gan, fit, tmp_path):
+    turns = []
+
+    class Clock(Regularizer):
+        def begin(self, turn):
+            turns.append(turn)
+
+    lab = Vanishing([50], 3, 1, str(tmp_path), seed=9)
+    fit(make_gan(LSGAN, optimizer=adam, regularizers={"clock": Clock()}), ring(), lab, Budget(70), max_epochs=-1)
+    assert turns == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5] + [0, 1, 2, 3] + [5, 6, 6, 7]
 
 
 def test_each_age_has_its_own_generator_and_the_same_start(laboratory):

@@ -37,33 +37,41 @@ class Periodic(Callback, ABC):
     def __init__(self, every: int):
         self.every = checked_count("look_every", every)
         self.seconds = 0.0
+        self._looked_at = 0
+        self._resumed: int | None = None
 
     @abstractmethod
     def look(self, trainer, gan) -> None:
         """What happens; on every process."""
 
+    def clock(self, gan) -> int:
+        """What `every` counts."""
+        return gan.images_seen
+
     def state_dict(self) -> dict:
-        return {"seconds": self.seconds}
+        return {"seconds": self.seconds, "looked_at": self._looked_at}
 
     def load_state_dict(self, state: dict) -> None:
-        self.seconds = state["seconds"]
+        self.seconds, self._resumed = state["seconds"], state["looked_at"]
 
     def on_train_start(self, trainer, gan):
-        self._looked_at = gan.images_seen
+        # Not where the checkpoint is: a run that is asked to stop in its last batch has the last look still before it.
+        self._looked_at = self.clock(gan) if self._resumed is None else self._resumed
+        self._resumed = None
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
-        if gan.images_seen // self.every > self._looked_at // self.every:
+        if self.clock(gan) // self.every > self._looked_at // self.every:
             self._timed_look(trainer, gan)
 
     def on_train_end(self, trainer, gan):
-        if self._looked_at < gan.images_seen:
+        if self._looked_at < self.clock(gan):
             self._timed_look(trainer, gan)
 
     def _timed_look(self, trainer, gan):
         start = time.perf_counter()
         gan.check_finite()
+        self._looked_at = self.clock(gan)  # before the look, which may be to write a checkpoint
         self.look(trainer, gan)
-        self._looked_at = gan.images_seen
         self.seconds += time.perf_counter() - start
 
 

@@ -107,6 +107,7 @@ class Vanishing(Periodic):
             real, y = next(batches)
             probe = real, y, lab.noise(len(real))
             for step, (real, y) in enumerate(islice(batches, self.critic_steps + 1)):
+                lab.tell_the_time()
                 play = lab.play(real, y, with_real=True, grad_to_generator=False)
                 terms = lab.discriminator_terms(play)
                 lab.watch(terms)

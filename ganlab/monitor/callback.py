@@ -14,7 +14,7 @@ from ganlab.monitor.advice import news
 from ganlab.monitor.heldout import held_out
 from ganlab.monitor.ledger import Ledger
 from ganlab.monitor.probes import of_the_memory, of_the_movement, probe
-from ganlab.monitor.rules import FAILURES, KEPT_ROWS, evidence, judged, thresholds
+from ganlab.monitor.rules import FAILURES, KEPT_ROWS, SELDOM, evidence, judged, thresholds
 from ganlab.monitor.words import WORDS
 
 log = logging.getLogger(__name__)
@@ -63,12 +63,15 @@ class Monitor(Periodic):
         self.ledger: Ledger | None = None
         self.stopped_by: str | None = None
 
+    def clock(self, gan) -> int:
+        return gan.d_updates
+
     @property
     def verdicts(self) -> dict | None:
         return self.ledger and self.ledger.summary(self.seeds) | {"stopped_by": self.stopped_by}
 
     def state_dict(self):
-        own = ("rows", "looks", "remembered_at", "moving", "_looked_at")
+        own = ("rows", "looks", "remembered_at", "moving")
         return super().state_dict() | {name: getattr(self, name) for name in own} | {"ledger": self.ledger.state_dict()}
 
     def load_state_dict(self, state):
@@ -79,21 +82,16 @@ class Monitor(Periodic):
 
     def on_train_start(self, trainer, gan):
         super().on_train_start(trainer, gan)
-        self._looked_at, self.seeds = gan.d_updates, gan.seeds
+        self.seeds = gan.seeds
         self.lipschitz = (gan if gan.seeds is None else gan.one).requires_lipschitz
         self.held = held_out(gan, trainer.datamodule, self.seed)
         self.ledger = Ledger(len(gan.seeds or [gan]))
         if (kept := self.__dict__.pop("kept", None)) is not None:
             self.ledger.load_state_dict(kept["ledger"])
-            self._looked_at = kept["_looked_at"]
             self.moving = self.moving if self.moving is None else self.moving.to(gan.device)
 
-    def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
-        if gan.d_updates // self.every > self._looked_at // self.every:
-            self._timed_look(trainer, gan)
-
     def on_train_end(self, trainer, gan):
-        if self._looked_at < gan.d_updates or gan.images_seen > self.remembered_at:
+        if self._looked_at < self.clock(gan) or gan.images_seen > self.remembered_at:
             self._timed_look(trainer, gan, last=True)
 
     def on_exception(self, trainer, gan, exception):
@@ -104,7 +102,6 @@ class Monitor(Periodic):
     def _timed_look(self, trainer, gan, last: bool = False):
         self.last = last
         super()._timed_look(trainer, gan)
-        self._looked_at = gan.d_updates
 
     def look(self, trainer, gan):
         numbers, moving = probe(gan, self.held, self.seed)
@@ -114,7 +111,8 @@ class Monitor(Periodic):
         if self.last or gan.images_seen - self.remembered_at >= self.memory_every:
             numbers["nearer"] = of_the_memory(self.held, gan, self.seed)
             self.remembered_at = gan.images_seen
-        self.rows = [*self.rows, numbers][-KEPT_ROWS:]
+        kept = {} if not self.rows else {name: self.rows[-1][name] for name in SELDOM if name in self.rows[-1]}
+        self.rows = [*self.rows, kept | numbers][-KEPT_ROWS:]
         self.looks += 1
         failed = gan.failed.cpu() if gan.seeds is not None else torch.zeros(1, dtype=torch.bool)
         self._judge(trainer, gan, failed)

@@ -16,6 +16,7 @@ TURN, MANY, FEW = 64, 512, 128  # samples of a turn; of what is said of the samp
 REFERENCE = 4000  # training samples from which prototypes are made
 LARGEST_SIDE = 16  # pixels: larger images are averaged down before distances are taken
 FEW_CLASSES = 32  # with more classes, MANY samples say nothing of each of them
+KNOWN = 12  # held-out samples of a mode: of one with fewer, a perfect sampler's own draw may hold none
 PROTOTYPES, CLUSTERS, ROUNDS = 8, 16, 8  # of a class of images; of unlabelled data; k-means rounds
 
 
@@ -25,7 +26,8 @@ class HeldOut:
 
     real [n, ...], y int64 [n] or None, z [n, latent]: one turn of the game.
     many_z [m, latent], many_y int64 [m] or None: the samples that are compared with `many_real` [m, d], flat.
-    prototypes [p, d], of which number i stands for mode `mode_of`[i]; `share` [modes] of the held-out data in each.
+    prototypes [p, d], of which number i stands for mode `mode_of`[i]; `share` [modes] of the held-out data in each, and
+    whether it is `known` well enough [modes] to say of one mode that it is missing.
     train() [N, d]: the whole training set, flat, on the CPU, images in float16; far() [m]: from each of `many_real` to its
     nearest training sample.
     `real_distances` [m, m] between the held-out samples, with their mean, the median to the nearest, and the largest
@@ -41,6 +43,7 @@ class HeldOut:
     prototypes: Tensor
     mode_of: Tensor
     share: Tensor
+    known: Tensor
     real_distances: Tensor
     real_spread: float
     real_spacing: float
@@ -102,6 +105,7 @@ def held_out(game, datamodule, seed: int = 0) -> HeldOut:
         prototypes=prototypes,
         mode_of=mode_of,
         share=(counts / counts.sum()).clamp_min(0.5 / len(many)),
+        known=counts >= KNOWN,
         real_distances=distances,
         real_spread=float(distances.sum() / (len(many) * max(len(many) - 1, 1))),
         real_spacing=float(nearest_distance(distances, itself=True).median()),
@@ -125,9 +129,10 @@ def prototypes_of(datamodule, ready, random: torch.Generator) -> tuple[Tensor, T
     if not 2 <= datamodule.num_classes <= FEW_CLASSES:
         centres = k_means(points, CLUSTERS)
         return centres, torch.arange(len(centres), device=points.device)
-    parts = [k_means(points[y == k], PROTOTYPES if points.shape[1] > 2 else 1) for k in range(datamodule.num_classes)]
-    mode_of = torch.cat([torch.full((len(part),), k, device=points.device) for k, part in enumerate(parts)])
-    return torch.cat(parts), mode_of
+    each = PROTOTYPES if points.shape[1] > 2 else 1
+    parts = {k: k_means(points[y == k], each) for k in y.unique().tolist()}  # a rare class may be absent here
+    mode_of = torch.cat([torch.full((len(part),), k, device=points.device) for k, part in parts.items()])
+    return torch.cat([*parts.values()]), mode_of
 
 
 def k_means(x: Tensor, k: int) -> Tensor:

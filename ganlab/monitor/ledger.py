@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ganlab.monitor.rules import AT_ONCE, FAILURES, PATIENCE, VERDICTS, WARM_UP
+from ganlab.monitor.rules import AT_ONCE, FAILURES, ONCE, PATIENCE, VERDICTS, WARM_UP
 from ganlab.monitor.words import WORDS
 
 
 class Ledger:
-    """The verdicts on K copies. A verdict is given after two looks in a row that find it, and taken back likewise.
+    """The verdicts on K copies. A verdict is given after two looks in a row that find it, and taken back likewise; one
+    whose number is measured at long intervals after one.
 
     `standing`: verdict -> bool [K]. `since`: verdict -> images seen [K] at the look that first found it, as it stands.
     HEALTHY: old enough, and none of the failures stands or is about to.
@@ -46,10 +47,10 @@ class Ledger:
         for name, now in found.items():
             stands = self.standing[name]
             differs = now != stands
-            self.first[name] = torch.where(differs & (self.streak[name] == 0), images, self.first[name])
+            self.first[name] = torch.where(differs & ~stands & (self.streak[name] == 0), images, self.first[name])
             self.streak[name] = torch.where(differs, self.streak[name] + 1, 0)
             quick = name in (*AT_ONCE, "NON_FINITE")
-            turns = (self.streak[name] >= (1 if quick else PATIENCE)) & (quick or looks >= WARM_UP)
+            turns = (self.streak[name] >= (1 if quick or name in ONCE else PATIENCE)) & (quick or looks >= WARM_UP)
             if turns.any():
                 self.standing[name] = stands ^ turns
                 self.streak[name] = torch.where(turns, 0, self.streak[name])
@@ -102,4 +103,5 @@ def merged(parts: Sequence[dict | None]) -> dict | None:
             seeds.setdefault(name, []).extend(some)
     current = sorted(seeds, key=lambda name: (name not in FAILURES, -len(seeds[name])))
     history = sorted((entry for part in parts for entry in part["history"]), key=lambda entry: entry["images_seen"])
-    return {"current": current, "history": history, "seeds": seeds}
+    stopped_by = next((part["stopped_by"] for part in parts if part.get("stopped_by")), None)
+    return {"current": current, "history": history, "seeds": seeds, "stopped_by": stopped_by}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.utils.parametrize import is_parametrized
 
 from ganlab.callbacks.counterfactual import own_randomness
 from ganlab.monitor.heldout import HeldOut, flat
@@ -20,6 +21,7 @@ from ganlab.monitor.samples import (
     told_apart,
 )
 
+AT_ONCE = 16  # copies whose samples' distances are in memory together, 5 MiB each
 SATURATED = 0.01  # a sample's slope dL_G/df below this teaches G next to nothing
 
 
@@ -34,7 +36,9 @@ def probe(game, held: HeldOut, seed: int = 0) -> tuple[dict[str, Tensor], Tensor
         numbers = of_the_turn(players, held)
         with torch.no_grad():
             numbers |= of_the_weights(players)
-            numbers |= of_the_samples(held, flat(players.generate(held.many_z, held.many_y, average=True)))
+            fakes = flat(players.generate(held.many_z, held.many_y, average=True))
+            parts = [of_the_samples(held, some) for some in fakes.split(AT_ONCE)]
+            numbers |= {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
             moving = flat(players.generate(*held.few, average=False))
     return {name: value.detach().double().cpu() for name, value in numbers.items()}, moving
 
@@ -79,15 +83,15 @@ def of_the_turn(players: Players, held: HeldOut) -> dict[str, Tensor]:
 
 def of_the_weights(players: Players) -> dict[str, Tensor]:
     """`d_weights`, `g_weights`: length of all weights; `d_singular`: the largest singular value of D's matrices, by a
-    few rounds of the power method (a lower bound)."""
+    few rounds of the power method (a lower bound); of those that spectral norm does not divide, or left out."""
     d, g = players.game.discriminator, players.game.generator
-    matrices = [p if players.ensemble else p[None] for p in d.parameters()]
+    divided = {id(p) for m in d.modules() if is_parametrized(m) for p in m.parametrizations.parameters()}
+    matrices = [p if players.ensemble else p[None] for p in d.parameters() if id(p) not in divided]
     largest = [largest_singular_value(p.flatten(2)) for p in matrices if p.ndim > 2]
     return {
         "d_weights": players.norm(list(d.parameters())),
         "g_weights": players.norm(list(g.parameters())),
-        "d_singular": torch.stack(largest).amax(0) if largest else torch.full((players.copies,), torch.nan),
-    }
+    } | ({"d_singular": torch.stack(largest).amax(0)} if largest else {})
 
 
 def largest_singular_value(matrices: Tensor, rounds: int = 4) -> Tensor:
@@ -106,22 +110,24 @@ def of_the_samples(held: HeldOut, fakes: Tensor) -> dict[str, Tensor]:
     - `diversity`: mean distance of two samples; `spacing`: median distance to the nearest other sample; each over the
       real ones';
     - `effective`: exp(entropy) over the modes, over the real ones'; `rarest`: the smallest share of a mode over its
-      share of the real ones; `kept`: share of the modes that have at least a fifth of theirs;
+      share of the real ones; `kept`: share of the modes that have at least a fifth of theirs; both of modes with
+      enough held-out samples, and left out where none has;
     - `size`: the largest absolute value, over the real ones'.
     """
     real = held.many_real.expand(len(fakes), -1, -1)
     cross, within = pairwise(real, fakes), pairwise(fakes, fakes)
     spread = mean_of_pairs(within)
     share = share_in(held.modes(fakes), len(held.share))
-    ratio = share / held.share
-    return {
+    numbers = {}
+    if held.known.any():
+        ratio = (share / held.share)[:, held.known]
+        numbers = {"rarest": ratio.amin(-1), "kept": (ratio >= 0.2).float().mean(-1)}
+    return numbers | {
         "distance": energy(cross.mean((-1, -2)), spread, torch.tensor(held.real_spread)),
         "told_apart": told_apart(held.real_distances.expand_as(cross), cross, within),
         "diversity": spread / held.real_spread,
         "spacing": nearest_distance(within, itself=True).median(-1).values / held.real_spacing,
         "effective": effective_number(share) / effective_number(held.share / held.share.sum()),
-        "rarest": ratio.amin(-1),
-        "kept": (ratio >= 0.2).float().mean(-1),
         "size": fakes.abs().amax((-1, -2)) / held.real_size,
     }
 

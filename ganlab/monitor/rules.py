@@ -30,6 +30,8 @@ FORMS = {
 FAILURES = (*FORMS, "NON_FINITE")
 VERDICTS = (*FAILURES, "HEALTHY")
 AT_ONCE = ("EXPLODING",)  # no warm-up: it does not wait
+SELDOM = ("nearer",)  # numbers that are measured at long intervals, and stand until they are again
+ONCE = ("MEMORISING",)  # no patience: a second look repeats what the first found
 
 
 def thresholds() -> dict[str, dict[str, float]]:
@@ -50,8 +52,9 @@ def evidence(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     found["progress"] = (
         found["distance"] / median(before).clamp_min(1e-30) if before else torch.full_like(found["reach"], torch.nan)
     )
-    if any("nearer" in row for row in rows):
-        found["nearer"] = [row["nearer"] for row in rows if "nearer" in row][-1]  # looked for at long intervals
+    for name in SELDOM:
+        if any(name in row for row in rows):
+            found[name] = [row[name] for row in rows if name in row][-1]
     return found
 
 

@@ -7,7 +7,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 NORMS_1D = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 NORMS_2D = {
@@ -40,10 +39,16 @@ def with_labels(x: Tensor, y: Tensor | None, num_classes: int) -> Tensor:
     if not num_classes:
         return x
     y = given(y, num_classes)
-    # x.shape[0], since a traced graph would keep len(x) as a constant
-    maps = (y if y.is_floating_point() else one_hot(y.view(x.shape[0], -1), num_classes).flatten(1)).to(x.dtype)
+    if not y.is_floating_point():  # x.shape[0], since a traced graph would keep len(x) as a constant
+        y = one_hot(y.view(x.shape[0], -1), num_classes).flatten(1)
+    maps = y.to(x.dtype)
     maps = maps.view(*maps.shape, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])
     return torch.cat([x, maps], 1)
+
+
+def one_hot(y: Tensor, num_classes: int) -> Tensor:
+    """Labels [...] as booleans [..., num_classes]; torch's own reads them on the host, where vmap lets nobody."""
+    return y.unsqueeze(-1) == torch.arange(num_classes, device=y.device)
 
 
 def given(y: Tensor | None, num_classes: int) -> Tensor:

@@ -23,15 +23,21 @@ def _hidden(sizes: Sequence[int], activation: nn.Module, make_norm, spectral_nor
     return LabelledSequential(*layers)
 
 
+def _asked_for(name: str, number: float | None, otherwise: str) -> bool:
+    if number is None:
+        return False
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < math.inf:
+        raise ValueError(f"{name} must be a number above 0, or null {otherwise}, got {number!r}")
+    return True
+
+
 def _draw_weights(net: nn.Module, std: float | None) -> None:
     """Weights of the linear layers from N(0, std^2), biases 0; None leaves torch's own.
 
     Weights under spectral norm stay torch's, too: it divides their scale out again.
     """
-    if std is None:
+    if not _asked_for("init_std", std, "for torch's own initialisation"):
         return
-    if isinstance(std, bool) or not isinstance(std, (int, float)) or not 0 < std < math.inf:
-        raise ValueError(f"init_std must be a number above 0, or null for torch's own initialisation, got {std!r}")
     for layer in net.modules():
         if isinstance(layer, nn.Linear):
             nn.init.zeros_(layer.bias)
@@ -45,12 +51,24 @@ def _spread_kinks(layer: nn.Linear, reach: float | None) -> None:
 
     With biases near 0 all units change their slope near the origin, and what lies far out is told apart last.
     """
-    if reach is None:
+    if _asked_for("init_reach", reach, "to leave the biases"):
+        points = reach * (2 * torch.rand_like(layer.weight) - 1)
+        layer.bias.copy_(-(layer.weight * points).sum(1))
+
+
+def _draw_shifts(net: nn.Module, std: float | None) -> None:
+    """First shifts of the norm layers from N(0, std^2) instead of 0.
+
+    With shifts of 0 every unit bends where it has its mean, so that a first layer's bends all meet at z = 0.
+    """
+    if not _asked_for("init_shift", std, "for shifts of 0"):
         return
-    if isinstance(reach, bool) or not isinstance(reach, (int, float)) or not 0 < reach < math.inf:
-        raise ValueError(f"init_reach must be a number above 0, or null to leave the biases, got {reach!r}")
-    points = reach * (2 * torch.rand_like(layer.weight) - 1)
-    layer.bias.copy_(-(layer.weight * points).sum(1))
+    norms = [layer for layer in net.modules() if isinstance(layer, (nn.BatchNorm1d, nn.LayerNorm))]
+    shifts = [norm.bias for norm in norms if norm.bias is not None]
+    if not shifts:
+        raise ValueError(f"init_shift={std} needs norm layers with shifts of their own; use norm=batch or norm=layer")
+    for shift in shifts:
+        nn.init.normal_(shift, std=std)
 
 
 class Maxout(nn.Module):
@@ -75,7 +93,11 @@ class MLPGenerator(nn.Module):
     """z [n, latent_dim] and labels [n] -> samples [n, *shape]; `bounded` ends in tanh, for data in [-1, 1].
 
     Labels enter beside z, or in the norm layers alone (`norm="conditional_batch"`). `init_std`: standard deviation of
-    the linear layers' first weights, whose biases are then 0; None is torch's own initialisation.
+    the linear layers' first weights, whose biases are then 0; None is torch's own initialisation. `init_shift`: standard
+    deviation of the norm layers' first shifts; None is 0.
+
+    Raises:
+        ValueError: `init_std` or `init_shift` not above 0, or `init_shift` where no norm layer has shifts.
     """
 
     def __init__(
@@ -87,6 +109,7 @@ class MLPGenerator(nn.Module):
         norm: str = "none",
         num_classes: int = 0,
         init_std: float | None = None,
+        init_shift: float | None = None,
     ):
         super().__init__()
         self.latent_dim, self.shape, self.num_classes = latent_dim, tuple(shape), num_classes
@@ -95,6 +118,7 @@ class MLPGenerator(nn.Module):
         self.out = nn.Linear(hidden[-1], math.prod(shape))
         self.bound = nn.Tanh() if bounded else nn.Identity()
         _draw_weights(self, init_std)
+        _draw_shifts(self, init_shift)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.bound(self.out(self.body(with_labels(z, y, self.label_inputs), y))).unflatten(1, self.shape)
@@ -106,6 +130,9 @@ class MLPDiscriminator(Discriminator):
     Hidden units are LeakyReLU(0.2), or the largest of `maxout` linear pieces each; `init_std` as in `MLPGenerator`.
     `init_reach`: how far out the data lies; the first layer's units start with their zeros all over that square, instead
     of near the origin.
+
+    Raises:
+        ValueError: `init_std` or `init_reach` not above 0.
     """
 
     def __init__(

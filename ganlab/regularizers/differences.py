@@ -51,6 +51,9 @@ class Consistency(Regularizer):
         super().__init__(every)
         self.weight, self.transform = at_least("weight", weight, 0), transform
 
+    def begin(self, turn):
+        self.transform.begin(turn)
+
     def term(self, discriminator, play):
         pairs = ((play.real, play.real_y), (play.fake, play.fake_y))
         changes = []

@@ -81,7 +81,7 @@ def build(paths: list[Path], metric: str | None = None) -> Report:
     return Report(
         title=f"ganlab report: {_count(len(runs), 'run')}",
         about=_about(paths, rankings),
-        warnings=[*_refused(refused), *_warnings(runs, rankings, letters, metric)],
+        warnings=[*_refused(refused), *_warnings(rankings, letters, metric)],
         sections=[
             _section(ranking, letter if len(rankings) > 1 else "", i)
             for i, (ranking, letter) in enumerate(zip(rankings, letters, strict=True))
@@ -126,7 +126,7 @@ def _about(paths: list[Path], rankings: list[Ranking]) -> str:
     )
 
 
-def _warnings(runs: list[Run], rankings: list[Ranking], letters: list[str], metric: str | None) -> list[str]:
+def _warnings(rankings: list[Ranking], letters: list[str], metric: str | None) -> list[str]:
     sentences = []
     if len(rankings) > 1:
         fields = differing([ranking.settings[0].card for ranking in rankings])
@@ -141,7 +141,8 @@ def _warnings(runs: list[Run], rankings: list[Ranking], letters: list[str], metr
         for ranking, letter in zip(rankings, letters, strict=True):
             if not ranking.resolved(metric):
                 sentences.append(f"{letter} has no {metric} and is sorted by {ranking.metric or 'name'}.")
-    if unfinished := [run for run in runs if run.status == "unfinished"]:
+    counted = [run for ranking in rankings for setting in ranking.settings for run in setting.runs]
+    if unfinished := [run for run in counted if run.status == "unfinished"]:
         what = "1 run has" if len(unfinished) == 1 else f"{len(unfinished)} runs have"
         sentences.append(f"{what} left no result: killed, or still under way. The table at the end says how far.")
     return sentences

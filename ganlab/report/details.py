@@ -10,7 +10,7 @@ from ganlab.report.runs import PREFIX, Run, Seed
 from ganlab.report.settings import BUDGET
 from ganlab.report.statistics import first_reaching, wilson
 from ganlab.report.tables import Table
-from ganlab.report.texts import duration, percent, ranges, short_value, spread
+from ganlab.report.texts import duration, percent, ranges, short_value, span, spread
 
 MOST_ROWS = 50  # of runs in trouble
 
@@ -105,8 +105,7 @@ def troubles(ranking: Ranking) -> Table | None:
         return None
     rows = []
     for (name, state, reason), seeds in list(found.items())[:MOST_ROWS]:
-        least, most = min(images for _, images in seeds), max(images for _, images in seeds)
-        got = f"{least:,.0f}" + (f" … {most:,.0f}" if most > least else "") + budgets[name]
+        got = span([images for _, images in seeds]) + budgets[name]
         rows.append([name, ranges([seed for seed, _ in seeds]), state, got, reason])
     notes = [f"{len(found) - MOST_ROWS} more kinds are not listed."] if len(found) > MOST_ROWS else []
     return Table("Runs that did not finish", ["setting", "which seeds", "status", "images seen", "why"], rows, notes)

@@ -34,6 +34,8 @@ class Seed:
     seconds: list[float] = field(default_factory=list)
     quality: dict[str, list[float]] = field(default_factory=dict)
     final: dict[str, float] = field(default_factory=dict)
+    ended: float | None = None
+    """Real images seen at the end of training; None if it did not finish, or left no word of it."""
 
 
 @dataclass
@@ -59,6 +61,17 @@ class Run:
     @property
     def status(self) -> str:
         return self.summary.get("status", "unfinished")
+
+    @property
+    def ended_early(self) -> list[Seed]:
+        """The seeds that finished short of max_images. A budget that is used up ends with a whole batch, never below it."""
+        budget = self.config.get("max_images")
+        return [s for s in self.seeds if isinstance(budget, int) and s.ended is not None and s.ended < budget]
+
+    @property
+    def stopped_by(self) -> str | None:
+        """The verdict that ended it, as monitor.on_verdict asked."""
+        return (self.summary.get("verdicts") or {}).get("stopped_by")
 
 
 def find_runs(paths: list[Path]) -> list[Run]:
@@ -125,9 +138,11 @@ def _single(path: Path, config: dict, summary: dict, status: str) -> tuple[Seed,
         if values := {name: row[name] for name in names if row[name]}:
             _append(seed, images, math.nan, values)
     seed.seconds = [_interpolate(clock, at) for at in seed.images]
+    ended = (summary.get("clocks") or {}).get("images_seen")
     if status == "finished":
         seed.final = {name: _or_worst(name, value) for name, value in (summary.get("quality") or {}).items()}
-    return seed, max(images, (summary.get("clocks") or {}).get("images_seen", 0))
+        seed.ended = ended
+    return seed, max(images, ended or 0)
 
 
 def _ensemble(rows: list[dict], config: dict, summary: dict, status: str) -> list[Seed]:
@@ -142,6 +157,8 @@ def _ensemble(rows: list[dict], config: dict, summary: dict, status: str) -> lis
         seed = seeds.setdefault(number, Seed(number, status))
         if row.get("status") in ("finished", "failed"):
             seed.status = row["status"]
+        if row.get("status") == "finished":
+            seed.ended = _number(row["images_seen"])
         values = {name: value for name, value in row.items() if _is_quality(name)}
         _append(seed, _number(row["images_seen"]), _number(row.get("seconds")), values)
     for seed in seeds.values():

@@ -1,4 +1,4 @@
-"""Runs of the same config are seeds of one setting; settings measured the same way share a protocol card."""
+"""Runs of the same config and protocol are seeds of one setting; settings measured the same way share a protocol card."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ BUDGET = "budget (real images)"
 
 @dataclass
 class Setting:
-    """Runs whose config is the same but for their seeds. `name` says in what it differs from the others of its card."""
+    """Runs whose config is the same but for their seeds, measured alike. `name` tells it from the others of its card."""
 
     runs: list[Run]
     name: str = ""
     replaced: int = 0
-    """Runs left out since a newer one has the same config and seed."""
+    """Runs left out since others have the same config and seeds."""
     flat: dict[str, str] = field(default_factory=dict)
     """What makes it another setting: the config's keys that training and measuring heed, as text."""
     everything: dict[str, str] = field(default_factory=dict)
@@ -52,7 +52,7 @@ def group(runs: list[Run]) -> list[list[Setting]]:
     for run in runs:
         flat = _flat(run)
         by_config[json.dumps(flat, sort_keys=True) if flat else str(run.folder)].append(run)
-    settings = [_setting(same) for same in by_config.values()]
+    settings = [_setting(same) for runs in by_config.values() for same in _by_protocol(runs)]
     _give_cards(settings)
     by_card: dict[tuple, list[Setting]] = defaultdict(list)
     for setting in settings:
@@ -63,17 +63,30 @@ def group(runs: list[Run]) -> list[list[Setting]]:
     return cards
 
 
+def _by_protocol(runs: list[Run]) -> list[list[Run]]:
+    """Runs of one config by what their results were measured by. One without any, failed or not over, is dropped nowhere:
+    it goes with the measured run that began nearest to it, whose data it most likely had."""
+    cards = {run.folder: _card_of(run) for run in runs if run.summary.get("protocol")}
+    began = [(_written(run), cards[run.folder]) for run in runs if run.folder in cards]
+    alike: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        at = _written(run)
+        _, nearest = min(began, key=lambda other: abs(other[0] - at), default=(at, ""))
+        alike[cards.get(run.folder, nearest)].append(run)
+    return list(alike.values())
+
+
+def _card_of(run: Run) -> str:
+    return json.dumps(_card(Setting([run], flat=_flat(run)), run.summary["protocol"]), sort_keys=True)
+
+
 def _setting(runs: list[Run]) -> Setting:
-    """One run per seed: the newest, since a repeated seed is no new evidence."""
-    newest: dict[int, Run] = {}
-    kept = []
-    for run in sorted(runs, key=_written, reverse=True):
-        numbers = {seed.seed for seed in run.seeds}
-        if numbers <= newest.keys():
-            continue
-        run.seeds = [seed for seed in run.seeds if seed.seed not in newest]
-        newest |= dict.fromkeys(numbers, run)
-        kept.append(run)
+    """One run per seed, since a repeated seed is no new evidence: the newest that is over, or the newest if none is."""
+    oldest_first = [seed for run in sorted(runs, key=_written) for seed in run.seeds]
+    chosen = {seed.seed: seed for seed in sorted(oldest_first, key=lambda seed: seed.status != "unfinished")}
+    kept = [run for run in runs if any(chosen[seed.seed] is seed for seed in run.seeds)]
+    for run in kept:
+        run.seeds = [seed for seed in run.seeds if chosen[seed.seed] is seed]
     kept.sort(key=lambda run: min(seed.seed for seed in run.seeds))
     flat = _flat(kept[0])
     presets = flatten({key: value for key, value in kept[0].config.items() if key not in {*MEANING, *NO_NAME}})

@@ -12,7 +12,7 @@ from ganlab.report.ranking import FEWEST_PAIRS, RATES, Ranking
 from ganlab.report.runs import PREFIX
 from ganlab.report.settings import Setting
 from ganlab.report.statistics import Estimate, paired_difference
-from ganlab.report.texts import interval, number, percent
+from ganlab.report.texts import interval, number, percent, span
 
 
 @dataclass
@@ -78,10 +78,20 @@ def _leaderboard_notes(ranking: Ranking) -> list[str]:
     )
     if unfinished := sum(s.status == "unfinished" for setting in settings for s in setting.seeds):
         notes.append(f"{unfinished} seeds left no result (killed, or still under way) and count as failures.")
+    if early := [run for setting in settings for run in setting.runs if run.ended_early]:
+        count = sum(len(run.ended_early) for run in early)
+        stopped = Counter(run.stopped_by for run in early for _ in run.ended_early if run.stopped_by)
+        why = f" ({', '.join(f'{n} stopped by {verdict}' for verdict, n in stopped.items())})" if stopped else ""
+        notes.append(
+            f"{count} seed{'s' * (count != 1)} ended early, short of max_images{why}: the values are those of that moment."
+        )
     if len(settings) < len(ranking.settings):
         notes.append("Settings without a rank (–) are not over: none of their seeds has finished. Latest look shown.")
     if replaced := sum(setting.replaced for setting in ranking.settings):
-        notes.append(f"{replaced} older runs of a config and seed that were run again are left out.")
+        notes.append(
+            f"{replaced} runs of a config and seed that were run more than once are left out: of each seed the newest run "
+            "counts, one that is over before one that is not."
+        )
     return notes
 
 
@@ -184,6 +194,8 @@ def differences(ranking: Ranking) -> Table | None:
 def seeds_cell(setting: Setting) -> str | tuple[str, str]:
     states = [seed.status for seed in setting.seeds]
     bad = [f"{states.count(state)} {state}" for state in ("failed", "unfinished") if state in states]
+    if early := [seed.ended for run in setting.runs for seed in run.ended_early]:
+        bad.append(f"{len(early)} ended early at {span(early)} images")
     return (str(len(states)), ", ".join(bad)) if bad else str(len(states))
 
 

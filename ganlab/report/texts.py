@@ -48,6 +48,12 @@ def spread(values: Sequence[float], text: Callable[[float], str]) -> str | tuple
     return middle if len(values) == 1 or low == high else (middle, f"{low} … {high}")
 
 
+def span(values: Sequence[float]) -> str:
+    """The least and the most, as whole numbers."""
+    least, most = (f"{x:,.0f}" for x in (min(values), max(values)))
+    return least if least == most else f"{least} … {most}"
+
+
 def ranges(numbers: Sequence[int]) -> str:
     """1, 2, 3, 7 -> "1–3, 7"."""
     parts: list[list[int]] = []

@@ -127,6 +127,10 @@ class _Game:
     def _play(self, with_real: bool, grad_to_generator: bool):
         return self.gan.play(self.real, self.y, with_real=with_real, grad_to_generator=grad_to_generator)
 
+    def _begin(self, turn: int) -> None:
+        self.gan.d_updates = turn
+        self.gan.tell_the_time()
+
     def pull_on_generator(self, create_graph: bool = False) -> Tensor:
         """-dL_G/dtheta."""
         with self.randomness:
@@ -152,7 +156,7 @@ class _Game:
         self._move(theta, psi)
         pulls = []
         for turn in self._cycle():
-            self.gan.d_updates = turn
+            self._begin(turn)
             pulls.append(torch.stack([self.pull_on_generator(), self.pull_on_discriminator()]))
         return torch.stack(pulls).mean(0)
 
@@ -170,7 +174,7 @@ class _Game:
         self._move(0, 0)
         rows = []
         for turn in self._cycle():
-            self.gan.d_updates = turn
+            self._begin(turn)
             pulls = self.pull_on_generator(create_graph=True), self.pull_on_discriminator(create_graph=True)
             rows.append(torch.stack([torch.stack(derivative(pull, self.theta, self.psi)) for pull in pulls]))
         return torch.stack(rows).mean(0)
@@ -181,7 +185,7 @@ class _Game:
         path = torch.empty(steps + 1, 2, dtype=torch.float64)
         path[0] = torch.tensor(start, dtype=torch.float64)
         for turn in range(steps):
-            self.gan.d_updates = turn
+            self._begin(turn)
             theta = self.theta.detach() + lr * self.pull_on_generator()
             if alternating:
                 self._move(theta, self.psi.detach())

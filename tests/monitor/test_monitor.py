@@ -75,6 +75,22 @@ def test_it_looks_every_so_many_updates_of_d_and_at_the_end(make_gan, fit):
     assert all(row[f"verdict/{name.lower()}"] in (0, 1) for _, row in memory.rows for name in VERDICTS)
 
 
+def test_what_is_measured_seldom_stands_until_it_is_again(make_gan, fit, monkeypatch):
+    """Here every 20 looks, twice as many as are remembered; but it is logged only where it was measured."""
+    asked, memory = [], Memory()
+
+    def judged(numbers, *rest):
+        asked.append(float(numbers["nearer"]) if "nearer" in numbers else None)
+        return {name: torch.tensor([False]) for name in VERDICTS[:-2]}
+
+    measured = iter([0.9, 0.4])
+    monkeypatch.setattr("ganlab.monitor.callback.judged", judged)
+    monkeypatch.setattr("ganlab.monitor.callback.of_the_memory", lambda *_: torch.tensor([next(measured)]))
+    watched(make_gan, fit, 35, every=1, logger=memory, memory=400)
+    assert asked[:19] == [None] * 19 and asked[19:] == pytest.approx([0.9] * 16 + [0.4])
+    assert [i for i, (_, row) in enumerate(memory.rows) if "probe/nearer" in row] == [19, 35]
+
+
 @pytest.mark.parametrize("copies", [0, 2])
 def test_training_does_not_notice(make_gan, fit, copies):
     plain = make_gan(optimizer=ADAM, seed=1)

@@ -123,6 +123,11 @@ def test_relativistic_gradients_see_both_sides(make_gan, ring):
     assert numbers(gan, ring)["signal"] < 0.05
 
 
+def test_weights_under_spectral_norm_say_nothing_of_the_critic(make_gan, ring):
+    """It does not use them as they are; their norms are 1 by construction."""
+    assert "d_singular" in numbers(make_gan(), ring) and "d_singular" not in numbers(make_gan(spectral_norm=True), ring)
+
+
 def test_the_power_method_finds_the_largest_singular_value():
     matrices = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(0))
     expected = torch.linalg.matrix_norm(matrices, ord=2)
@@ -150,6 +155,37 @@ def test_copies_of_the_training_set_are_told_from_fresh_data(make_gan, ring, cop
         samples[:: round(1 / copied)] = ring.train.x[: 512 : round(1 / copied)]
     gan = showing(make_gan, samples)
     assert low <= float(of_the_memory(held_out(gan, ring), gan)[0]) <= high
+
+
+@pytest.mark.parametrize(("modes", "least", "most"), [(8, 8, 8), (25, 20, 25), (100, 0, 5)])
+def test_a_mode_that_few_held_out_samples_know_is_not_missed(make_gan, modes, least, most):
+    """Fresh samples of the data are no ill game, however many modes it has."""
+    data = Ring(num_classes=modes, dim=2, std=0.001, batch_size=50, train_size=600, test_size=4000, data_seed=0)
+    data.setup()
+    held = held_out(make_gan(), data)
+    assert least <= int(held.known.sum()) <= most
+    for seed in range(5):
+        found, _ = probe(showing(make_gan, real_points(data, 512, seed, range(modes))), held)
+        assert ("rarest" in found) == ("kept" in found) == bool(held.known.any())
+        if "rarest" in found:
+            assert float(found["rarest"]) > 0.1 and float(found["kept"]) > 0.9
+
+
+def test_a_class_that_the_reference_samples_lack_is_no_mode(make_gan):
+    data = Images(8, 3)
+    data.setup()
+    data.train.y[data.train.y == 1] = 0
+    held = held_out(make_gan(shape=data.shape), data)
+    assert set(held.mode_of.tolist()) == {0, 2} and not held.known[1] and held.known[0] and held.known[2]
+
+
+def test_copies_are_measured_a_few_at_a_time(make_gan, ring, monkeypatch):
+    ensemble = Ensemble([make_gan(seed=seed) for seed in (3, 4, 5)], [3, 4, 5])
+    held = held_out(ensemble, ring)
+    together, _ = probe(ensemble, held)
+    monkeypatch.setattr("ganlab.monitor.probes.AT_ONCE", 2)
+    for name, value in probe(ensemble, held)[0].items():
+        torch.testing.assert_close(value, together[name], msg=name)
 
 
 class Images(TensorData):

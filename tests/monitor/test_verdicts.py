@@ -98,6 +98,21 @@ def test_patience_before_a_verdict_and_before_it_goes():
     assert ledger.current() == ["EXPLODING", "HEALTHY"] or ledger.current() == ["EXPLODING"]
 
 
+def test_what_is_measured_seldom_is_said_at_once():
+    """A second look would repeat what the first found."""
+    ledger = Ledger(1)
+    assert look(ledger, 100, "MEMORISING") == ["MEMORISING"]
+    assert look(ledger, 200) == ["MEMORISING"] and ledger.current() == []
+
+
+def test_since_when_is_not_forgotten_by_a_look_that_disagrees():
+    ledger, none = Ledger(2), torch.zeros(2, dtype=torch.bool)
+    for images, found in ((100, (1, 0)), (200, (1, 0)), (300, (0, 1)), (400, (1, 1))):
+        changed = ledger.update({"MODE_COLLAPSE": torch.tensor(found).bool()}, none, 20, images)
+    assert "MODE_COLLAPSE" in changed and ledger.standing["MODE_COLLAPSE"].tolist() == [True, True]
+    assert ledger.first["MODE_COLLAPSE"].tolist() == [100, 300]
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_a_young_game_is_given_time_but_what_was_seen_counts(name):
     ledger = Ledger(1)
@@ -130,6 +145,7 @@ def test_parts_of_an_ensemble_are_put_together():
     whole = merged([one, None, two])
     assert whole["current"] == ["MODE_COLLAPSE", "HEALTHY"] and whole["seeds"]["HEALTHY"] == [2, 3, 4]
     assert [entry["images_seen"] for entry in whole["history"]] == [3, 5]
+    assert whole["stopped_by"] is None and merged([one, two | {"stopped_by": "EXPLODING"}])["stopped_by"] == "EXPLODING"
     assert merged([None]) is None
 
 

@@ -142,6 +142,41 @@ def test_a_reach_that_is_none_is_refused(bad):
         MLPDiscriminator((2,), [4], init_reach=bad)
 
 
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_first_shifts_have_the_std_that_was_asked_for(norm):
+    nets = []
+    for shift in (None, 0.7):
+        torch.manual_seed(0)
+        nets.append(dict(MLPGenerator(2, (2,), [4000, 3000], False, norm=norm, init_shift=shift).named_parameters()))
+    default, shifted = nets
+    shifts = [name for name in default if not torch.equal(default[name], shifted[name])]
+    assert [shifted[name].shape for name in shifts] == [(4000,), (3000,)]
+    for name in shifts:
+        assert not default[name].any() and abs(shifted[name].mean()) < 0.05
+        assert shifted[name].std().item() == pytest.approx(0.7, rel=0.04)
+
+
+def test_first_shifts_spread_where_a_unit_bends():
+    """A unit of G's first layer sees a normal number: after batch norm with shift b it is on for a share Phi(b) of all z."""
+    torch.manual_seed(0)
+    g = MLPGenerator(2, (2,), [50], False, norm="batch", init_shift=1.0)
+    on = (g.body[:2](torch.randn(40_000, 2)) > 0).float().mean(0)
+    torch.testing.assert_close(on, torch.special.ndtr(g.body[1].bias.detach()), atol=0.01, rtol=0)
+    assert on.min() < 0.1 and on.max() > 0.9
+
+
+@pytest.mark.parametrize("bad", [0, -1, float("inf"), "1", True])
+def test_a_shift_that_is_none_is_refused(bad):
+    with pytest.raises(ValueError, match=r"init_shift must be a number above 0, or null .* got "):
+        MLPGenerator(2, (2,), [4], False, norm="batch", init_shift=bad)
+
+
+@pytest.mark.parametrize(("norm", "classes"), [("none", 0), ("conditional_batch", 3)])
+def test_shifts_of_a_network_that_has_none_are_refused(norm, classes):
+    with pytest.raises(ValueError, match=r"init_shift=1.0 needs norm layers with shifts of their own; use norm=batch"):
+        MLPGenerator(2, (2,), [4], False, norm=norm, num_classes=classes, init_shift=1.0)
+
+
 def stacked(nets, function, *inputs):
     """`function(net, parameters, buffers, input)` for all nets as one batched program."""
     parameters, buffers = stack_module_state(nets)

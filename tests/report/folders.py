@@ -85,8 +85,9 @@ def table(path: Path, rows: list[dict]) -> None:
 
 def single(folder: Path, looks: list[dict[str, float]] | None, *, loss="ns", seed=1, error: str | None = None,
            over: bool = True, overrides: tuple[str, ...] = (), card: dict | None = None, pictures: bool = False,
-           measured: dict | None = None, **settings) -> Path:  # fmt: skip
-    """A single run: `looks` are its qualities at 20,000, 40,000 … images; `error` makes it a failed one."""
+           measured: dict | None = None, ended: int | None = None, **settings) -> Path:  # fmt: skip
+    """A single run: `looks` are its qualities at 20,000, 40,000 … images; `error` makes it a failed one. `ended`: the images
+    that it had seen at its end; None: its budget, in whole batches."""
     made = config(loss, seed, folder=folder, **settings)
     write(folder, made, (f"loss={loss}", f"seed={seed}", *overrides))
     rows = [{"images_seen": 128, "d/loss": 1.4, "seconds": 0.01}]
@@ -108,7 +109,7 @@ def single(folder: Path, looks: list[dict[str, float]] | None, *, loss="ns", see
             "name": made["name"], "status": "finished", "family": FAMILY.get(loss, loss), "seed": seed, "quality": last,
             "floor": floor(), "objective": {"name": objective, "value": last.get(objective), "best": 0.0},
             "protocol": card or protocol(), "seconds": {"total": 6.5, "training": 5.5}, "images_per_second": 12_000.0,
-            "clocks": {"images_seen": 20_000 * len(looks or [])}, "ema_decay": made["gan"]["ema_decay"],
+            "clocks": {"images_seen": ended or -(-made["max_images"] // 128) * 128}, "ema_decay": made["gan"]["ema_decay"],
             "precision": "32-true", "device": "A processor, 2 threads", "versions": {"ganlab": "0.1.0", "torch": "2.11.0"},
             "command": ["ganlab", f"loss={loss}"],
         } | (measured or {})  # fmt: skip
@@ -117,18 +118,19 @@ def single(folder: Path, looks: list[dict[str, float]] | None, *, loss="ns", see
     return folder
 
 
-def ensemble(folder: Path, finals: dict[int, dict[str, float] | None], *, loss="ns", over: bool = True, **settings) -> Path:
-    """An ensemble: `finals` are its seeds' last looks; None is a seed whose loss was not finite."""
+def ensemble(folder: Path, finals: dict[int, dict[str, float] | None], *, loss="ns", over: bool = True,
+             ended: int = 60_032, **settings) -> Path:  # fmt: skip
+    """An ensemble: `finals` are its seeds' last looks, at `ended` images; None is a seed whose loss was not finite."""
     made = config(loss, seeds=len(finals), folder=folder, **settings)
     write(folder, made, (f"loss={loss}", f"seeds={len(finals)}"))
     rows = []
-    for at in (20_000, 40_000):
+    for at in (20_000, ended):
         for seed, final in finals.items():
-            state = "failed" if final is None else "finished" if over and at == 40_000 else "training"
+            state = "failed" if final is None else "finished" if over and at == ended else "training"
             values = {f"quality/{name}": "" if final is None else final[name] for name in NAMES}
             rows.append({"images_seen": at, "seconds": at / 1000, "seed": seed, "status": state, **values})
     table(folder / "seeds.csv", rows)
-    table(folder / "metrics.csv", [{"images_seen": 40_000, "quality/modes_2500": 8, "quality/modes_2500_q1": 7}])
+    table(folder / "metrics.csv", [{"images_seen": ended, "quality/modes_2500": 8, "quality/modes_2500_q1": 7}])
     if over:
         good = next(final for final in finals.values() if final)
         summary = {
@@ -136,7 +138,7 @@ def ensemble(folder: Path, finals: dict[int, dict[str, float] | None], *, loss="
             "quality": {f"quality/{k}": finite(v) for k, v in good.items()}, "memory_bytes": 3 * 2**20,
             "objective": {"name": "quality/kl_with_off_mode_2500", "value": 0.1, "best": 0.1},
             "seconds": {"total": 45.0}, "images_per_second": 1000.0, "ema_decay": made["gan"]["ema_decay"],
-            "precision": "32-true", "device": "A processor, 2 threads", "clocks": {"images_seen": 40_000},
+            "precision": "32-true", "device": "A processor, 2 threads", "clocks": {"images_seen": ended},
         }  # fmt: skip
         (folder / "summary.json").write_text(json.dumps(summary))
     return folder

@@ -4,6 +4,7 @@ import base64
 import importlib.util
 import json
 import math
+import os
 import re
 import time
 from html.parser import HTMLParser
@@ -273,6 +274,49 @@ def test_verdicts_have_a_column_where_there_are_any(tmp_path):
     assert row(board, "a perfect sampler")["verdict at the end"] == ""
 
 
+def test_a_run_that_is_not_over_takes_no_result_away(tmp_path):
+    single(tmp_path / "ns", [scores(8, 0.1)])
+    single(tmp_path / "ls", [scores(8, 0.2)], loss="ls")
+    again = single(tmp_path / "ns_again", [scores(1, 3.0)], over=False)
+    os.utime(again / "config.yaml", (2**32, 2**32))
+    report = build([tmp_path])
+    board = report.sections[0].tables[0]
+    assert [cells[:3] for cells in board.rows[:2]] == [["1", "ns", "1"], ["2", "ls", "1"]]
+    assert any(note.startswith("1 runs of a config and seed that were run more than once are left out") for note in board.notes)
+    assert report.warnings == [] and "Runs that did not finish" not in [table.title for table in report.sections[0].tables]
+
+
+def test_seeds_that_ended_before_their_budget_are_marked(tmp_path):
+    """Budgets are 60,000 images; one is used up at exactly that or at a whole batch above."""
+    stopped = {"verdicts": {"current": ["MODE_COLLAPSE"], "stopped_by": "MODE_COLLAPSE"}}
+    single(tmp_path / "ns1", [scores(8, 0.1)], seed=1)
+    single(tmp_path / "ns2", [scores(2, 0.4)], seed=2, ended=640, measured=stopped)
+    single(tmp_path / "ns3", [scores(4, 0.4)], seed=3, ended=59_904)  # a batch short of the budget
+    single(tmp_path / "ls1", [scores(8, 0.4)], loss="ls", seed=1, ended=60_000)
+    single(tmp_path / "ls2", None, loss="ls", seed=2, error="nan")
+    single(tmp_path / "ls3", [scores(8, 0.4)], loss="ls", seed=3, over=False)
+    board = leaderboard(ranking(tmp_path))
+    assert row(board, "ns")["seeds"] == ("3", "2 ended early at 640 … 59,904 images")
+    assert row(board, "ns")["mean kl_with_off_mode_2500 ▾"][0] == "0.3"
+    assert row(board, "ls")["seeds"] == ("3", "1 failed, 1 unfinished")
+    (note,) = (note for note in board.notes if "ended early" in note)
+    assert note.startswith("2 seeds ended early, short of max_images (1 stopped by MODE_COLLAPSE): ")
+
+
+def test_the_seeds_of_an_ensemble_that_ended_early_are_marked(tmp_path):
+    """Whole; and in parts, of which the summary has the clocks of the first."""
+    ensemble(tmp_path / "whole", {1: scores(8, 0.1), 2: None, 3: scores(8, 0.1)}, ended=20_480)
+    table = ensemble(tmp_path / "parts", {1: scores(8, 0.1), 2: scores(8, 0.2)}, loss="ls") / "seeds.csv"
+    assert "60032,60.032,2," in table.read_text()
+    table.write_text(table.read_text().replace("60032,60.032,2,", "20480,20.48,2,"))
+    ensemble(tmp_path / "full", {1: scores(8, 0.1), 2: scores(8, 0.2)}, loss="minimax")
+    board = leaderboard(ranking(tmp_path))
+    assert row(board, "ns")["seeds"] == ("3", "1 failed, 2 ended early at 20,480 images")
+    assert row(board, "ls")["seeds"] == ("2", "1 ended early at 20,480 images")
+    assert row(board, "minimax")["seeds"] == "2"
+    assert any(note.startswith("3 seeds ended early, short of max_images: ") for note in board.notes)
+
+
 def test_captions_say_how_many_settings_and_which_seeds_they_show(tmp_path):
     for i in range(17):
         for seed in (1, 2):
@@ -408,6 +452,15 @@ def test_different_protocols_are_different_rankings_and_it_says_why(tmp_path):
         assert len([cells for cells in section.tables[0].rows if cells[0] == "1"]) == 1
 
 
+def test_seeds_of_one_config_are_not_averaged_over_two_protocols(tmp_path):
+    single(tmp_path / "a", [scores(8, 0.1)], seed=1)
+    single(tmp_path / "b", [scores(8, 0.3)], seed=2, card=folders.protocol(fingerprint="cd" * 32))
+    report = build([tmp_path])
+    values = [row(section.tables[0], "ns")["kl_with_off_mode_2500 ▾"] for section in report.sections]
+    assert values == ["0.1", "0.3"]
+    assert report.warnings[0].endswith("differ in: data fingerprint (abababababababab… / cdcdcdcdcdcdcdcd…).")
+
+
 def test_the_protocol_card_has_every_field(written):
     card = dict(row for row in Page((written / "report.html").read_text()).tables[-1])
     assert card["data"] == "Ring"
@@ -492,12 +545,13 @@ def test_a_thousand_runs_within_a_minute(tmp_path):
 
 def test_a_real_sweep(cli, tmp_path):
     """Names come from the loss presets, toys are drawn over their density from the last checkpoint."""
-    short = ["max_images=1280", "look_every=640", "logger=csv", "trainer=cpu", "hydra.sweep.dir=sweep"]
+    short = ["max_images=1300", "look_every=640", "logger=csv", "trainer=cpu", "hydra.sweep.dir=sweep"]
     code, printed = cli("-m", "+experiment=ring", "loss=minimax,wgan_gp", *short)
     assert code == 0, printed
     report = build([tmp_path / "sweep"])
     (section,) = report.sections
     assert {cells[1] for cells in section.tables[0].rows} == {"minimax", "wgan_gp", "a perfect sampler"}
+    assert [cells[2] for cells in section.tables[0].rows[:2]] == ["1", "1"]  # no run ends short of a budget between batches
     (run, _) = find_runs([tmp_path / "sweep"])
     with Image.open(BytesIO(over_density(run))) as picture:
         colours = picture.convert("RGB").getcolors(1_000_000)

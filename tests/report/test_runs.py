@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,7 @@ single, ensemble, scores = folders.single, folders.ensemble, folders.scores
 def test_a_single_run(tmp_path):
     (run,) = find_runs([single(tmp_path / "a", [scores(3, 0.9), scores(8, 0.02)], seed=7)])
     (seed,) = run.seeds
-    assert (run.status, seed.seed, seed.status, run.together, run.images) == ("finished", 7, "finished", 1, 40_128)
+    assert (run.status, seed.seed, seed.status, run.together, run.images) == ("finished", 7, "finished", 1, 60_032)
     assert seed.images == [20_000, 40_000]
     assert seed.quality["quality/modes_2500"] == [3, 8]
     assert seed.final["quality/kl_with_off_mode_2500"] == 0.02
@@ -56,7 +57,7 @@ def test_an_ensemble(tmp_path):
     assert run.seeds[2].final["quality/modes_2500"] == 5
     assert run.seeds[1].final == {}
     assert math.isnan(run.seeds[1].quality["quality/modes_2500"][0])
-    assert run.seeds[0].seconds == [20, 40]
+    assert run.seeds[0].seconds == [20, 60.032]
 
 
 def test_an_ensemble_in_parts(tmp_path):
@@ -278,15 +279,41 @@ def test_a_preset_that_changed_nothing_names_nothing(tmp_path):
     assert names(tmp_path) == [["ns n_critic=0", "ns n_critic=1"]]
 
 
-def test_a_repeated_seed_counts_once_the_newest(tmp_path):
-    import os
+def began(folder, at):
+    os.utime(folder / "config.yaml", (at, at))
 
-    old = single(tmp_path / "old", [scores(2, 0.9)])
-    new = single(tmp_path / "new", [scores(8, 0.1)])
-    os.utime(old / "config.yaml", (1, 1))
+
+STATES = {"finished": {}, "failed": {"error": "nan"}, "unfinished": {"over": False}}
+
+
+@pytest.mark.parametrize(
+    "older, newer, counts",
+    [
+        ("finished", "finished", "newer"),
+        ("finished", "failed", "newer"),
+        ("failed", "finished", "newer"),
+        ("unfinished", "finished", "newer"),
+        ("unfinished", "failed", "newer"),
+        ("unfinished", "unfinished", "newer"),
+        ("finished", "unfinished", "older"),
+        ("failed", "unfinished", "older"),
+    ],
+)
+def test_a_repeated_seed_counts_once_the_newest_that_is_over(tmp_path, older, newer, counts):
+    for at, (name, state) in enumerate({"older": older, "newer": newer}.items(), 1):
+        began(single(tmp_path / name, [scores(8, 0.1)], **STATES[state]), at)
     ((setting,),) = group(find_runs([tmp_path]))
-    assert [run.folder for run in setting.runs] == [new]
+    assert [run.folder.name for run in setting.runs] == [counts]
     assert setting.replaced == 1
+
+
+def test_of_an_ensemble_that_is_not_over_only_the_seeds_without_a_result_count(tmp_path):
+    for seed in (1, 2):
+        began(single(tmp_path / f"{seed}", [scores(8, 0.1)], seed=seed), seed)
+    began(ensemble(tmp_path / "again", {seed: scores(8, 0.1) for seed in (1, 2, 3)}, over=False), 9)
+    ((setting,),) = group(find_runs([tmp_path]))
+    assert [(seed.seed, seed.status) for seed in setting.seeds] == [(1, "finished"), (2, "finished"), (3, "unfinished")]
+    assert setting.replaced == 0
 
 
 @pytest.mark.parametrize(
@@ -311,6 +338,34 @@ def test_another_protocol_is_another_card(tmp_path, changes, field):
     fields = differing([card[0].card for card in cards])
     assert field in fields
     assert {name for name in fields if not name.startswith("extractor")} <= {field}
+
+
+@pytest.mark.parametrize(
+    "changes, field",
+    [
+        ({"card": folders.protocol(fingerprint="cd" * 32)}, "data fingerprint"),
+        ({"card": folders.protocol(extractor={"name": "classifier", "sha256": "ef" * 32})}, "extractor hash"),
+        ({"measured": {"precision": "bf16-mixed"}}, "precision"),
+    ],
+)
+def test_seeds_of_one_config_under_two_protocols_are_on_two_cards(tmp_path, changes, field):
+    for seed in (1, 2):
+        single(tmp_path / f"a{seed}", [scores(8, 0.1)], seed=seed)
+    single(tmp_path / "b", [scores(8, 0.1)], seed=3, **changes)
+    cards = group(find_runs([tmp_path]))
+    assert [[(s.name, [seed.seed for seed in s.seeds]) for s in card] for card in cards] == [[("ns", [1, 2])], [("ns", [3])]]
+    assert field in differing([card[0].card for card in cards])
+
+
+def test_a_run_that_measured_nothing_stays_with_those_that_began_when_it_did(tmp_path):
+    """Three seeds, and again on other data: one failed then and one was killed, which says nothing about the old results."""
+    again = folders.protocol(fingerprint="cd" * 32)
+    for at, (seed, state) in enumerate(((1, "finished"), (2, "failed"), (3, "unfinished"), (4, "finished"))):
+        began(single(tmp_path / f"before{seed}", [scores(8, 0.1)], seed=seed), 100 + at)
+        began(single(tmp_path / f"then{seed}", [scores(8, 0.1)], seed=seed, card=again, **STATES[state]), 1000 + at)
+    cards = group(find_runs([tmp_path]))
+    states = {card[0].protocol["fingerprint"][:2]: [seed.status for seed in card[0].seeds] for card in cards}
+    assert states == {"ab": ["finished"] * 4, "cd": ["finished", "failed", "unfinished", "finished"]}
 
 
 def test_other_seeds_devices_and_batch_sizes_share_a_card(tmp_path):

@@ -85,6 +85,17 @@ def test_instance_noise_converges(family, sigma):
 
 
 @pytest.mark.parametrize("family", LOGISTIC)
+def test_noise_that_fades_leaves_the_game_as_it_was(family):
+    """In the end; on the way it damps: at half its sigma by the quarter of its square."""
+    found, bare = dirac(regularized(family, InstanceNoise(1.0, fade=100)), steps=200), dirac(family, steps=200)
+    assert (found.verdict, found.spectrum) == (bare.verdict, bare.spectrum) == ("centre", "±0.5i")
+    kept = dirac(regularized(family, InstanceNoise(1.0)), steps=200).radius_alternating
+    assert 10 * kept < found.radius_alternating < bare.radius_alternating / 2
+    slow = dirac(regularized(family, InstanceNoise(0.7, fade=10**12)), steps=1)
+    assert_eigenvalues(slow, *around(0.49 * F2, 0.49**2 * F2**2 - F1**2))
+
+
+@pytest.mark.parametrize("family", LOGISTIC)
 @pytest.mark.parametrize("penalty", [R1, R2])
 @pytest.mark.parametrize("gamma", [0.3, 1.0, 2.5])
 def test_r1_or_r2_converges(family, penalty, gamma):
