@@ -338,6 +338,13 @@ def test_a_refused_run_leaves_the_other_one_s_summary_alone(cli, tmp_path):
     assert (tmp_path / "a" / ".hydra" / "overrides.yaml").read_text() == words
 
 
+def test_a_folder_that_is_trained_in_is_left_as_it_is(cli, tmp_path):
+    with train.claimed(tmp_path / "a", resume=False):
+        code, out = cli(*WORDS, "hydra.run.dir=a")
+    assert code == 1 and "another process trains in a; wait for it" in out
+    assert not (tmp_path / "a" / ".hydra").exists()
+
+
 def test_a_folder_that_hydra_did_not_make_is_refused(cli, tmp_path):
     code, out = cli(*SMALL, f"run_dir={tmp_path / 'mine'}", "hydra.run.dir=a")
     assert code == 1 and "run_dir is the folder that Hydra makes, got" in out and "with hydra.run.dir=FOLDER" in out
