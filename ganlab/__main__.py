@@ -3,6 +3,7 @@ for what training left.
 """
 
 import ast
+import io
 import os
 import sys
 from importlib import import_module
@@ -26,7 +27,8 @@ VERBS = (*COMPOSED, *MODULES)
 
 
 def main() -> None:
-    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a terminal without Unicode ends no run
+    if isinstance(sys.stdout, io.TextIOWrapper):  # and no notebook's
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a terminal without Unicode ends no run
     verb = "train"
     if len(sys.argv) > 1 and sys.argv[1].isidentifier():
         verb = sys.argv.pop(1)
