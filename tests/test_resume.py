@@ -193,6 +193,14 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path):
     assert_same(tmp_path / "whole", tmp_path / "resumed")
 
 
+@pytest.mark.parametrize("copies", [[], ["seeds=3", "seeds_at_once=2"]], ids=["one", "in parts"])
+def test_a_killed_run_has_no_word_of_the_start_before(tmp_path, copies):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "summary.json").write_text('{"status": "refused"}')
+    stopped(config(tmp_path / "a", NO_PICTURES, *copies), 9)
+    assert not (tmp_path / "a" / "summary.json").exists()
+
+
 def test_a_run_that_has_moved_goes_on_where_it_is(tmp_path):
     start(config(tmp_path / "whole"))
     stopped(config(tmp_path / "first"), 23)

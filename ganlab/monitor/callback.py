@@ -111,7 +111,8 @@ class Monitor(Periodic):
         if self.last or gan.images_seen - self.remembered_at >= self.memory_every:
             numbers["nearer"] = of_the_memory(self.held, gan, self.seed)
             self.remembered_at = gan.images_seen
-        kept = {} if not self.rows else {name: self.rows[-1][name] for name in SELDOM if name in self.rows[-1]}
+        before = self.rows[-1] if self.rows else {}
+        kept = {name: before[name] for name in SELDOM if name in before}
         self.rows = [*self.rows, kept | numbers][-KEPT_ROWS:]
         self.looks += 1
         failed = gan.failed.cpu() if gan.seeds is not None else torch.zeros(1, dtype=torch.bool)
