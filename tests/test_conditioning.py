@@ -200,7 +200,7 @@ def test_a_short_training_learns_which_class_is_which(make_gan, fit, feed):
     """Class 0 lives at x = -1, class 1 at x = +2."""
     random = torch.Generator().manual_seed(0)
     batches = []
-    for _ in range(350):
+    for _ in range(200):
         y = torch.randint(2, (64,), generator=random)
         centre = torch.stack([y * 3.0 - 1, torch.zeros(64)], 1)
         batches.append((centre + 0.1 * torch.randn(64, 2, generator=random), y))

@@ -259,7 +259,7 @@ def test_numbers_are_logged_as_medians_and_quartiles(make_gan, fit):
 
 def test_a_copy_comes_back_from_a_checkpoint_and_seeds_from_the_command_line(cli, tmp_path):
     """Two chunks of an ensemble in a folder each, with one summary and one table of all seeds."""
-    short = ["+experiment=ring", "max_images=1280", "look_every=640", "logger=csv", "trainer=cpu"]
+    short = ["+experiment=ring", "max_images=1280", "look_every=640", "logger=csv", "trainer=cpu", "callbacks.grids=null"]
     code, printed = cli(*short, "seed=5", "seeds=3", "seeds_at_once=2")
     assert code == 0, printed
     (run,) = (tmp_path / "outputs").iterdir()
@@ -301,7 +301,7 @@ class BadSeed(NonSaturatingGAN):
 
 def test_a_part_of_which_nothing_is_left_does_not_end_the_others(cli, tmp_path):
     (tmp_path / "my_gan.py").write_text(BAD_SEED)
-    short = ["+experiment=ring", "max_images=1280", "look_every=640", "logger=csv", "trainer=cpu"]
+    short = ["+experiment=ring", "max_images=1280", "look_every=640", "logger=csv", "trainer=cpu", "callbacks.grids=null"]
     code, printed = cli(*short, "gan._target_=my_gan.BadSeed", "seeds=3", "seeds_at_once=1")
     assert code == 0, printed
     (run,) = (tmp_path / "outputs").iterdir()

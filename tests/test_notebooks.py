@@ -1,4 +1,4 @@
-"""Each notebook runs from anywhere, carries its outputs, and defines no loss of its own."""
+"""Each notebook runs from anywhere, its long trainings cut short, carries its outputs, and defines no loss of its own."""
 
 import asyncio
 from pathlib import Path
@@ -9,6 +9,12 @@ from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+SHORTER = {  # a training's length as the notebook has it, and in the test
+    "02_vanishing_gradients": ("critic_steps=1_000, every=50", "critic_steps=200, every=10"),
+    "04_mode_collapse": ("IMAGES = 60_000", "IMAGES = 6_000"),
+    "05_your_first_gan": ("max_images=24_000 look_every=4_000", "max_images=6_000 look_every=1_000"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +32,17 @@ def emptied(folder):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_as_it_was_committed(path, tmp_path, kernel):
+def test_a_notebook_runs(path, tmp_path, kernel):
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    long, short = SHORTER.get(path.stem, ("", ""))
+    assert sum(cell.source.count(long) for cell in code) == 1 or not long
     assert all(cell.execution_count for cell in code), "commit it with its outputs"
     assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs), "no picture"
     assert not any(output.get("name") == "stderr" for cell in code for output in cell.outputs), "it warns"
     assert not any("(GAN)" in cell.source or "def generator_loss" in cell.source for cell in code)
     assert str(Path.home()) not in path.read_text() and "/tmp/" not in path.read_text()
+    for cell in code:
+        cell.source = cell.source.replace(long, short)
     notebook.cells.insert(0, emptied(tmp_path))
     NotebookClient(notebook, km=kernel, timeout=300).execute(cleanup_kc=False)
