@@ -9,6 +9,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +31,7 @@ def summarise(config: dict, gan, trainer, seconds: float) -> dict:
         "family": gan.family,
         "seed": config["seed"],
         "seeds": gan.seeds,
+        "ended_by": ended_by(config, gan, monitor),
         "failed_seeds": [s for s, failed in zip(gan.seeds, gan.failed.tolist()) if failed] if gan.seeds else [],
         "quality": quality and quality.latest,
         "floor": quality and {f"quality/{name}": value for name, value in quality.metric.floor.items()},
@@ -54,10 +56,19 @@ def summarise(config: dict, gan, trainer, seconds: float) -> dict:
     }
 
 
+def ended_by(config: dict, gan, monitor: Monitor | None) -> str | None:
+    """What ended the run short of max_images: a verdict, the trainer's limits, or another callback; None if nothing did."""
+    if gan.images_seen >= config["max_images"]:
+        return None
+    if monitor and monitor.stopped_by:
+        return monitor.stopped_by
+    limits = {key: config["trainer"].get(key) for key in ("max_steps", "max_epochs", "max_time", "fast_dev_run")}
+    typed = [f"trainer.{key}={limit}" for key, limit in limits.items() if limit not in (None, False, -1)]
+    return " or ".join(typed) or "a callback"
+
+
 def device_name(trainer) -> str:
     """The accelerator's own name, or the processor's with its threads."""
-    import torch
-
     device = trainer.strategy.root_device
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -71,8 +82,6 @@ def device_name(trainer) -> str:
 
 def peak_memory(trainer) -> int | None:
     """Bytes: the most that tensors took on a GPU; on a CPU the most that this process ever took (None on Windows)."""
-    import torch
-
     device = trainer.strategy.root_device
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -105,9 +114,10 @@ def _print(summary: dict, folder: Path) -> None:
         console.print(line, soft_wrap=True, markup=False)
     seconds, clocks = summary["seconds"], summary["clocks"]
     speed = summary["images_per_second"] or math.nan
+    early = f" (ended by {summary['ended_by']})" if summary["ended_by"] else ""
     share = {part: seconds.get(part, 0) / seconds["total"] for part in ("quality", "quality_setup")}
     console.print(
-        f"{clocks['images_seen']:,} images, {clocks['d_updates']:,} D and {clocks['g_updates']:,} G updates "
+        f"{clocks['images_seen']:,} images{early}, {clocks['d_updates']:,} D and {clocks['g_updates']:,} G updates "
         f"{'of each seed ' if seeds else ''}in "
         f"{seconds['total']:.0f} s; {speed:,.0f} images/s while training{' over all seeds' if seeds else ''}\n"
         f"looking at quality took {share['quality']:.1%} of the time, and {share['quality_setup']:.1%} its preparation\n"

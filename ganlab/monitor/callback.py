@@ -68,7 +68,7 @@ class Monitor(Periodic):
 
     @property
     def verdicts(self) -> dict | None:
-        return self.ledger and self.ledger.summary(self.seeds) | {"stopped_by": self.stopped_by}
+        return self.ledger and self.ledger.summary(self.seeds)
 
     def state_dict(self):
         own = ("rows", "looks", "remembered_at", "moving")

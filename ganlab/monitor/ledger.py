@@ -103,5 +103,4 @@ def merged(parts: Sequence[dict | None]) -> dict | None:
             seeds.setdefault(name, []).extend(some)
     current = sorted(seeds, key=lambda name: (name not in FAILURES, -len(seeds[name])))
     history = sorted((entry for part in parts for entry in part["history"]), key=lambda entry: entry["images_seen"])
-    stopped_by = next((part["stopped_by"] for part in parts if part.get("stopped_by")), None)
-    return {"current": current, "history": history, "seeds": seeds, "stopped_by": stopped_by}
+    return {"current": current, "history": history, "seeds": seeds}

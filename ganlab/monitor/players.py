@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-PLAYING = ("generator", "discriminator", "regularizers", "conditioning")
+from ganlab.ensemble import PLAYING
 
 
 class Players:

@@ -68,11 +68,6 @@ class Run:
         budget = self.config.get("max_images")
         return [s for s in self.seeds if isinstance(budget, int) and s.ended is not None and s.ended < budget]
 
-    @property
-    def stopped_by(self) -> str | None:
-        """The verdict that ended it, as monitor.on_verdict asked."""
-        return (self.summary.get("verdicts") or {}).get("stopped_by")
-
 
 def find_runs(paths: list[Path]) -> list[Run]:
     """Every run at or below the paths, each once.

@@ -80,8 +80,9 @@ def _leaderboard_notes(ranking: Ranking) -> list[str]:
         notes.append(f"{unfinished} seeds left no result (killed, or still under way) and count as failures.")
     if early := [run for setting in settings for run in setting.runs if run.ended_early]:
         count = sum(len(run.ended_early) for run in early)
-        stopped = Counter(run.stopped_by for run in early for _ in run.ended_early if run.stopped_by)
-        why = f" ({', '.join(f'{n} stopped by {verdict}' for verdict, n in stopped.items())})" if stopped else ""
+        causes = Counter(run.summary.get("ended_by") for run in early for _ in run.ended_early)
+        why = ", ".join(f"{n} by {cause}" for cause, n in causes.items() if cause)
+        why = f" ({why})" if why else ""
         notes.append(
             f"{count} seed{'s' * (count != 1)} ended early, short of max_images{why}: the values are those of that moment."
         )

@@ -117,7 +117,7 @@ def test_a_verdict_is_told_once_with_what_to_try_and_kept_for_the_summary(make_g
     assert len(told) == 1 and told[0].levelno == logging.WARNING
     assert "MODE_COLLAPSE, since 120 images: effective" in told[0].getMessage() and "try gan.pack=2" in told[0].getMessage()
     verdicts = monitor.verdicts
-    assert verdicts["current"] == ["MODE_COLLAPSE"] and verdicts["stopped_by"] is None
+    assert verdicts["current"] == ["MODE_COLLAPSE"] and monitor.stopped_by is None
     (entry,) = verdicts["history"]
     assert (entry["images_seen"], entry["since"], entry["stands"]) == (180, 120, True)
     assert json.loads(json.dumps(verdicts)) == verdicts
@@ -150,7 +150,7 @@ def test_a_verdict_that_goes_is_told_too(make_gan, fit, sees, caplog, monkeypatc
 def test_stop_ends_the_run(make_gan, fit, sees, on_verdict):
     sees("MODE_COLLAPSE", after=2)
     monitor, _, gan = watched(make_gan, fit, 60, on_verdict=on_verdict)
-    assert gan.d_updates == 9 and monitor.verdicts["stopped_by"] == "MODE_COLLAPSE"
+    assert gan.d_updates == 9 and monitor.stopped_by == "MODE_COLLAPSE"
 
 
 def test_stop_for_one_verdict_is_none_for_others(make_gan, fit, sees):
@@ -167,7 +167,7 @@ def test_an_ensemble_is_judged_copy_by_copy_and_stops_when_all_have_failed(make_
     assert memory.rows[-1][1]["verdict/mode_collapse"] == 0.5 and "probe/pairs_q1" in memory.rows[-1][1]
     sees("MODE_COLLAPSE", copies=2)
     monitor, _, gan = watched(make_gan, fit, 60, copies=2, on_verdict="stop")
-    assert gan.d_updates == 6 and monitor.verdicts["stopped_by"] == "MODE_COLLAPSE"
+    assert gan.d_updates == 6 and monitor.stopped_by == "MODE_COLLAPSE"
 
 
 def test_a_loss_that_is_no_number_is_a_verdict_too(make_gan, fit):

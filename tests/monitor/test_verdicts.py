@@ -145,7 +145,6 @@ def test_parts_of_an_ensemble_are_put_together():
     whole = merged([one, None, two])
     assert whole["current"] == ["MODE_COLLAPSE", "HEALTHY"] and whole["seeds"]["HEALTHY"] == [2, 3, 4]
     assert [entry["images_seen"] for entry in whole["history"]] == [3, 5]
-    assert whole["stopped_by"] is None and merged([one, two | {"stopped_by": "EXPLODING"}])["stopped_by"] == "EXPLODING"
     assert merged([None]) is None
 
 

@@ -288,9 +288,8 @@ def test_a_run_that_is_not_over_takes_no_result_away(tmp_path):
 
 def test_seeds_that_ended_before_their_budget_are_marked(tmp_path):
     """Budgets are 60,000 images; one is used up at exactly that or at a whole batch above."""
-    stopped = {"verdicts": {"current": ["MODE_COLLAPSE"], "stopped_by": "MODE_COLLAPSE"}}
     single(tmp_path / "ns1", [scores(8, 0.1)], seed=1)
-    single(tmp_path / "ns2", [scores(2, 0.4)], seed=2, ended=640, measured=stopped)
+    single(tmp_path / "ns2", [scores(2, 0.4)], seed=2, ended=640, measured={"ended_by": "MODE_COLLAPSE"})
     single(tmp_path / "ns3", [scores(4, 0.4)], seed=3, ended=59_904)  # a batch short of the budget
     single(tmp_path / "ls1", [scores(8, 0.4)], loss="ls", seed=1, ended=60_000)
     single(tmp_path / "ls2", None, loss="ls", seed=2, error="nan")
@@ -300,7 +299,7 @@ def test_seeds_that_ended_before_their_budget_are_marked(tmp_path):
     assert row(board, "ns")["mean kl_with_off_mode_2500 ▾"][0] == "0.3"
     assert row(board, "ls")["seeds"] == ("3", "1 failed, 1 unfinished")
     (note,) = (note for note in board.notes if "ended early" in note)
-    assert note.startswith("2 seeds ended early, short of max_images (1 stopped by MODE_COLLAPSE): ")
+    assert note.startswith("2 seeds ended early, short of max_images (1 by MODE_COLLAPSE): ")
 
 
 def test_the_seeds_of_an_ensemble_that_ended_early_are_marked(tmp_path):
