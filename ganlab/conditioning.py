@@ -69,7 +69,9 @@ class Marginal(Uniform):
 
     def draw(self, n, *, like=None, random=None):
         frequencies = self.frequencies.cpu() if like is None else self.frequencies
-        return torch.multinomial(frequencies, n, replacement=True, generator=random)
+        # The first of K exponential clocks to ring; torch.multinomial has no deterministic form on GPUs.
+        uniform = torch.rand(n, self.num_classes, generator=random, device=frequencies.device)
+        return (-uniform.log() / frequencies).argmin(1)
 
     def learn(self, y):
         self.frequencies.copy_(torch.bincount(y, minlength=self.num_classes) / len(y))

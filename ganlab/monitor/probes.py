@@ -12,6 +12,7 @@ from ganlab.monitor.players import Players
 from ganlab.monitor.samples import (
     effective_number,
     energy,
+    lower_median,
     mean_of_pairs,
     nearest_distance,
     ordered_pairs,
@@ -126,7 +127,7 @@ def of_the_samples(held: HeldOut, fakes: Tensor) -> dict[str, Tensor]:
         "distance": energy(cross.mean((-1, -2)), spread, torch.tensor(held.real_spread)),
         "told_apart": told_apart(held.real_distances.expand_as(cross), cross, within),
         "diversity": spread / held.real_spread,
-        "spacing": nearest_distance(within, itself=True).median(-1).values / held.real_spacing,
+        "spacing": lower_median(nearest_distance(within, itself=True)) / held.real_spacing,
         "effective": effective_number(share) / effective_number(held.share / held.share.sum()),
         "size": fakes.abs().amax((-1, -2)) / held.real_size,
     }

@@ -28,6 +28,11 @@ def mean_of_pairs(distances: Tensor) -> Tensor:
     return distances.sum((-1, -2)) / (m * max(m - 1, 1))
 
 
+def lower_median(values: Tensor) -> Tensor:
+    """Of [..., m] the [...] that torch.median gives, which has no deterministic form on GPUs."""
+    return values.sort(-1).values[..., (values.shape[-1] - 1) // 2]
+
+
 def energy(cross: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Energy distance over its largest value, 0 (same distribution) … 1 (two distant points); [...].
 
