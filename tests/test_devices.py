@@ -1,0 +1,87 @@
+"""A turn stays on its tensors' device and never waits for a number from it.
+
+Played on torch's meta device, where a tensor has a shape and no numbers: to meet a tensor of the CPU, or to read a
+value (`.item()`, `if tensor > 0`), is an error there, as the first is on a GPU and the second a delay.
+"""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+import ganlab.job  # noqa: F401  registers the resolvers that the config uses
+from ganlab.finding import conf_folder
+from ganlab.losses import NonSaturatingGAN
+from ganlab.regularizers import R1
+
+REGULARIZERS = sorted(path.stem for path in (Path(conf_folder()) / "regularizer").glob("*.yaml"))
+IMAGES = (8, 1, 8, 8)
+
+
+@pytest.fixture(autouse=True)
+def no_autocast(monkeypatch):
+    """There is none for this device, and none is on here."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+
+
+def composed(*overrides):
+    with initialize_config_dir(conf_folder(), version_base="1.3"):
+        config = compose("config", [*overrides, "logger=[]", "name=test", "run_dir=here"])
+    return instantiate(OmegaConf.to_container(config, resolve=True)["gan"], _convert_="all")
+
+
+def two_turns_of_each(gan, shape, labelled=True):
+    gan.to("meta")
+    real = torch.randn(shape, device="meta")
+    y = torch.zeros(len(real), dtype=torch.long, device="meta") if labelled else None
+    gan.observing = True
+    for turn in 2 * (gan.discriminator_turn, gan.generator_turn):
+        gan.tell_the_time()
+        terms, seen = turn(real, y)
+        sum(terms.values()).backward()
+        assert all(value.device.type == "meta" for value in (terms | seen).values())
+        for regularizer in gan.regularizers.values():
+            regularizer.project(gan.discriminator)
+        gan.d_updates += 1
+    assert all(p.grad.device.type == "meta" for p in (*gan.generator.parameters(), *gan.discriminator.parameters()))
+
+
+def test_every_family(family, make_gan):
+    two_turns_of_each(make_gan(family), (8, 2), labelled=family.requires_labels)
+
+
+@pytest.mark.parametrize("prior", ["uniform", "batch", "marginal"])
+@pytest.mark.parametrize("conditioning", ["labels", "concat", "cbn", "ac"])
+def test_every_conditioning_with_all_regularizers(conditioning, prior):
+    every = f"regularizer=[{','.join(REGULARIZERS)}]"
+    tiny = ["data=digits", "networks.width=2", f"conditioning={conditioning}", f"label_prior={prior}"]
+    gan = composed(*tiny, "loss=ns", every)
+    assert len(gan.regularizers) == len(REGULARIZERS) - 1  # spectral norm belongs to the network
+    two_turns_of_each(gan, IMAGES)
+
+
+@pytest.mark.parametrize("pack", [1, 2])
+def test_residual_networks(pack):
+    gan = composed("data=fashion_mnist", "networks=resnet", "networks.width=2", "conditioning=cbn", f"gan.pack={pack}")
+    two_turns_of_each(gan, (4, 1, 28, 28))
+
+
+class Reads(NonSaturatingGAN):
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return fake_logits.mean() * float(fake_logits.mean() > 0)
+
+
+class Strays(R1):
+    def term(self, discriminator, play):
+        return super().term(discriminator, play) + torch.zeros(1).sum(0, keepdim=True)
+
+
+@pytest.mark.parametrize("settings", [{"family": Reads}, {"regularizers": {"strays": Strays(1.0)}}], ids=["reads", "strays"])
+def test_what_waits_or_strays_is_seen(settings, make_gan):
+    with pytest.raises(RuntimeError, match="meta"):
+        two_turns_of_each(make_gan(**settings), (8, 2), labelled=False)
