@@ -7,6 +7,7 @@ import nbformat
 import pytest
 from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
@@ -45,4 +46,7 @@ def test_a_notebook_runs(path, tmp_path, kernel):
     for cell in code:
         cell.source = cell.source.replace(long, short)
     notebook.cells.insert(0, emptied(tmp_path))
-    NotebookClient(notebook, km=kernel, timeout=300).execute(cleanup_kc=False)
+    try:
+        NotebookClient(notebook, km=kernel, timeout=300).execute(cleanup_kc=False)
+    except CellExecutionError as error:  # it holds the cell and what it raised, and pytest cannot show its traceback
+        pytest.fail(str(error), pytrace=False)
