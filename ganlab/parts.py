@@ -43,7 +43,7 @@ def merge(folder: Path, parts: list[dict], failed: list[int]) -> dict:
     seconds["total"] += sum(_seconds(table[-1]) for table in tables if table and int(table[0]["seed"]) not in whole)
     summary = parts[0] | {
         "seeds": sorted([*failed, *whole]),
-        "ended_by": next((p["ended_by"] for p in parts if p["ended_by"]), None),
+        "ended_by": next((p["ended_by"] for p in parts if p.get("ended_by")), None),
         "failed_seeds": sorted([*failed, *(seed for p in parts for seed in p["failed_seeds"])]),
         "quality": quality or None,
         "objective": objective,

@@ -55,7 +55,7 @@ def test_parts_are_merged(tmp_path):
     values = {1: 0.1, 2: 0.2, 3: 0.9, 4: 0.7, 5: 0.3}
     summaries = [
         part(tmp_path, (1, 2, 3), ((100, 10), (200, 20)), values, speed=300.0, training=20.0),
-        part(tmp_path, (4, 5), ((100, 6), (200, 12)), values, speed=100.0, training=60.0),
+        part(tmp_path, (4, 5), ((100, 6), (200, 12)), values, speed=100.0, training=60.0) | {"ended_by": "EXPLODING"},
     ]
     summary = merge(tmp_path, summaries, failed=[])
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
@@ -63,6 +63,7 @@ def test_parts_are_merged(tmp_path):
     assert summary["seconds"] == {"total": 25 + 65, "training": 80}
     assert summary["images_per_second"] == pytest.approx((300 * 20 + 100 * 60) / 80)
     assert (summary["seeds"], summary["memory_bytes"], summary["parts"]) == ([1, 2, 3, 4, 5], 40, 2)
+    assert summary["ended_by"] == "EXPLODING"
     with (tmp_path / "seeds.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [(row["images_seen"], row["seed"], row["seconds"]) for row in table[:6]] == [
