@@ -214,6 +214,15 @@ def resumed(folder: Path, trust: list[str]) -> float:
 
 
 def inspect(cfg: DictConfig) -> None:
+    from ganlab.files import write_json
     from ganlab.inspection import run
 
-    in_a_sentence(lambda: run(cfg))
+    def noted() -> None:
+        try:
+            run(cfg)
+        except Exception as error:
+            with suppress(OSError):  # the file tells a report that no run was trained here
+                write_json(Path(HydraConfig.get().runtime.output_dir) / "inspect.json", {"error": explain(error)})
+            raise
+
+    in_a_sentence(noted)

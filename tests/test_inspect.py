@@ -9,6 +9,7 @@ from PIL import Image
 from ganlab.inspection import playable
 from ganlab.losses import WGAN
 from ganlab.regularizers import GradientPenalty
+from ganlab.report.runs import find_runs
 
 GOOD = """
 from ganlab import GAN
@@ -87,6 +88,9 @@ def test_what_is_no_loss_gets_a_sentence(cli, tmp_path):
     (tmp_path / "my_gan.py").write_text("class MyGAN:\n    pass\n")
     code, printed = cli("inspect", "gan._target_=my_gan.MyGAN")
     assert code == 1 and "gan._target_ must be a subclass of ganlab.GAN, got my_gan.MyGAN" in printed
+    assert "must be a subclass of ganlab.GAN" in left_by(tmp_path)[0]["error"]
+    with pytest.raises(ValueError, match="there is no run in"):
+        find_runs([tmp_path / "outputs"])
     code, printed = cli("inspect", "-m", "loss=ns,wgan")
     assert code == 1 and "one loss at a time" in printed
     code, printed = cli("inspekt", "loss=ns")
