@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from lightning.pytorch.loggers import WandbLogger
 
-from ganlab.callbacks.cadence import Periodic, checked_count
+from ganlab.callbacks.cadence import Budget, Periodic, checked_count, sibling
 from ganlab.callbacks.record import spread
 from ganlab.monitor.advice import news
 from ganlab.monitor.heldout import held_out
@@ -91,7 +91,7 @@ class Monitor(Periodic):
             self.moving = self.moving if self.moving is None else self.moving.to(gan.device)
 
     def on_train_end(self, trainer, gan):
-        if self._looked_at < self.clock(gan) or gan.images_seen > self.remembered_at:
+        if self._looked_at < self.clock(gan):
             self._timed_look(trainer, gan, last=True)
 
     def on_exception(self, trainer, gan, exception):
@@ -100,7 +100,8 @@ class Monitor(Periodic):
             exception.verdicts = self.verdicts  # for the summary of a failed run
 
     def _timed_look(self, trainer, gan, last: bool = False):
-        self.last = last
+        budget = sibling(trainer, Budget)
+        self.last = last or (budget is not None and gan.images_seen >= budget.images)
         super()._timed_look(trainer, gan)
 
     def look(self, trainer, gan):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ganlab.monitor.rules import AT_ONCE, FAILURES, ONCE, PATIENCE, VERDICTS, WARM_UP
+from ganlab.monitor.rules import EARLY, FAILURES, ONCE, PATIENCE, VERDICTS, WARM_UP
 from ganlab.monitor.words import WORDS
 
 
@@ -16,7 +16,7 @@ class Ledger:
     whose number is measured at long intervals after one.
 
     `standing`: verdict -> bool [K]. `since`: verdict -> images seen [K] at the look that first found it, as it stands.
-    HEALTHY: old enough, and none of the failures stands or is about to.
+    HEALTHY: old enough, and none of the failures stands or is about to; the first that is given takes it back.
     """
 
     def __init__(self, copies: int):
@@ -49,8 +49,10 @@ class Ledger:
             differs = now != stands
             self.first[name] = torch.where(differs & ~stands & (self.streak[name] == 0), images, self.first[name])
             self.streak[name] = torch.where(differs, self.streak[name] + 1, 0)
-            quick = name in (*AT_ONCE, "NON_FINITE")
-            turns = (self.streak[name] >= (1 if quick or name in ONCE else PATIENCE)) & (quick or looks >= WARM_UP)
+            patience = 1 if name in (*ONCE, "NON_FINITE") else PATIENCE
+            turns = (self.streak[name] >= patience) & (name in (*EARLY, "NON_FINITE") or looks >= WARM_UP)
+            if name == "HEALTHY":  # the last of all
+                turns |= stands & torch.stack([self.standing[failure] for failure in FAILURES]).any(0)
             if turns.any():
                 self.standing[name] = stands ^ turns
                 self.streak[name] = torch.where(turns, 0, self.streak[name])

@@ -29,7 +29,7 @@ FORMS = {
 }
 FAILURES = (*FORMS, "NON_FINITE")
 VERDICTS = (*FAILURES, "HEALTHY")
-AT_ONCE = ("EXPLODING",)  # no warm-up: it does not wait
+EARLY = ("EXPLODING",)  # no warm-up: it does not wait
 SELDOM = ("nearer",)  # numbers that are measured at long intervals, and stand until they are again
 ONCE = ("MEMORISING",)  # no patience: a second look repeats what the first found
 

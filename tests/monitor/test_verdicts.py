@@ -14,7 +14,7 @@ from ganlab.monitor.advice import in_force, news
 from ganlab.monitor.calibrate.collect import EVERY
 from ganlab.monitor.callback import actions, told
 from ganlab.monitor.ledger import Ledger, merged
-from ganlab.monitor.rules import AT_ONCE, FORMS, VERDICTS, WARM_UP, evidence, judged, thresholds
+from ganlab.monitor.rules import EARLY, FORMS, ONCE, PATIENCE, VERDICTS, WARM_UP, evidence, judged, thresholds
 from ganlab.monitor.words import WORDS
 
 CALM = {
@@ -94,8 +94,18 @@ def test_patience_before_a_verdict_and_before_it_goes():
     assert look(ledger, 400, "MODE_COLLAPSE") == []
     assert look(ledger, 500) == [] and look(ledger, 600) == ["MODE_COLLAPSE", "HEALTHY"]
     assert ledger.current() == ["HEALTHY"]
-    assert look(ledger, 700, "EXPLODING") == ["EXPLODING"]  # at once
-    assert ledger.current() == ["EXPLODING", "HEALTHY"] or ledger.current() == ["EXPLODING"]
+
+
+@pytest.mark.parametrize("name", [*FORMS, "NON_FINITE"])
+def test_what_fails_is_healthy_no_more(name):
+    """Not even at the last look of a run, where a verdict of one look is given."""
+    ledger = Ledger(2)
+    for images in (100, 200):
+        ledger.update({}, torch.tensor([False, False]), 20, images)
+    assert ledger.current() == ["HEALTHY"]
+    for images in (300, 400)[: 1 if name in (*ONCE, "NON_FINITE") else PATIENCE]:
+        ledger.update({name: torch.tensor([True, False])}, torch.tensor([name == "NON_FINITE", False]), 20, images)
+    assert ledger.standing[name].tolist() == [True, False] and ledger.standing["HEALTHY"].tolist() == [False, True]
 
 
 def test_what_is_measured_seldom_is_said_at_once():
@@ -118,7 +128,7 @@ def test_a_young_game_is_given_time_but_what_was_seen_counts(name):
     ledger = Ledger(1)
     for looks in range(1, WARM_UP):
         look(ledger, 100 * looks, name, looks=looks)
-        assert ledger.current() == ([name] if name in AT_ONCE else [])
+        assert ledger.current() == ([name] if name in EARLY and looks >= PATIENCE else [])
     look(ledger, 100 * WARM_UP, name, looks=WARM_UP)
     assert ledger.current() == [name] and int(ledger.first[name]) == 100
 
