@@ -27,6 +27,9 @@ def name(settings: list[Setting]) -> None:
                 setting.name += f" {text}" if (text := written(value)) else ""
     for alike in _by(settings, [setting.name for setting in settings]):
         _tell_apart(alike)
+    if len({setting.single for setting in settings}) > 1:
+        for setting in settings:
+            setting.name += "" if setting.single else " (ensemble)"
 
 
 def loss(setting: Setting) -> str:
@@ -75,12 +78,11 @@ def _typed(settings: list[Setting]) -> Iterator[Facet]:
     flats = [setting.everything for setting in settings]
     keys = dict.fromkeys(key for flat in flats for key in flat)
     typed = [setting.runs[0].overrides for setting in settings]
-    for key in dict.fromkeys(key for row in typed for key in row):
-        values = [row.get(key) for row in typed]
-        if key == "regularizer" and len(set(values)) > 1:
-            acting = [_regularizers(setting) if value else "" for setting, value in zip(settings, values, strict=True)]
-            yield lambda value: f"+ {value}" if value else "", acting
-        elif key not in OWN_PLACE and len(set(values)) > 1 and any(_under(k, key) and _differs(k, flats) for k in keys):
+    values_of = {key: [row.get(key) for row in typed] for row in typed for key in row}
+    if any(_under(key, "regularizer") and len(set(values)) > 1 for key, values in values_of.items()):
+        yield _acting, [_regularizers(setting) for setting in settings]  # those of an experiment and of a loss as well
+    for key, values in values_of.items():
+        if key not in OWN_PLACE and len(set(values)) > 1 and any(_under(k, key) and _differs(k, flats) for k in keys):
             yield _assigned(_short_key(key, keys, flats)), values
 
 
@@ -104,7 +106,7 @@ def _facets(settings: list[Setting]) -> Iterator[Facet]:
     def matters(group: str) -> bool:
         return any(_under(key, group) for key in differ)
 
-    yield lambda value: f"+ {value}" if value else "", [_regularizers(setting) for setting in settings]
+    yield _acting, [_regularizers(setting) for setting in settings]
     for group in FIRST:
         if matters(group):
             yield _assigned(group), [row.get(group) for row in presets]
@@ -119,12 +121,17 @@ def _facets(settings: list[Setting]) -> Iterator[Facet]:
     known = [key for key in own if key in differ]
     for key in sorted(known, key=lambda key: (groups.index(key.partition(".")[0]), key.count("."), len(key), key)):
         yield _assigned(_short_key(key, keys, flats)), [flat.get(key) for flat in flats]
+    yield lambda value: "", [str(setting.single) for setting in settings]  # `name` says it
 
 
 def _regularizers(setting: Setting) -> str:
     """The names of those that act, "r1 r2"; their numbers come with the other keys."""
     found = (setting.runs[0].config.get("gan") or {}).get("regularizers") or {}
     return " ".join(name for name, regularizer in found.items() if regularizer)
+
+
+def _acting(regularizers: str) -> str:
+    return f"+ {regularizers}" if regularizers else ""
 
 
 def _assigned(key: str) -> Callable[[str | None], str]:

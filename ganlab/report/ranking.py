@@ -8,7 +8,7 @@ from statistics import fmean, median
 
 from ganlab.report.runs import PREFIX, Seed, higher_is_better, worst
 from ganlab.report.settings import Setting
-from ganlab.report.statistics import Estimate, bootstrap_mean, paired_difference, wilson
+from ganlab.report.statistics import Difference, Estimate, bootstrap_mean, paired_difference, wilson
 from ganlab.report.texts import interval, number, percent, plain
 
 RATES = ("success", "failure")
@@ -95,6 +95,10 @@ class Ranking:
             self._estimates[key] = found
         return self._estimates[key]
 
+    def paired(self, one: Setting, other: Setting, metric: str) -> Difference | None:
+        """one - other, seed by seed; None without a pair: a single run and a copy of an ensemble never are one."""
+        return paired_difference(self.values(one, metric), self.values(other, metric)) if one.single == other.single else None
+
     @staticmethod
     def lower_is_better(metric: str) -> bool:
         return not higher_is_better(metric)
@@ -153,9 +157,9 @@ class Ranking:
         return f"First of {len(self.ranked)}, {best}. {self._lead(leader, others[0])}"
 
     def _lead(self, leader: Setting, second: Setting) -> str:
-        found = paired_difference(self.values(leader, self.metric), self.values(second, self.metric))
+        found = self.paired(leader, second, self.metric)
         if found is None:
-            return f"It has no seed in common with the next, {second.name}."
+            return f"It has no seed to compare with the next, {second.name}."
         if found.pairs < FEWEST_PAIRS:
             return f"{found.pairs} seed{'s' * (found.pairs != 1)} in common: too few to tell it from the next, {second.name}."
         if found.mean.low is None:  # an infinite difference

@@ -49,6 +49,8 @@ class Run:
     seeds: list[Seed]
     images: float
     """Real images seen, as far as the files tell."""
+    single: bool = True
+    """One GAN by itself. A copy in an ensemble, be it alone there, draws other batches and latents from the same seed."""
     together: int = 1
     """How many seeds were trained at once: all of an ensemble, or of one of its parts."""
     pictured: list[int] = field(default_factory=list)
@@ -107,7 +109,8 @@ def read_run(folder: Path) -> Run:
     status = summary.get("status", "unfinished")
     parts = part_folders(folder)
     rows = _rows(folder / "seeds.csv") or in_one_time([_whole(_rows(part / "seeds.csv")) for part in parts])
-    if rows or isinstance(config.get("seeds"), int) or summary.get("seeds"):
+    single = not (rows or isinstance(config.get("seeds"), int) or summary.get("seeds"))
+    if not single:
         seeds = _ensemble(rows, config, summary, status)
         images = max((seed.images[-1] for seed in seeds if seed.images), default=0.0)
     else:
@@ -117,7 +120,7 @@ def read_run(folder: Path) -> Run:
     seeds.sort(key=lambda seed: seed.seed)
     chunks = [seeds[i : i + together] for i in range(0, len(seeds), together)]
     alive = ([seed.seed for seed in chunk if seed.status != "failed"] for chunk in chunks)
-    return Run(folder, config, overrides, summary, seeds, images, together, next(filter(None, alive), []))
+    return Run(folder, config, overrides, summary, seeds, images, single, together, next(filter(None, alive), []))
 
 
 def _single(path: Path, config: dict, summary: dict, status: str) -> tuple[Seed, float]:

@@ -1,4 +1,4 @@
-"""Runs of the same config and protocol are seeds of one setting; settings measured the same way share a protocol card."""
+"""Runs of the same config and protocol are seeds of one setting, single runs and ensembles apart; settings measured the same way share a protocol card."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BUDGET = "budget (real images)"
 
 @dataclass
 class Setting:
-    """Runs whose config is the same but for their seeds, measured alike. `name` tells it from the others of its card."""
+    """Runs whose config is the same but for their seeds, trained and measured alike. `name` tells it from the others of its card."""
 
     runs: list[Run]
     name: str = ""
@@ -42,6 +42,11 @@ class Setting:
         return sorted((seed for run in self.runs for seed in run.seeds), key=lambda seed: seed.seed)
 
     @property
+    def single(self) -> bool:
+        """Whether its seeds are single runs, and no copies of ensembles."""
+        return self.runs[0].single
+
+    @property
     def protocol(self) -> dict:
         return next((run.summary["protocol"] for run in self.runs if run.summary.get("protocol")), {})
 
@@ -51,7 +56,7 @@ def group(runs: list[Run]) -> list[list[Setting]]:
     by_config: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         flat = _flat(run)
-        by_config[json.dumps(flat, sort_keys=True) if flat else str(run.folder)].append(run)
+        by_config[json.dumps([run.single, flat], sort_keys=True) if flat else str(run.folder)].append(run)
     settings = [_setting(same) for runs in by_config.values() for same in _by_protocol(runs)]
     _give_cards(settings)
     by_card: dict[tuple, list[Setting]] = defaultdict(list)

@@ -11,7 +11,7 @@ from ganlab.report.names import loss
 from ganlab.report.ranking import FEWEST_PAIRS, RATES, Ranking
 from ganlab.report.runs import PREFIX
 from ganlab.report.settings import Setting
-from ganlab.report.statistics import Estimate, paired_difference
+from ganlab.report.statistics import Estimate
 from ganlab.report.texts import interval, number, percent, span
 
 
@@ -171,8 +171,7 @@ def differences(ranking: Ranking) -> Table | None:
         header.append("mean difference of success")
     rows = []
     for other in others:
-        pair = [ranking.values(setting, ranking.metric) for setting in (leader, other)]
-        found = paired_difference(*pair)
+        found = ranking.paired(leader, other, ranking.metric)
         if found is None:
             rows.append([other.name, "0", "–", "–", *["–"] * (len(header) - 4)])
             continue
@@ -181,15 +180,17 @@ def differences(ranking: Ranking) -> Table | None:
         ties = f"{found.equal} equal" if found.equal else ""
         row = [other.name, str(found.pairs), interval(found.mean, sign=True), (f"{better} of {found.pairs}", ties)]
         if len(header) > 4:
-            rates = paired_difference(*(ranking.values(setting, "success") for setting in (leader, other)))
-            row.append(percent(rates.mean, sign=True, unit="points"))
+            row.append(percent(ranking.paired(leader, other, "success").mean, sign=True, unit="points"))
         rows.append(row)
     note = (
         f"Leader minus other, over the seeds that both have, with a 95 % bootstrap interval. If it holds 0, or with "
         f"fewer than {FEWEST_PAIRS} seeds in common, these runs do not tell the two apart. The leader was chosen by the "
         "same numbers, and of twenty comparisons one looks real by chance."
     )
-    return Table("Paired differences", header, rows, [note])
+    notes = [note]
+    if len({setting.single for setting in ranking.ranked}) > 1:
+        notes.append("A single run and an ensemble's copy of the same seed see other batches and latents: they are no pair.")
+    return Table("Paired differences", header, rows, notes)
 
 
 def seeds_cell(setting: Setting) -> str | tuple[str, str]:

@@ -167,15 +167,16 @@ def test_ensembles_beside_single_runs(tmp_path):
     ensemble(tmp_path / "ens", finals, loss="minimax")
     single(tmp_path / "one", [scores(8, 0.1)], loss="ns", seed=3)
     found = ranking(tmp_path)
-    assert row(leaderboard(found), "minimax")["seeds"] == ("10", "1 failed")
-    assert row(leaderboard(found), "minimax")["success (all 8)"][0] == "90 %"
-    assert row(costs(found), "minimax")["seeds at once"] == "10"
-    assert row(costs(found), "minimax")["images/s, all seeds (median)"] == "1,000"
-    assert row(costs(found), "minimax")["peak memory (largest)"] == "3 MiB"
-    assert row(coverage(found), "minimax")["wall time (median)"] == "20 s"
-    assert row(differences(found), "minimax" if found.ranked[0].name == "ns" else "ns")["seeds in common"] == "1"
+    assert row(leaderboard(found), "minimax (ensemble)")["seeds"] == ("10", "1 failed")
+    assert row(leaderboard(found), "minimax (ensemble)")["success (all 8)"][0] == "90 %"
+    assert row(costs(found), "minimax (ensemble)")["seeds at once"] == "10"
+    assert row(costs(found), "minimax (ensemble)")["images/s, all seeds (median)"] == "1,000"
+    assert row(costs(found), "minimax (ensemble)")["peak memory (largest)"] == "3 MiB"
+    assert row(coverage(found), "minimax (ensemble)")["wall time (median)"] == "20 s"
+    assert row(differences(found), "minimax (ensemble)")["seeds in common"] == "0"  # nor is a copy a single run's pair
+    assert found.verdict().endswith("It has no seed to compare with the next, minimax (ensemble).")
     protocol = dict(card(found).rows)
-    assert (protocol["seeds of minimax"], protocol["seeds of ns"]) == ("1–10", "3")
+    assert (protocol["seeds of minimax (ensemble)"], protocol["seeds of ns"]) == ("1–10", "3")
 
 
 def with_claims(folder, claims):
@@ -269,7 +270,7 @@ def test_verdicts_have_a_column_where_there_are_any(tmp_path):
     several.write_text(json.dumps(json.loads(several.read_text()) | {"verdicts": said}))
     board = leaderboard(ranking(tmp_path))
     assert row(board, "ns")["verdict at the end"] == "MODE_COLLAPSE 2 of 2, OSCILLATION 1 of 2"
-    assert row(board, "minimax")["verdict at the end"] == "MODE_COLLAPSE 2 of 3, HEALTHY 1 of 3"
+    assert row(board, "minimax (ensemble)")["verdict at the end"] == "MODE_COLLAPSE 2 of 3, HEALTHY 1 of 3"
     assert row(board, "ls")["verdict at the end"] == "–"
     assert row(board, "a perfect sampler")["verdict at the end"] == ""
 

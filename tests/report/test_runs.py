@@ -177,10 +177,21 @@ def names(*folder):
 def test_seeds_of_a_config_are_one_setting(tmp_path):
     for seed in (1, 2, 3):
         single(tmp_path / f"a{seed}", [scores(8, 0.1)], seed=seed)
-    ensemble(tmp_path / "b", {4: scores(8, 0.1), 5: scores(8, 0.1)}, seed=4)
     ((setting,),) = group(find_runs([tmp_path]))
-    assert [seed.seed for seed in setting.seeds] == [1, 2, 3, 4, 5]
+    assert [seed.seed for seed in setting.seeds] == [1, 2, 3]
     assert setting.name == "ns"
+
+
+@pytest.mark.parametrize("copies", [(1, 2), (1,)], ids=["several", "one"])
+def test_a_copy_of_an_ensemble_is_not_the_single_run_of_its_seed(tmp_path, copies):
+    """They draw other batches and latents: none replaces the other, and the name says which is which."""
+    for n_critic in (1, 5):
+        single(tmp_path / f"{n_critic}", [scores(8, 0.1)], n_critic=n_critic)
+    ensemble(tmp_path / "copies", {seed: scores(7, 0.3) for seed in copies})
+    (found,) = group(find_runs([tmp_path]))
+    assert {setting.name: ([seed.seed for seed in setting.seeds], setting.replaced) for setting in found} == {
+        "ns n_critic=1": ([1], 0), "ns n_critic=5": ([1], 0), "ns n_critic=1 (ensemble)": ([*copies], 0),
+    }  # fmt: skip
 
 
 def test_names_say_what_differs_and_no_more(tmp_path):
@@ -248,6 +259,15 @@ def test_regularizers_are_named_first_and_their_numbers_where_they_differ(tmp_pa
     assert names(tmp_path) == [["ns", "ns + r1", "ns + r1 r2 r1.gamma=1.0", "ns + r1 r2 r1.gamma=10.0"]]
 
 
+@pytest.mark.parametrize("typed", [("regularizer=[r2]",), ("regularizer.r2.gamma=1.0",)])
+def test_regularizers_of_an_experiment_are_named_beside_those_that_were_typed(tmp_path, typed):
+    single(tmp_path / "1", [scores(8, 0.1)], regularizers={"r2": R2}, overrides=typed)
+    single(tmp_path / "2", [scores(8, 0.1)], loss="ls", regularizers={"r1": R1}, overrides=("+experiment=my",))
+    single(tmp_path / "3", [scores(8, 0.1)], loss="minimax", regularizers={})
+    (found,) = names(tmp_path)
+    assert [name.removesuffix(" r2.gamma=1.0") for name in found] == ["ns + r2", "ls + r1", "minimax"]
+
+
 def optimised(folder, rates, overrides=(), preset=None):
     """A run whose players have these learning rates, as the presets of conf/optimizer leave it in a config."""
     g, d = ({"_target_": "torch.optim.Adam", "lr": rate} for rate in rates)
@@ -308,8 +328,7 @@ def test_a_repeated_seed_counts_once_the_newest_that_is_over(tmp_path, older, ne
 
 
 def test_of_an_ensemble_that_is_not_over_only_the_seeds_without_a_result_count(tmp_path):
-    for seed in (1, 2):
-        began(single(tmp_path / f"{seed}", [scores(8, 0.1)], seed=seed), seed)
+    began(ensemble(tmp_path / "before", {seed: scores(8, 0.1) for seed in (1, 2)}), 1)
     began(ensemble(tmp_path / "again", {seed: scores(8, 0.1) for seed in (1, 2, 3)}, over=False), 9)
     ((setting,),) = group(find_runs([tmp_path]))
     assert [(seed.seed, seed.status) for seed in setting.seeds] == [(1, "finished"), (2, "finished"), (3, "unfinished")]
