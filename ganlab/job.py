@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 WANTS_TRACEBACK = os.environ.setdefault("GANLAB_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", "0")) == "1"
 
 LEFT_BY_TRAINING = ("metrics.csv", "seeds.csv", "samples")
+PLAYS = ("training_step", "discriminator_turn", "generator_turn")  # an ensemble tries its turns before it steps
 verb = "train"  # what this process was asked to do
 
 
@@ -185,8 +187,7 @@ def guarded(run: Callable[[], float], folder: Path, name: str, *, go_on: bool) -
         sys.exit(128 + stop.signal)
     except Exception as error:
         sentence = explain(error)
-        began = isinstance(error, FloatingPointError) or any((folder / left).exists() for left in LEFT_BY_TRAINING)
-        status = "failed" if began else "refused"  # a run that never began says nothing about its loss
+        status = "failed" if began(error, folder) else "refused"  # a run that never began says nothing about its loss
         summary = {"name": name, "status": status, "error": sentence, "error_type": type(error).__name__}
         if verdicts := getattr(error, "verdicts", None):
             summary["verdicts"] = verdicts
@@ -199,6 +200,15 @@ def guarded(run: Callable[[], float], folder: Path, name: str, *, go_on: bool) -
         if WANTS_TRACEBACK:
             raise
         sys.exit(f"ganlab: {sentence}")
+
+
+def began(error: Exception, folder: Path) -> bool:
+    """Whether the run trained, or crashed in its first turn; what ganlab itself refuses there in words is a setting."""
+    if isinstance(error, FloatingPointError) or any((folder / left).exists() for left in LEFT_BY_TRAINING):
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    in_words = isinstance(error, ValueError) and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
+    return not in_words and any(frame.name in PLAYS for frame in frames)
 
 
 def resumed(folder: Path, trust: list[str]) -> float:

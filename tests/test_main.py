@@ -116,6 +116,11 @@ class Broken(MyGAN):
     def generator_loss(fake_logits, real_logits=None):
         return fake_logits.mean() + torch.zeros(3)[7]
 
+class Choosy(MyGAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        raise ValueError("not these")
+
 class NotFinite(MyGAN):
     @staticmethod
     def discriminator_loss(real_logits, fake_logits):
@@ -140,6 +145,22 @@ def test_an_error_in_one_s_own_loss_names_its_line(cli, tmp_path):
     (tmp_path / "my_gan.py").write_text(MY_GAN)
     code, printed = cli("loss=ns", "gan._target_=my_gan.Broken", *UNMEASURED)
     assert code == 1 and "IndexError" in printed and "my_gan.py, line 19" in printed
+
+
+@pytest.mark.parametrize("copies", [[], ["seeds=2", "seeds_at_once=2"], ["seeds=2"]], ids=["one", "two", "as many as fit"])
+@pytest.mark.parametrize(
+    ("family", "settings", "status"),
+    [
+        ("Broken", [], "failed"),
+        ("Choosy", [], "failed"),  # a ValueError, but not ganlab's
+        ("MyGAN", ["gan.pack=3", "data.batch_size=2"], "refused"),
+    ],
+)
+def test_a_crash_in_the_first_turn_is_a_failure_and_no_refusal(cli, tmp_path, copies, family, settings, status):
+    (tmp_path / "my_gan.py").write_text(MY_GAN)
+    words = ["data=ring", "loss=ns", f"gan._target_=my_gan.{family}", *settings, *copies, *UNMEASURED, "hydra.run.dir=run"]
+    assert cli(*words)[0] == 1
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == status
 
 
 def test_an_own_config_folder(cli, tmp_path):
