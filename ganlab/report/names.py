@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ganlab.report.settings import Setting
 
-# Presets that a name says before anything else; `loss` and the regularizers have their own place.
-FIRST, OWN_PLACE = ("networks", "conditioning"), ("loss", "regularizer", "experiment")
+# Presets that a name says before anything else; the loss and the regularizers have their own place.
+FIRST, OWN_PLACE = ("networks", "conditioning"), ("loss", "gan._target_", "regularizer", "experiment")
 Facet = tuple[Callable[[str | None], str], list[str | None]]
 """How a value is written, and the value of each setting."""
 
@@ -95,7 +95,7 @@ def _differs(key: str, flats: list[dict[str, str]]) -> bool:
 
 
 def _facets(settings: list[Setting]) -> Iterator[Facet]:
-    """In what the settings may differ, in the order in which a reader wants to know: regularizers, networks,
+    """In what the settings may differ, in the order in which a reader wants to know: the loss, regularizers, networks,
     conditioning, then what people typed, other presets, and the config's keys, short ones first."""
     flats = [setting.everything for setting in settings]
     keys = dict.fromkeys(key for flat in flats for key in flat)
@@ -106,6 +106,7 @@ def _facets(settings: list[Setting]) -> Iterator[Facet]:
     def matters(group: str) -> bool:
         return any(_under(key, group) for key in differ)
 
+    yield _module, [setting.flat.get("gan._target_") for setting in settings]
     yield _acting, [_regularizers(setting) for setting in settings]
     for group in FIRST:
         if matters(group):
@@ -128,6 +129,11 @@ def _regularizers(setting: Setting) -> str:
     """The names of those that act, "r1 r2"; their numbers come with the other keys."""
     found = (setting.runs[0].config.get("gan") or {}).get("regularizers") or {}
     return " ".join(name for name, regularizer in found.items() if regularizer)
+
+
+def _module(target: str | None) -> str:
+    """Where a loss of one's own comes from, if another of the same name comes from elsewhere."""
+    return f"of {target.rpartition('.')[0]}" if target else ""
 
 
 def _acting(regularizers: str) -> str:

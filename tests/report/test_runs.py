@@ -205,6 +205,15 @@ def test_names_say_what_differs_and_no_more(tmp_path):
     assert found == ["minimax", "ns pack=1", "ns pack=2", "ns pack=2 n_critic=5", "MyGAN"]
 
 
+def test_losses_of_the_same_name_say_where_they_come_from(tmp_path):
+    for module in ("first", "second.best"):
+        single(tmp_path / module, [scores(8, 0.1)], loss="MyGAN", overrides=(f"gan._target_={module}.MyGAN",))
+        config = tmp_path / module / "config.yaml"
+        config.write_text(config.read_text().replace("ganlab.MyGAN", f"{module}.MyGAN"))
+    assert names(tmp_path / "first") == [["MyGAN"]]
+    assert names(tmp_path) == [["MyGAN of first", "MyGAN of second.best"]]
+
+
 def test_what_was_typed_for_one_setting_alone_is_never_left_out(tmp_path):
     """Its loss would tell it apart, and hide that its rate is another one's."""
     optimised(tmp_path / "a", (1e-3, 1e-3), ())
