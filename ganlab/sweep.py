@@ -138,14 +138,16 @@ def show(jobs: list[Run], folder: Path) -> None:
     setting_width = min(28, max(width(words) for words, *_ in rows) + 4)
     seeds_width = max(width(seeds) for _, seeds, _ in rows) + 8
     shown = fitting(needed, objective, console.width - setting_width - seeds_width)
-    title = f"sweep of {len(jobs)} jobs, best first by {'the median of ' * several}{objective}"
-    table = Table(title=title, title_justify="left", show_lines=True)
+    best = f", best first by {'the median of ' * several}{objective}" if objective else ""
+    table = Table(title=f"sweep of {len(jobs)} jobs{best}", title_justify="left", show_lines=True)
     table.add_column("setting", overflow="fold")
     for name in ("seeds", *shown):
         table.add_column(heading(name), justify="right", overflow="fold")
     for words, seeds, cells in rows:
         table.add_row(words, seeds, *(cells[name] for name in shown))
-    notes = ["median over the seeds, below it the quartiles; a seed that failed counts with the worst value there is"] * several
+    notes = []
+    if several and names:
+        notes.append("median over the seeds, below it the quartiles; a seed that failed counts with the worst value there is")
     if hidden := [name.removeprefix(PREFIX) for name in names if name not in shown]:
         notes.append(f"no room here for {', '.join(hidden)}")
     table.caption = "\n".join(notes)
@@ -154,7 +156,7 @@ def show(jobs: list[Run], folder: Path) -> None:
         if job.status != "finished":
             error = job.summary.get("error", _error(job))
             what = escape(f"{job.folder.relative_to(folder)}: {error}")
-            console.print(f"[red]failed[/] {what}", soft_wrap=True, highlight=False)
+            console.print(f"[red]{_status(job)}[/] {what}", soft_wrap=True, highlight=False)
     console.print(f"every job    {folder / 'sweep.csv'}", soft_wrap=True, highlight=False, markup=False)
 
 

@@ -60,6 +60,15 @@ def test_single_runs_of_a_setting_are_its_seeds_and_names_are_printed_as_typed(t
     assert "4.5" not in line  # it has no protocol that bounds the KL
 
 
+def test_a_sweep_without_a_quality_is_sorted_by_none(tmp_path, capsys, monkeypatch):
+    none = {"quality": None, "floor": None, "objective": None, "protocol": None}
+    for seed in (1, 2):
+        folders.single(tmp_path / f"{seed}", [], seed=seed, measured=none)
+    (tmp_path / "2" / "summary.json").write_text('{"status": "refused", "error": "n_critic"}')
+    text = printed(tmp_path, capsys, monkeypatch)
+    assert "sweep of 2 jobs" in text and "best" not in text and "median" not in text and "refused 2: n_critic" in text
+
+
 @pytest.mark.parametrize("columns", [50, 80, 120])
 def test_a_narrow_terminal_hides_whole_columns_and_never_the_one_that_ranks(tmp_path, capsys, monkeypatch, columns):
     for gamma, kl in (("0.01", 0.2), ("0.1", 0.1)):
