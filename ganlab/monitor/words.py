@@ -34,7 +34,7 @@ WORDS = {
         ),
     ),
     "MODE_DROPPING": Words(
-        "Most of the data's modes are there, and at least one is missing or nearly so. "
+        "At least one of the data's modes is missing or nearly so; `kept` is the share of those that are there. "
         "Fréchet distance and precision can look good all the same.",
         ("rarest", "kept", "effective"),
         (
