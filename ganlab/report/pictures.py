@@ -110,8 +110,8 @@ def every_seed(ranking: Ranking, metric: str) -> bytes | None:
         for place, (setting, row) in enumerate(zip(settings, rows, strict=True)):
             color = COLORS[place % len(COLORS)]
             shown = [value for value in row if math.isfinite(value)]
-            spread = random.uniform(-0.2, 0.2, len(shown)) if len(shown) > 1 else [0]
-            axes.plot(shown, place + np.asarray(spread), "o", ms=5, mew=0, alpha=0.55, color=color)
+            spread = random.uniform(-0.2, 0.2, len(shown)) if len(shown) > 1 else np.zeros(len(shown))
+            axes.plot(shown, place + spread, "o", ms=5, mew=0, alpha=0.55, color=color)
             found = ranking.estimate(setting, metric)
             if math.isfinite(found.value) and found.low is not None:
                 axes.plot([found.low, found.high], [place + 0.34] * 2, "-", lw=2.2, color=INK)

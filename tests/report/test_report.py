@@ -110,6 +110,8 @@ def test_an_infinite_mean_ranks_below_every_finite_one(tmp_path):
         single(tmp_path / f"a{seed}", [scores(modes, 0.001)], loss="ns", seed=seed)
         single(tmp_path / f"b{seed}", [scores(8, 3.0)], loss="ls", seed=seed)
     assert [s.name for s in ranking(tmp_path, "reverse_kl").ranked] == ["ls", "ns"]
+    single(tmp_path / "c", [scores(0, 4.5)], loss="minimax")  # without one finite value
+    assert len(build([tmp_path], "reverse_kl").sections[0].seeds) == 2
     cell = row(leaderboard(ranking(tmp_path, "reverse_kl")), "ns")["mean reverse_kl_2500 ▾"]
     assert cell == ("∞", "∞ in 1 of 5; median 0.001")
 
