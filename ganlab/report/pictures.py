@@ -96,9 +96,9 @@ def _scale(axes, values: Sequence[float]) -> None:
 
 def every_seed(ranking: Ranking, metric: str) -> bytes | None:
     """PNG: each seed's final value as a dot, a row per setting, with the mean and its interval."""
-    if metric in RATES or not ranking.ranked:
+    if metric in RATES:
         return None
-    settings = ranking.ranked[:MOST_SEEDS]
+    settings = [setting for setting in ranking.ranked if ranking.values(setting, metric)][:MOST_SEEDS]
     rows = [list(ranking.values(setting, metric).values()) for setting in settings]
     finite = [value for row in rows for value in row if math.isfinite(value)]
     if len(finite) < 2:

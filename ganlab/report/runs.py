@@ -161,7 +161,7 @@ def _ensemble(rows: list[dict], config: dict, summary: dict, status: str) -> lis
         _append(seed, _number(row["images_seen"]), _number(row.get("seconds")), values)
     for seed in seeds.values():
         if seed.status == "finished" and seed.quality:
-            seed.final = {name: values[-1] for name, values in seed.quality.items() if not math.isnan(values[-1])}
+            seed.final = {name: _or_worst(name, values[-1]) for name, values in seed.quality.items()}
     return list(seeds.values())
 
 
@@ -180,8 +180,8 @@ def _is_quality(name: str | None) -> bool:
 
 
 def _or_worst(name: str, value: float | None) -> float:
-    """JSON's null stands for a number that was not finite."""
-    return worst(name) if value is None else float(value)
+    """JSON's null stands for a number that was not finite; nan is the worst there is."""
+    return worst(name) if value is None or math.isnan(value) else float(value)
 
 
 HIGHER_IS_BETTER = ("modes", "high_quality", "classes", "label_agreement", "precision", "recall", "density", "coverage",

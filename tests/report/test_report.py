@@ -122,6 +122,8 @@ def test_a_metric_that_a_setting_does_not_have_is_missing_and_not_zero(tmp_path)
     board = leaderboard(ranking(tmp_path))
     assert row(board, "ls")["label_agreement_2500"] == "–"
     assert [s.name for s in ranking(tmp_path, "label_agreement").ranked] == ["ns", "ls"]
+    single(tmp_path / "c", [scores(8, 0.1) | {"label_agreement_2500": 0.9}], loss="ns", seed=2)
+    assert len(build([tmp_path], "label_agreement").sections[0].seeds) == 2
 
 
 def test_paired_differences(sweep):

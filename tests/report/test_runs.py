@@ -60,6 +60,14 @@ def test_an_ensemble(tmp_path):
     assert run.seeds[0].seconds == [20, 60.032]
 
 
+def test_nan_is_the_worst_there_is_of_a_single_run_and_of_a_copy(tmp_path):
+    nan = scores(8, math.nan)
+    single(tmp_path / "a", [nan])
+    ensemble(tmp_path / "b", {1: nan, 2: nan})
+    finals = [seed.final for run in find_runs([tmp_path]) for seed in run.seeds]
+    assert [final["quality/reverse_kl_2500"] for final in finals] == [math.inf] * 3
+
+
 def test_an_ensemble_in_parts(tmp_path):
     """While it trains, only the parts have tables; the first part of three seeds is over, the second has not begun."""
     ensemble(tmp_path / "seeds_5-7", {5: scores(8, 0.1), 6: None, 7: scores(5, 0.8)}, seed=5)
