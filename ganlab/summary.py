@@ -132,7 +132,7 @@ def standing(summary: dict) -> list[str]:
     verdicts = summary.get("verdicts")
     if not verdicts:
         return []
-    latest = {entry["verdict"]: entry for entry in verdicts["history"]}
+    latest = {entry["verdict"]: entry for entry in verdicts["history"] if entry["stands"]}  # a later part may have lost it
     if seeds := verdicts.get("seeds"):  # of all parts of an ensemble, where an entry knows its own
         latest |= {name: latest[name] | {"seeds": some} for name, some in seeds.items()}
     lines = []

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ganlab.summary import ended_by
+from ganlab.monitor import merged
+from ganlab.summary import ended_by, standing
 
 LIMITS = {"max_steps": -1, "max_epochs": -1, "max_time": None}
 
@@ -25,6 +26,23 @@ def test_the_cause_of_an_early_end(images, limits, verdict, cause):
     assert ended_by(config, SimpleNamespace(images_seen=images), SimpleNamespace(stopped_by=verdict)) == cause
     if verdict is None:
         assert ended_by(config, SimpleNamespace(images_seen=images), None) == cause
+
+
+def test_what_stands_in_one_part_is_told_though_another_lost_it():
+    def entry(images, *seeds):
+        return {
+            "verdict": "OSCILLATION",
+            "stands": bool(seeds),
+            "images_seen": images,
+            "since": 5,
+            "evidence": {},
+            "seeds": seeds,
+        }
+
+    one = {"current": ["OSCILLATION"], "history": [entry(50, 1)], "seeds": {"OSCILLATION": [1]}}
+    two = {"current": [], "history": [entry(20, 2), entry(90)], "seeds": {}}
+    told = standing({"verdicts": merged([one, two]), "seeds": [1, 2]})
+    assert told == ["OSCILLATION in 1 of 2 seeds (1), since 5 images: "]
 
 
 @pytest.mark.parametrize("copies", [[], ["seeds=2", "seeds_at_once=1"]], ids=["one", "in parts"])
