@@ -77,7 +77,7 @@ def _leaderboard_notes(ranking: Ranking) -> list[str]:
         "(0 modes, an infinite distance)."
     )
     if unfinished := sum(s.status == "unfinished" for setting in settings for s in setting.seeds):
-        notes.append(f"{unfinished} seeds left no result (killed, or still under way) and count as failures.")
+        notes.append(f"Seeds without a result (killed, or still under way) count as failures: {unfinished}.")
     if early := [run for setting in settings for run in setting.runs if run.ended_early]:
         count = sum(len(run.ended_early) for run in early)
         causes = Counter(run.summary.get("ended_by") for run in early for _ in run.ended_early)
@@ -90,8 +90,8 @@ def _leaderboard_notes(ranking: Ranking) -> list[str]:
         notes.append("Settings without a rank (–) are not over: none of their seeds has finished. Latest look shown.")
     if replaced := sum(setting.replaced for setting in ranking.settings):
         notes.append(
-            f"{replaced} runs of a config and seed that were run more than once are left out: of each seed the newest run "
-            "counts, one that is over before one that is not."
+            f"Left out: {replaced} run{'s' * (replaced != 1)} of a config and seed that were run more than once. Of each seed the "
+            "newest run counts, one that is over before one that is not."
         )
     return notes
 

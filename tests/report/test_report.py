@@ -287,7 +287,7 @@ def test_a_run_that_is_not_over_takes_no_result_away(tmp_path):
     report = build([tmp_path])
     board = report.sections[0].tables[0]
     assert [cells[:3] for cells in board.rows[:2]] == [["1", "ns", "1"], ["2", "ls", "1"]]
-    assert any(note.startswith("1 runs of a config and seed that were run more than once are left out") for note in board.notes)
+    assert any(note.startswith("Left out: 1 run of a config and seed that were run more than once.") for note in board.notes)
     assert report.warnings == [] and "Runs that did not finish" not in [table.title for table in report.sections[0].tables]
 
 
