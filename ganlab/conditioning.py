@@ -105,7 +105,11 @@ class ClassLabels(Unconditional):
     def checked(self, y, n, random=None):
         if y is None:
             return self.prior.draw(n, random=random)
-        y = torch.as_tensor(y).expand(n) if torch.as_tensor(y).ndim == 0 else torch.as_tensor(y)
+        try:
+            y = torch.as_tensor(y)
+        except (TypeError, ValueError, RuntimeError) as error:  # a word, say
+            raise ValueError(f"labels must be integers in 0 … {self.num_classes - 1}, got {y!r}") from error
+        y = y.expand(n) if y.ndim == 0 else y
         if y.shape != (n,):
             raise ValueError(f"{n} samples need {n} labels, got {list(y.shape)}")
         if y.is_floating_point() or y.min() < 0 or y.max() >= self.num_classes:

@@ -36,6 +36,14 @@ OTHER_WORDS = (  # what Python, Lightning and Hydra say, and the same as one sen
         r"Automatic gradient clipping is not supported",
         "leave trainer.gradient_clip_val out; gan.gradient_clip=NUMBER clips the gradients of both players",
     ),
+    (
+        r"Invalid learning rate: (\S+)",
+        r"a learning rate must be at least 0, got \1; correct optimizer.generator.lr or optimizer.discriminator.lr",
+    ),
+    (
+        r"Invalid (\w+) (?:value|parameter at index \d): (\S+)",
+        r"no optimiser takes \1=\2; correct it in optimizer.generator or optimizer.discriminator",
+    ),
     (r"No supported gpu backend found!", "there is no GPU here; trainer=auto takes what there is"),
     (r"Could not append to config. An item is already at '(.+?)'", r"there is a \1 already; leave the + out"),
     (r"Could not delete from config. The value of '(.+?)' is", r"\1 has another value than the one to delete; type ~\1"),

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -278,7 +279,7 @@ class GAN(Game):
         for first in range(0, n, AT_ONCE):
             count = min(AT_ONCE, n - first)
             z = normal(count, self.generator.latent_dim, random, truncation)
-            labels = y if y is None or torch.as_tensor(y).ndim == 0 else y[first : first + count]
+            labels = y[first : first + count] if np.ndim(y) else y
             labels = self.conditioning.checked(labels, count, random)
             for start in range(0, count, batch_size):
                 part = slice(start, start + batch_size)

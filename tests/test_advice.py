@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import OmegaConf
@@ -76,6 +77,20 @@ def test_networks_that_do_not_fit_the_data_are_named_with_those_that_do():
 def test_other_refusals_of_hydra_become_one_line(typed, sentence):
     with initialize_config_dir(conf_folder(), version_base="1.3"), pytest.raises((HydraException, ValueError)) as caught:
         compose("config", [typed])
+    assert job.explain(caught.value).splitlines()[0].startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ({"lr": -1.0}, "a learning rate must be at least 0, got -1.0; correct optimizer.generator.lr or"),
+        ({"betas": (0.5, 2)}, "no optimiser takes beta=2; correct it in optimizer.generator or optimizer.discriminator"),
+        ({"eps": -1}, "no optimiser takes epsilon=-1; correct it in"),
+    ],
+)
+def test_a_refusal_of_torch_s_optimisers_names_the_key(setting, sentence):
+    with pytest.raises(ValueError) as caught:
+        torch.optim.Adam([torch.zeros(1)], **setting)
     assert job.explain(caught.value).splitlines()[0].startswith(sentence)
 
 

@@ -158,6 +158,8 @@ def test_checked_labels():
         (3, r"labels must be integers in 0 … 2, got \[3\]"),
         ([0, 1, -1], "labels must be integers in 0 … 2"),
         ([0.0, 1.0, 2.0], "labels must be integers in 0 … 2"),
+        ("2", "labels must be integers in 0 … 2, got '2'"),
+        ([0, 1, "2"], r"labels must be integers in 0 … 2, got \[0, 1, '2'\]"),
     ],
 )
 def test_checked_refuses_in_words(y, message):

@@ -775,6 +775,7 @@ def test_samples_of_one_label_and_of_many(trained):
         (-1, "labels must be integers in 0 … 2"),
         ([0, 1, 2, 3], "labels must be integers in 0 … 2"),
         (0.5, "labels must be integers"),
+        ("1", "labels must be integers in 0 … 2, got '1'"),
     ):
         with pytest.raises(ValueError, match=message):
             trained.sample(4, y)
