@@ -6,11 +6,13 @@ import csv
 import logging
 import netrc
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlparse
 
 from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers.logger import DummyExperiment, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from ganlab.files import write_whole
@@ -120,7 +122,11 @@ class Wandb(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics, step=None):
-        self.experiment.log({**metrics, "images_seen": step}, step=step)  # W&B drops what it was told before a kill
+        try:
+            self.experiment.log({**metrics, "images_seen": step}, step=step)  # W&B drops what it was told before a kill
+        except Exception as error:
+            give_up(error)
+            self._experiment = DummyExperiment()
 
 
 def key_is_configured(base_url: str) -> bool:
@@ -133,11 +139,35 @@ def key_is_configured(base_url: str) -> bool:
         return False
 
 
+def give_up(error: Exception) -> None:
+    """What a run does where W&B's own process has ended (a crash, no memory left): it goes on, and the next one has a new one."""
+    import wandb
+
+    log.warning(
+        f"W&B has failed ({type(error).__name__}: {str(error).partition(chr(10))[0]}); the run goes on without it. All numbers "
+        "are in metrics.csv, and `wandb sync` uploads what W&B wrote before"
+    )
+    wandb.run = None
+    with suppress(Exception):
+        wandb.teardown()
+
+
+def finish() -> None:
+    """Ends W&B's run, which would swallow the next job's numbers; nothing where there is none."""
+    if "wandb" in sys.modules:
+        try:
+            sys.modules["wandb"].finish()
+        except Exception as error:
+            give_up(error)
+
+
 def log_report(run, folder: Path) -> None:
     """The report's tables on what a folder holds, to a W&B run: `report/…`, and the numbers by name in its summary.
 
     Whatever goes wrong here is said and stops nothing.
     """
+    if isinstance(run, DummyExperiment):  # of a run that W&B has left
+        return
     try:
         import wandb
 
@@ -166,4 +196,4 @@ def report_beside(folder: Path, loggers: dict) -> None:
             logger = Wandb(project=settings["project"], name=folder.name, save_dir=str(folder), job_type="report",
                            group=folder.name)  # fmt: skip
             log_report(logger.experiment, folder)
-            logger.experiment.finish()
+            finish()

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -27,7 +26,7 @@ from ganlab.loading import read
 from ganlab.parts import merge
 from ganlab.seeds import available_memory, memory_per_copy
 from ganlab.summary import show, summarise
-from ganlab.tracking import CSV, Wandb, log_report, report_beside
+from ganlab.tracking import CSV, Wandb, finish, log_report, report_beside
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +105,7 @@ def fit(config: dict, folder: Path, seeds: list[int] | None, checkpoint: Path | 
             for wandb in (logger for logger in loggers if isinstance(logger, Wandb)):
                 log_report(wandb.experiment, folder)
     finally:
-        if "wandb" in sys.modules:
-            sys.modules["wandb"].finish()  # a live run would swallow the next job's numbers
+        finish()
     if trainer.is_global_zero:
         show(summary, folder)
     return summary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 
 import torch
 from lightning.pytorch.loggers import WandbLogger
@@ -149,7 +150,8 @@ class Monitor(Periodic):
         if loud and first:
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
-                    logger.experiment.alert(title=f"{name} ({logger.experiment.name})", text=text)
+                    with suppress(Exception):  # the next row says what is the matter with W&B
+                        logger.experiment.alert(title=f"{name} ({logger.experiment.name})", text=text)
 
     def _stop_if_asked(self, trainer, gan, failed) -> None:
         asked = {name: self.ledger.standing[name] for name, action in self.actions.items() if action == "stop"}
