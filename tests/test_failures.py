@@ -1,7 +1,9 @@
 """What goes wrong around a run: each failure is told in a sentence, keeps the last good state, and leaks no secret."""
 
 import json
+import os
 import pickletools
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import wandb
 from PIL import Image
 
 from ganlab import tracking
+from ganlab.callbacks import Quality
 
 TINY = [
     "data=ring",
@@ -136,6 +139,28 @@ def test_w_and_b_that_cannot_be_reached_is_waited_for_a_limited_time(cli, tmp_pa
     assert status(tmp_path / "run") == "finished" and list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
 
 
+def test_w_and_b_whose_process_dies_costs_a_run_nothing(cli, tmp_path, alone, monkeypatch):
+    """As where memory is short. The process after it has a service of its own."""
+    look = Quality.look
+
+    def and_kill(*words):
+        found = [pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
+        for pid in found:
+            if b"wandb-core" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(int(pid), signal.SIGKILL)
+                killed.append(pid)
+        look(*words)
+
+    killed = []
+    monkeypatch.setattr(Quality, "look", and_kill)
+    code, out = cli(*TINY)
+    monkeypatch.setattr(Quality, "look", look)
+    assert killed and code == 0 and status(tmp_path / "run") == "finished", out
+    assert out.count("W&B has failed (") == 1 and "metrics.csv" in out and "Traceback" not in out
+    assert [row.split(",")[0] for row in (tmp_path / "run" / "metrics.csv").read_text().split()][-1] == "512"
+    assert cli(*TINY, "hydra.run.dir=next")[0] == 0 and list((tmp_path / "next" / "wandb").glob("offline-run-*/*.wandb"))
+
+
 # Damage on the way
 
 
@@ -243,6 +268,10 @@ def test_an_image_that_breaks_between_two_runs(cli, tmp_path):
     assert code == 1 and out.count("ganlab: ") == 1 and "Traceback" not in out
     assert "images/20.png cannot be read as an 8-bit image" in out and "repair, convert or remove it" in out
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
+    (images / "20.png").rename(tmp_path / "20.png")  # the place in the data would lie in another pass
+    code, out = cli("resume=run", "trust=my_gan")
+    assert code == 1 and out.count("ganlab: ") == 1 and "Traceback" not in out
+    assert "the training data (35 samples) is not what this run was saved with" in out and "put the data back" in out
     (images / "20.png").write_bytes(whole)
     code, out = cli("resume=run", "trust=my_gan")
     assert code == 0 and last(tmp_path / "run") == 64, out

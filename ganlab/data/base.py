@@ -140,7 +140,7 @@ class Stream:
 
     def _onwards(self, name: int, taken: int) -> Iterator[tuple[Tensor, Tensor]]:
         while True:
-            if taken == len(self.batches):
+            if taken >= len(self.batches):  # beyond it where a resumed run was given larger batches
                 name, taken = self.batches.next_pass(name), 0
             for batch in self.batches.cut(name, taken):
                 taken += 1
@@ -157,7 +157,8 @@ class TensorData(L.LightningDataModule, ABC):
         batch_size: samples per batch and per process.
 
     After `setup()`, `train` and `test` are `Split`s. `seeds`: those of an ensemble's copies, whose batches are then
-    [K, batch_size, ...]; empty for a single run. The place in the stream of batches is in every checkpoint.
+    [K, batch_size, ...]; empty for a single run. The place in the stream of batches is in every checkpoint, and what the
+    data was: a run goes on with the same, or not at all.
     """
 
     def __init__(self, *, shape: tuple[int, ...], num_classes: int, batch_size: int):
@@ -192,9 +193,14 @@ class TensorData(L.LightningDataModule, ABC):
         return self._stream
 
     def state_dict(self) -> dict:
-        return {"place": self._stream and self._stream.place}
+        return {"place": self._stream and self._stream.place, "fingerprint": self.fingerprint}
 
     def load_state_dict(self, state: dict) -> None:
+        if state.get("fingerprint", self.fingerprint) != self.fingerprint:  # absent from checkpoints of older versions
+            raise ValueError(
+                f"the training data ({len(self.train.x):,} samples) is not what this run was saved with, so that it cannot go "
+                "on as if nothing had been; put the data back as it was, or start a new run"
+            )
         self._place = state["place"] and tuple(state["place"])
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
