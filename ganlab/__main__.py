@@ -64,6 +64,8 @@ def compose_and_call(verb: str) -> None:
         hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(getattr(job, verb))()
     except BrokenPipeError:  # | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        sys.exit(f"ganlab: {verb} was interrupted")
     except Exception as error:
         if job.WANTS_TRACEBACK:
             raise

@@ -185,6 +185,10 @@ def guarded(run: Callable[[], float], folder: Path, name: str, *, go_on: bool) -
         if not rank_zero_only.rank:
             print(f"ganlab: {stop}; python -m ganlab resume={folder} goes on", file=sys.stderr)
         sys.exit(128 + stop.signal)
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # a second Ctrl-C, or one before training: Lightning says nothing
+            sys.exit(f"ganlab: interrupted; python -m ganlab resume={folder} goes on with what was saved before")
+        raise
     except Exception as error:
         sentence = explain(error)
         status = "failed" if began(error, folder) else "refused"  # a run that never began says nothing about its loss

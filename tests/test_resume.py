@@ -18,8 +18,8 @@ from hydra import compose, initialize_config_dir
 from lightning import Callback
 from omegaconf import OmegaConf
 
-from ganlab import resuming, train
-from ganlab.callbacks import checkpoints
+from ganlab import kinds, resuming, train
+from ganlab.callbacks import Quality, checkpoints
 from ganlab.callbacks.checkpoints import Interrupted, WholeCheckpoints
 from ganlab.finding import conf_folder
 
@@ -298,6 +298,22 @@ def test_asked_to_stop_in_the_last_batch_it_still_has_its_last_look(tmp_path, mo
     assert list(differences(state(whole)["state_dict"], state(resumed)["state_dict"])) == []  # Lightning's counters differ
     told = [json.loads((folder / "summary.json").read_text())["quality"] for folder in (whole, resumed)]
     assert told[0] == told[1]
+
+
+def test_interrupted_where_nothing_can_be_saved_it_says_so(cli, monkeypatch):
+    def ctrl_c(*_, **__):
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    for part, name, said in (
+        (Quality, "setup", "ganlab: interrupted; python -m ganlab resume="),
+        (kinds, "settle", "ganlab: train was interrupted"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(part, name, ctrl_c)
+            code, out = cli(*WORDS, f"hydra.run.dir={name}")
+        assert code == 1 and out.count("ganlab: ") == 1 and said in out and "Traceback" not in out
+    signal.signal(signal.SIGINT, before)  # which Lightning ignores from then on
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
