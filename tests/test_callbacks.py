@@ -272,6 +272,12 @@ def test_last_and_best_checkpoints(make_gan, fit, tmp_path, values, best):
     assert images_of(tmp_path / "checkpoints" / "best.ckpt") == best
 
 
+def test_the_best_is_what_was_measured_where_quality_is_looked_at_less_often(make_gan, fit, tmp_path):
+    quality = Quality(Scripted(1.0, 2.0, 3.0), 35)
+    fit(make_gan(), Points(), quality, Checkpoints(7, str(tmp_path)), Budget(77), max_epochs=-1)
+    assert images_of(tmp_path / "checkpoints" / "best.ckpt") == 35
+
+
 def test_without_quality_there_is_no_best(make_gan, fit, tmp_path):
     fit(make_gan(), Points(), Checkpoints(35, str(tmp_path)), Budget(70), max_epochs=-1)
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
