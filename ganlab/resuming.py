@@ -22,6 +22,7 @@ from ganlab.arguments import parsed
 from ganlab.files import write_whole
 from ganlab.finding import OUTPUTS, PART
 from ganlab.job import guarded
+from ganlab.kinds import REQUIRED
 
 OWN = ("lightning", "torchmetrics")  # what a run's configuration names besides ganlab's and torch's optimisers
 # Of what a sweep's command says to Hydra: more could name classes, or a shell's commands to a cluster's launcher.
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> None:
     elif (folder / "config.yaml").is_file():
         folder = folder.resolve()
         if (hydra := folder / ".hydra" / "hydra.yaml").is_file():
-            stand_where_it_began(OmegaConf.load(hydra).hydra.runtime, trust)
+            stand_where_it_began(OmegaConf.select(read(hydra), "hydra.runtime.cwd"), trust)
         config = prepared(folder, trust)
         sys.argv[1:] = [f"resume={folder}"] + ([f"trust={','.join(trust)}"] if trust else [])  # Lightning's other processes
         guarded(lambda: go_on(config), folder, config["name"], go_on=False)
@@ -73,13 +74,21 @@ def over(run: Path) -> bool:
     return told.get("status") == "finished" or told.get("error_type") == "FloatingPointError"
 
 
-def stand_where_it_began(runtime, trust: Sequence[str]) -> None:
+def read(path: Path) -> DictConfig:
+    try:
+        found = OmegaConf.load(path)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())}); put a whole one there") from error
+    return found if isinstance(found, DictConfig) else OmegaConf.create()
+
+
+def stand_where_it_began(cwd: str | None, trust: Sequence[str]) -> None:
     """data_dir is found from the folder where the command was typed, and a user's own modules, if any is trusted."""
-    if Path(runtime.cwd).is_dir():
+    if cwd and Path(cwd).is_dir():
         here = os.getcwd()
-        os.chdir(runtime.cwd)
+        os.chdir(cwd)
         if trust:  # or a stranger's folder could hold a module of any name
-            sys.path[:] = [runtime.cwd if path == here else path for path in sys.path]
+            sys.path[:] = [cwd if path == here else path for path in sys.path]
 
 
 def prepared(folder: Path, trust: Sequence[str] = ()) -> dict:
@@ -88,12 +97,9 @@ def prepared(folder: Path, trust: Sequence[str] = ()) -> dict:
 
     if over(folder):
         raise ValueError(f"{folder} is {summary(folder)['status']}, there is nothing to go on with; start a new run")
-    try:
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{folder / 'config.yaml'} cannot be read ({error})") from error
-    if "run_dir" not in config:
-        raise ValueError(f"{folder / 'config.yaml'} is of no run of ganlab (it has no run_dir); give a run's folder")
+    config = OmegaConf.to_container(read(folder / "config.yaml"))
+    if missing := [key for key in (*REQUIRED, "seeds") if key not in config]:
+        raise ValueError(f"{folder / 'config.yaml'} is of no run of ganlab (it has no {missing[0]}); give a run's folder")
     require_all_trusted(config, (*OWN, *trust))
     return moved(config, config["run_dir"], str(folder))
 
@@ -162,7 +168,9 @@ def sweep(folder: Path, trust: Sequence[str]) -> None:
     from ganlab.__main__ import compose_and_call
     from ganlab.loading import require_trusted
 
-    told = OmegaConf.load(folder / "multirun.yaml").hydra
+    told = read(folder / "multirun.yaml").get("hydra")
+    if not told:
+        raise ValueError(f"{folder / 'multirun.yaml'} is of no sweep (it has no hydra); give a sweep's folder")
     task, hydra = (OmegaConf.to_container(told.overrides[kind]) for kind in ("task", "hydra"))  # as typed, unresolved
     kept = [word for word in hydra if not word.startswith(("hydra.sweep.dir=", "hydra.mode="))]
     folders = [source.path for source in told.runtime.config_sources if source.provider == "command-line"]
@@ -179,7 +187,7 @@ def sweep(folder: Path, trust: Sequence[str]) -> None:
                 f"trust={','.join([*trust, name])}"
             )
     folder = folder.resolve()
-    stand_where_it_began(told.runtime, trust)
+    stand_where_it_began(told.runtime.cwd, trust)
     os.environ["GANLAB_RESUME"] = ",".join([*OWN, *trust])  # a launcher's processes hear it, and look at each job's settings
     sys.argv[1:] = ["-m", *(f"--config-dir={path}" for path in folders), *task, *kept, f"hydra.sweep.dir={folder}"]
     compose_and_call("train")

@@ -66,7 +66,8 @@ class CSV(Logger):
             return
         with self.path.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        kept = [row for row in rows if None not in row.values() and int(row["images_seen"]) <= images_seen]
+        whole = [row for row in rows if None not in row.values() and row["images_seen"].isdecimal()]
+        kept = [row for row in whole if int(row["images_seen"]) <= images_seen]
         self._columns = list(rows[0]) if rows else []
         self._there = [{k: v for k, v in row.items() if v} for row in kept if int(row["images_seen"]) == images_seen]
         self._replace(kept)

@@ -22,6 +22,7 @@ from ganlab import kinds, resuming, train
 from ganlab.callbacks import Quality, checkpoints
 from ganlab.callbacks.checkpoints import Interrupted, WholeCheckpoints
 from ganlab.finding import conf_folder
+from ganlab.tracking import CSV
 
 SMALL = [
     "name=t",
@@ -300,6 +301,12 @@ def test_asked_to_stop_in_the_last_batch_it_still_has_its_last_look(tmp_path, mo
     assert told[0] == told[1]
 
 
+def test_a_damaged_row_is_dropped(tmp_path):
+    (tmp_path / "metrics.csv").write_text("images_seen,x\n5,1\n7\n8\0,\n,\n12,3\n")
+    CSV(str(tmp_path)).rewind(10)
+    assert table(tmp_path / "metrics.csv") == [{"images_seen": "5", "x": "1"}]
+
+
 def test_interrupted_where_nothing_can_be_saved_it_says_so(cli, monkeypatch):
     def ctrl_c(*_, **__):
         raise KeyboardInterrupt
@@ -413,10 +420,24 @@ def test_what_lies_beside_runs_is_none(tmp_path, monkeypatch):
         assert resuming.unfinished().name == "a"
 
 
-@pytest.mark.parametrize(("text", "said"), [("a: [", "config.yaml cannot be read"), ("a: 1", "is of no run of ganlab")])
-def test_a_configuration_of_no_run(tmp_path, cli, text, said):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "config.yaml").write_text(text)
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("config.yaml", "a: [", "config.yaml cannot be read"),
+        ("config.yaml", "\0", "config.yaml cannot be read"),
+        ("config.yaml", "", "is of no run of ganlab"),
+        ("config.yaml", "run_dir: a", "is of no run of ganlab"),
+        (".hydra/hydra.yaml", "{: [", "hydra.yaml cannot be read"),
+        (".hydra/hydra.yaml", "", "config.yaml is of no run of ganlab"),  # it is not needed
+        ("multirun.yaml", "", "is of no sweep"),
+        ("multirun.yaml", "- 1", "is of no sweep"),
+    ],
+)
+def test_a_configuration_of_no_run(tmp_path, cli, name, text, said):
+    """Or of one whose files a power cut left empty."""
+    (tmp_path / "a" / ".hydra").mkdir(parents=True)
+    (tmp_path / "a" / "config.yaml").write_text("a: 1")
+    (tmp_path / "a" / name).write_text(text)
     code, out = cli("resume=a")
     assert code == 1 and out.count("ganlab: ") == 1 and said in out and "Traceback" not in out
 
