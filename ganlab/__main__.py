@@ -90,10 +90,14 @@ def use(verb: str, arguments: list[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(f"ganlab: {verb} was interrupted; nothing is left half-written")
-    except (ValueError, OSError) as error:
+    except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        sys.exit(f"ganlab: {error}")
+        if isinstance(error, (ValueError, OSError)):
+            sys.exit(f"ganlab: {error}")
+        from ganlab.errors import explain
+
+        sys.exit(f"ganlab: {explain(error)}")
 
 
 if __name__ == "__main__":

@@ -87,7 +87,8 @@ def parsed(verb: str, arguments: list[str], **defaults) -> dict:
     for word in arguments:
         key, equals, text = word.partition("=")
         if not equals:
-            meant = f", perhaps run={word}" if "run" in defaults and Path(word).exists() else ""
+            place = next((key for key in ("run", "resume") if key in defaults), None)
+            meant = f", perhaps {place}={word}" if place and (word == "latest" or Path(word).exists()) else ""
             raise ValueError(f"{verb} takes key=value, got {word!r}{meant}; it knows {', '.join(defaults)}")
         if key not in defaults:
             near = difflib.get_close_matches(key, defaults, n=2)

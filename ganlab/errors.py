@@ -22,6 +22,10 @@ OTHER_WORDS = (  # what Python, Lightning and Hydra say, and the same as one sen
         r"\1 has no setting \2; correct its name, or leave it out",
     ),
     (r"(?:.*?)(\w+)(?:\.__init__)?\(\) missing .* arguments?: (.*)", r"\1 needs a setting for \2"),
+    (
+        r".*DefaultCPUAllocator: .*tried to allocate (\d+) bytes",
+        r"the memory does not hold \1 bytes more; choose smaller numbers, as of data.batch_size, seeds_at_once, n or rows",
+    ),
     (r".*gloo/transport/", "another process of this run has ended, and says why; python -m ganlab resume=latest goes on"),
     (
         r"A worker process managed by the executor was unexpectedly terminated|Job .* has not produced any output|A worker died",

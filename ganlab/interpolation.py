@@ -22,6 +22,7 @@ from ganlab.sampling import describe, is_image, labels_of, not_negative, place, 
 from ganlab.trained import Trained, datamodule, open_run
 
 FRAME = 100  # milliseconds
+FEWER = "choose fewer rows= or steps="
 
 
 def main(arguments: list[str]) -> None:
@@ -97,12 +98,12 @@ def draw_frames(path, images: Tensor) -> None:
     """Images [rows, steps, C, H, W] as a grid, or as a GIF that goes there and back."""
     rows, steps = images.shape[:2]
     if path.suffix == ".png":
-        refuse_large_grid(rows * steps, steps, images.shape[-1])
+        refuse_large_grid(rows * steps, steps, images.shape[-1], FEWER)
         with whole(path) as partial:
             draw_images(partial, images.flatten(0, 1), steps)
         return
     columns = math.ceil(math.sqrt(rows))
-    refuse_large_grid(rows, columns, images.shape[-1])
+    refuse_large_grid(rows, columns, images.shape[-1], FEWER)
     there = [picture(tiled(images[:, step], columns)) for step in range(steps)]
     frames = [*there, *there[-2:0:-1]]
     waits = [5 * FRAME if i in (0, steps - 1) else FRAME for i in range(len(frames))]  # longer at the two ends

@@ -22,7 +22,7 @@ from ganlab.metrics.neighbours import BLOCK, as_vectors, blocks_of, distances, n
 from ganlab.sampling import is_image, labels_of, not_negative, place, positive, show, to_uint8
 from ganlab.trained import datamodule, open_run
 
-MOST = 100  # rows of a picture that a person can look at
+MOST = {"n": 100, "k": 20}  # of a picture that a person can look at
 HELD_OUT = 1000  # real test images that are compared with
 
 
@@ -34,8 +34,11 @@ def main(arguments: list[str]) -> None:
     """
     given = parsed("neighbours", arguments, **OPTIONS["neighbours"])
     n, k, seed = positive("n", given["n"]), positive("k", given["k"]), not_negative("seed", given["seed"])
-    if n > MOST:
-        raise ValueError(f"n must be at most {MOST}, a row of the picture each, got {n}; evaluate compares any number")
+    for name, number, where in (("n", n, "row"), ("k", k, "column")):
+        if number > MOST[name]:
+            raise ValueError(
+                f"{name} must be at most {MOST[name]}, a {where} of the picture each, got {number}; evaluate compares any number"
+            )
     trained = open_run(given["run"], given["run_seed"], given["trust"] or ())
     if not is_image(trained):
         raise ValueError(f"{trained.name} makes points, which have no neighbours worth a picture; use sample out=*.png")

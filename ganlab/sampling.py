@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
         write_folder(out, blocks)
     elif images:
         columns = columns_for(trained, n, given["label"])
-        refuse_large_grid(n, columns, first.shape[-1])
+        refuse_large_grid(n, columns, first.shape[-1], "write single files (out=FOLDER) or an array (out=*.npy)")
         with whole(out) as partial:
             draw_images(partial, torch.cat(list(blocks)), columns)
     else:
@@ -138,14 +138,11 @@ def describe(trained: Trained, label: int | None) -> str:
     return f"{copy}, sample i of class i mod {classes}" if classes else copy
 
 
-def refuse_large_grid(n: int, columns: int, size: int) -> None:
+def refuse_large_grid(n: int, columns: int, size: int, way_out: str) -> None:
     side = max(size, 56) + 2
     width, height = side * columns, side * math.ceil(n / columns)
     if width * height > LARGEST_GRID:
-        raise ValueError(
-            f"a grid of n={n:,} images would have {width:,} x {height:,} pixels; write single files (out=FOLDER) or an "
-            "array (out=*.npy)"
-        )
+        raise ValueError(f"a grid of {n:,} images would have {width:,} x {height:,} pixels; {way_out}")
 
 
 def tracked(first: Tensor, rest: Iterable[Tensor], n: int) -> Iterator[Tensor]:

@@ -57,6 +57,8 @@ def test_what_cannot_be_read_gets_one_sentence(words, sentence):
 
 
 def test_a_bare_folder_is_taken_for_a_forgotten_run(tmp_path):
+    with pytest.raises(ValueError, match="perhaps resume=latest; it knows resume"):
+        parsed("resume", ["latest"], resume="latest")
     with pytest.raises(ValueError, match=f"perhaps run={tmp_path}; "):
         parsed("verb", [str(tmp_path)], **OPTIONS)
 

@@ -244,6 +244,9 @@ def test_a_trained_run_is_used_from_the_command_line(cli, tmp_path, make_run):
     assert np.array_equal(np.load("a.npy"), gan.sample(5, seed=2).numpy())
     code, printed = cli("export", "run=outputs/run", "format=torchscript")
     assert code == 0 and "outputs/run/generator.pt\noutputs/run/generator.pt.json" in printed
+    code, printed = cli("interpolate", "rows=100000000000000")
+    assert code == 1 and "ganlab: the memory does not hold 2000000000000000 bytes more; choose" in printed
+    assert "Traceback" not in printed
 
 
 def test_a_verb_uses_a_loss_of_one_s_own(cli, tmp_path, make_run):

@@ -151,7 +151,7 @@ def test_points_are_drawn_over_the_data_or_written(runs):
         ("labels", ["truncation=0"], "truncation must be above 0"),
         ("labels", ["out=x.jpg"], "out= must end in .png or .npy, or name a folder, got x.jpg"),
         ("labels", ["out=full"], "out=full exists and is not an empty folder"),
-        ("labels", ["n=1000000", "out=x.png"], "a grid of n=1,000,000 images would have"),
+        ("labels", ["n=1000000", "out=x.png"], "a grid of 1,000,000 images would have .* pixels; write single files"),
         ("labels", ["run_seed=3"], "is of one run and no ensemble, got seed 3 to choose"),
     ],
 )
@@ -252,6 +252,7 @@ def test_paths_of_points(runs):
         ("labels", ["labels=1"], "labels= must be two"),
         ("labels", ["labels=1,2", "label=3"], "exclude each other"),
         ("labels", ["out=x.npy"], "out= must end in .png or .gif, got x.npy"),
+        ("labels", ["rows=3000"], "a grid of 30,000 images would have .* pixels; choose fewer rows= or steps="),
         ("points", ["out=x.gif"], "the paths of points are one picture, got out=x.gif"),
     ],
 )
@@ -291,7 +292,7 @@ def test_neighbours_are_drawn_and_told(runs, capsys):
         ("labels", ["n=0"], "n must be at least 1"),
         ("labels", ["n=101"], "n must be at most 100"),
         ("labels", ["k=0"], "k must be at least 1"),
-        ("labels", ["k=1438"], "k must be at most the number of training images, 1437, got 1438"),
+        ("labels", ["k=21"], "k must be at most 20, a column of the picture each, got 21"),
         ("points", [], "ring-test makes points"),
     ],
 )
