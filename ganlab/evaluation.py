@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
 def place(out: str | None, trained: Trained) -> Path:
     """Where the numbers go: `out`, a file or a folder, or the run's folder; a copy of an ensemble has its own file."""
     name = "evaluation.json" if trained.copy is None else f"evaluation_seed{trained.copy}.json"
-    path = trained.folder / name if out is None else Path(out)
+    path = trained.folder / name if out is None else Path(out).expanduser()
     path = path / name if path.is_dir() else path
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):  # known before minutes of work, and not after them

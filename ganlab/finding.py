@@ -29,7 +29,7 @@ def find(run: str | Path, seed: int | None = None) -> Path:
         FileNotFoundError: there is no checkpoint; the sentence says what became of the run.
         ValueError: no part of the ensemble has the seed.
     """
-    path = latest() if str(run) == "latest" and not Path(run).exists() else Path(run)
+    path = latest() if str(run) == "latest" and not Path(run).exists() else Path(run).expanduser()
     if path.is_file():
         return path
     if found := _checkpoint_in(path):

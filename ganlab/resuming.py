@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     """
     options = parsed("resume", arguments, resume="latest", trust=list[str])
     trust = options["trust"] or []
-    folder = unfinished() if options["resume"] == "latest" else Path(options["resume"])
+    folder = unfinished() if options["resume"] == "latest" else Path(options["resume"]).expanduser()
     if (folder / "multirun.yaml").is_file():
         sweep(folder, trust)
     elif (folder / "config.yaml").is_file():

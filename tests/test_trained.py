@@ -27,8 +27,10 @@ def put(folder, names=("last.ckpt",), age=0):
     return folder
 
 
-def test_a_folder_a_file_and_the_better_of_two(here):
+def test_a_folder_a_file_and_the_better_of_two(here, monkeypatch):
     run = put(here / "run", ("last.ckpt", "best.ckpt"))
+    monkeypatch.setenv("HOME", str(here))
+    assert find("~/run") == find(run)
     assert find(run) == find("run/checkpoints/best.ckpt").resolve() == run / "checkpoints" / "best.ckpt"
     assert find(run / "checkpoints" / "last.ckpt").name == "last.ckpt"
 

@@ -128,11 +128,12 @@ class WholeCheckpoints(TorchCheckpointIO):
         try:
             torch.save(checkpoint, partial)
             os.replace(partial, path)
-        except (OSError, RuntimeError) as error:  # torch names a full disk a RuntimeError
+        except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
-            raise OSError(
-                f"the checkpoint {path} cannot be written ({str(error).splitlines()[0]}); the one before it stays as it was"
-            ) from error
+            reason = str(error).splitlines()[0]
+            if "unexpected pos" in reason:  # what torch says of a full disk
+                reason = "not all of it was written, the disk may be full"
+            raise OSError(f"the checkpoint {path} cannot be written ({reason}); the one before it stays as it was") from error
 
 
 def random_state() -> dict:
