@@ -28,8 +28,16 @@ OTHER_WORDS = (  # what Python, Lightning and Hydra say, and the same as one sen
     ),
     (r".*gloo/transport/", "another process of this run has ended, and says why; python -m ganlab resume=latest goes on"),
     (
-        r"A worker process managed by the executor was unexpectedly terminated|Job .* has not produced any output|A worker died",
+        r"A worker process managed by the executor was unexpectedly terminated|A worker died",
         "a job's process ended without a word (killed, or no memory left); resume=FOLDER, with the sweep's, goes on",
+    ),
+    (
+        r"Job (\S+) .*?\shas not produced any output \(state: (.*?)\)",
+        r"the cluster's job \1 ended without a word (\2); resume=FOLDER, with the sweep's, goes on",
+    ),
+    (
+        r"Job not requeued because: timed-out too many times",
+        "the job's time was over more often than hydra.launcher.max_num_timeout allows; resume=FOLDER, with the sweep's, goes on",
     ),
     (
         r"Automatic gradient accumulation is not supported",

@@ -177,6 +177,8 @@ def quieten_libraries() -> None:
     warnings.formatwarning = lambda message, category, *place: f"{category.__name__}: {message}\n"
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the data module is
+    if slurm.job() is None:
+        warnings.filterwarnings("ignore", message="The `srun` command is available")  # where one logs in, too
 
 
 def prepare_for_sweep(trainer: dict) -> None:

@@ -7,13 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from submitit.core.utils import UncompletedJobError
 
 from ganlab import slurm
 from ganlab.__main__ import main
+from ganlab.errors import explain
+from ganlab.train import quieten_libraries
 
 TINY = [
     "logger=csv",
@@ -167,7 +171,8 @@ def test_slurm_runs_a_job_again(tmp_path, monkeypatch):
     at = (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     assert in_a_child(long) == 0 and (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns == at
     assert in_a_child([*long, "seed=2"], signal.SIGTERM) == 0, "Slurm ends a job by itself"
-    assert len(list((tmp_path / "outputs").iterdir())) == 2
+    (other,) = {*(tmp_path / "outputs").iterdir()} - {folder}
+    assert "images on SIGTERM; trains on until Slurm ends the job" in (other / "ganlab.log").read_text()
 
 
 def in_a_child(words, number=None):
@@ -214,6 +219,37 @@ def test_what_slurm_calls_a_job(variables, name, monkeypatch):
         monkeypatch.setenv(key, value)
     assert slurm.job() == name
     assert slurm.when("now") == "now" if name is None else slurm.when("now").startswith(f"slurm-{name}-")
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (
+            "Job 16_1 (task: 0) with path /o/16_1_0_result.pkl\nhas not produced any output (state: CANCELLED by 1001)\nError",
+            "the cluster's job 16_1 ended without a word (CANCELLED by 1001); resume=FOLDER",
+        ),
+        ("Job not requeued because: timed-out too many times.", "the job's time was over more often than hydra.launcher.max"),
+    ],
+)
+def test_what_submitit_says_of_a_job_is_one_sentence(said, sentence):
+    assert explain(UncompletedJobError(said)).startswith(sentence)
+
+
+@pytest.mark.parametrize("name", [None, "bash", "gan"])
+def test_that_srun_is_not_used_is_told_in_a_job_only(name, tmp_path, monkeypatch):
+    for key in [key for key in os.environ if key.startswith("SLURM_")]:
+        monkeypatch.delenv(key)
+    if name:
+        monkeypatch.setenv("SLURM_JOB_ID", "7")
+        monkeypatch.setenv("SLURM_JOB_NAME", name)
+    (stub := tmp_path / "srun").touch()
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        quieten_libraries()
+        slurm.environment()
+    assert len(told) == (name == "gan")
 
 
 def test_a_request_that_slurm_refuses_is_told(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -16,6 +17,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from ganlab import slurm
 from ganlab.callbacks.cadence import Periodic, sibling
 from ganlab.callbacks.quality import Quality
+
+log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 OF_CLUSTERS = (signal.SIGUSR1, signal.SIGUSR2)  # Slurm's, if --signal=USR1@SECONDS asks for it, and submitit's
@@ -99,6 +102,8 @@ class Checkpoints(Periodic):
             trainer.save_checkpoint(self.folder / "last.ckpt")
             said = f"stopped by {signal.Signals(number).name} at {gan.images_seen:,} images, and saved"
             if number == signal.SIGTERM and slurm.job():
+                if trainer.is_global_zero:
+                    log.info(f"saved at {gan.images_seen:,} images on SIGTERM; trains on until Slurm ends the job")
                 self._signal = None
                 return
             if number in OF_CLUSTERS:
