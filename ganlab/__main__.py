@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from ganlab import slurm
 from ganlab.arguments import OPTIONS, parsed
 from ganlab.finding import conf_folder
 
@@ -38,6 +39,8 @@ def main() -> None:
     sys.path.insert(0, os.getcwd())  # a user's own module, in the folder where they stand: gan._target_=my_gan.MyGAN
     if verb == "train" and any(word.startswith("resume=") for word in sys.argv[1:]):
         verb = "resume"
+    if verb in ("train", "resume"):
+        slurm.listen()
     if verb in MODULES:
         return use(verb, sys.argv[1:])
     if verb == "inspect" and {"-m", "--multirun"} & set(sys.argv):

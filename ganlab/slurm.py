@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 
@@ -46,6 +47,18 @@ def requeue() -> str:
     if asked.returncode:
         return f"{' '.join(command)} failed ({asked.stderr.strip() or asked.returncode})"
     return f"Slurm runs job {job()} again"
+
+
+def listen() -> None:
+    """From here on SIGUSR1 ends this job for a while only, also before training, which has its own way, and after it."""
+    if job() is not None:
+        signal.signal(signal.SIGUSR1, leave)
+
+
+def leave(number, frame) -> None:
+    if os.environ.get("SLURM_PROCID", "0") == "0":  # with it Slurm ends the others
+        print(f"ganlab: {signal.Signals(number).name} came while nothing was training; {requeue()}", file=sys.stderr)
+        sys.exit(128 + number)
 
 
 def environment() -> list:

@@ -252,6 +252,27 @@ def test_that_srun_is_not_used_is_told_in_a_job_only(name, tmp_path, monkeypatch
     assert len(told) == (name == "gan")
 
 
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_signal_while_nothing_trains_asks_too_once_for_all_processes(process, monkeypatch, capsys):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_PROCID", str(process))
+    monkeypatch.setattr(slurm, "requeue", lambda: "asked")
+    monkeypatch.setattr("ganlab.__main__.compose_and_call", lambda verb: os.kill(os.getpid(), signal.SIGUSR1))
+    monkeypatch.setattr(sys, "argv", ["ganlab"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before, code = signal.getsignal(signal.SIGUSR1), 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    said = capsys.readouterr().err
+    assert (code, said) == (
+        (128 + signal.SIGUSR1, "ganlab: SIGUSR1 came while nothing was training; asked\n") if process == 0 else (0, "")
+    )
+
+
 def test_a_request_that_slurm_refuses_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -84,7 +84,7 @@ class Checkpoints(Periodic):
             self._random = None
         self._signal = None
         if threading.current_thread() is threading.main_thread():
-            requeueing = [n for n in OF_CLUSTERS if by_submitit(n) or (slurm.job() and n == signal.SIGUSR1)]
+            requeueing = [n for n in OF_CLUSTERS if by_submitit(signal.getsignal(n)) or (slurm.job() and n == signal.SIGUSR1)]
             self._handlers = {number: signal.signal(number, self._asked_to_stop) for number in (*SIGNALS, *requeueing)}
 
     def _asked_to_stop(self, number, frame):
@@ -107,8 +107,8 @@ class Checkpoints(Periodic):
                 self._signal = None
                 return
             if number in OF_CLUSTERS:
-                if callable(submitit := self._handlers[number]):
-                    submitit(number, None)  # leaves by SystemExit in the process that queues the job again
+                if by_submitit(handler := self._handlers[number]):
+                    handler(number, None)  # leaves by SystemExit in the process that queues the job again
                 elif trainer.is_global_zero:
                     said += f"; {slurm.requeue()}"
             raise Interrupted(said, number)
@@ -119,8 +119,8 @@ class Checkpoints(Periodic):
         self._handlers = {}
 
 
-def by_submitit(number: int) -> bool:
-    return str(getattr(signal.getsignal(number), "__module__", "")).startswith("submitit.")
+def by_submitit(handler) -> bool:
+    return str(getattr(handler, "__module__", "")).startswith("submitit.")
 
 
 class WholeCheckpoints(TorchCheckpointIO):
