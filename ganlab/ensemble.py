@@ -64,7 +64,8 @@ class Ensemble(Game):
         self._turns = {name: _Turn(one, name) for name in ("discriminator_turn", "generator_turn")}
         one.discriminator.vectorized = True
         self._random: list[torch.Generator] = []
-        self._resumed: list[Tensor] = []  # their states when the checkpoint was written
+        self._ahead: list[Tensor] = []  # latents of the next turns
+        self._resumed: list[Tensor] = []  # the generators' states when the checkpoint was written
 
     @property
     def one(self) -> GAN:
@@ -81,16 +82,15 @@ class Ensemble(Game):
 
     # The turns
 
-    def discriminator_turn(self, real, y):
-        return self._vectorised("discriminator_turn", real, y)
+    def discriminator_turn(self, real, y, z):
+        return self._vectorised("discriminator_turn", real, y, z)
 
-    def generator_turn(self, real, y):
-        return self._vectorised("generator_turn", real, y)
+    def generator_turn(self, real, y, z):
+        return self._vectorised("generator_turn", real, y, z)
 
-    def _vectorised(self, name: str, real: Tensor, y: Tensor | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _vectorised(self, name: str, real: Tensor, y: Tensor | None, z: Tensor):
         one, turn = self.one, self._turns[name]
         one.d_updates, one.observing = self.d_updates, self.observing
-        z = self.noise(real.shape[1])
 
         def of_one_copy(state, real, y, z):
             one.noise = lambda n: z
@@ -102,17 +102,20 @@ class Ensemble(Game):
         state = {f"gan.{part}.{name}": tensor for part in PLAYING for name, tensor in tensors(getattr(self, part))}
         return vmap(of_one_copy, in_dims=(0, 0, None if y is None else 0, 0), randomness="different")(state, real, y, z)
 
+    def drawn(self, real):
+        return (self.noise(real.shape[1]),)
+
     def noise(self, n: int) -> Tensor:
         """Latents [K, n, latent_dim] from N(0, I)."""
         if not self._random:
             self._random = [torch.Generator(self.device).manual_seed(seed) for seed in self.seeds]
             for random, state in zip(self._random, self._resumed):
                 random.set_state(state.cpu())
-        shape, kind = (n, self.one.generator.latent_dim), {"device": self.device, "dtype": self.dtype}
-        return torch.stack([torch.randn(shape, generator=random, **kind) for random in self._random])
-
-    def generators(self):
-        return self._random
+        if not self._ahead or self._ahead[0].shape[1] != n:
+            shape = turns_ahead(self.device), n, self.one.generator.latent_dim
+            kind = {"device": self.device, "dtype": self.dtype}
+            self._ahead = [*torch.stack([torch.randn(shape, generator=random, **kind) for random in self._random], 1)]
+        return self._ahead.pop(0).to(self.device)
 
     def gradient_norm(self, gradients):
         """[K]."""
@@ -185,7 +188,7 @@ class Ensemble(Game):
         try:
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 for turn in (self.discriminator_turn, self.generator_turn):
-                    terms, _ = turn(real, y)
+                    terms, _ = turn(real, y, *self.drawn(real))
                     learning = [p for p in self.parameters() if p.requires_grad]
                     torch.autograd.grad(sum(terms.values()).sum(), learning, allow_unused=True)
         except torch.OutOfMemoryError:  # a RuntimeError, too
@@ -195,7 +198,7 @@ class Ensemble(Game):
                 f"{self.family} with these networks and regularizers cannot be trained as one batched program "
                 f"({str(error).strip().splitlines()[0]}); train one run per seed: -m seed=1,2,3"
             ) from error
-        self._random = []  # begin again
+        self._random, self._ahead = [], []  # begin again
         with torch.no_grad():
             for name, buffer in self.named_buffers():
                 buffer.copy_(buffers[name])
@@ -204,9 +207,10 @@ class Ensemble(Game):
         super().on_save_checkpoint(checkpoint)
         checkpoint["ganlab"]["seeds"] = self.seeds
         checkpoint["latents"] = [random.get_state() for random in self._random]
+        checkpoint["latents_ahead"] = self._ahead
 
     def on_load_checkpoint(self, checkpoint):
-        self._resumed = checkpoint["latents"]
+        self._resumed, self._ahead = checkpoint["latents"], checkpoint.get("latents_ahead", [])
 
     # Use after training
 
@@ -241,6 +245,11 @@ class _Turn(nn.Module):
 
     def forward(self, real: Tensor, y: Tensor | None):
         return getattr(self.gan, self.name)(real, y)
+
+
+def turns_ahead(device: torch.device) -> int:
+    """How many turns' latents are drawn at once; on a GPU a launch per seed in each turn would cost as much as the turn."""
+    return 1 if device.type == "cpu" else 32
 
 
 def tensors(module: nn.Module) -> Iterable[tuple[str, Tensor]]:

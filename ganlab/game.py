@@ -76,11 +76,11 @@ class Game(LightningModule, ABC):
         return type(self).__name__
 
     @abstractmethod
-    def discriminator_turn(self, real: Tensor, y: Tensor | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def discriminator_turn(self, real: Tensor, y: Tensor | None, *drawn) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The terms that D minimises the sum of, on fresh fakes; and, if somebody is `observing`, more numbers."""
 
     @abstractmethod
-    def generator_turn(self, real: Tensor, y: Tensor | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def generator_turn(self, real: Tensor, y: Tensor | None, *drawn) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The terms that G minimises the sum of, on fresh fakes; and more numbers."""
 
     @abstractmethod
@@ -139,10 +139,11 @@ class Game(LightningModule, ABC):
     def _update(self, player: str, index: int, turn: Callable, real: Tensor, y: Tensor | None) -> None:
         optimizer = self.optimizers()[index]
         self.tell_the_time()
+        batch = (real, y, *self.drawn(real))
 
-        def with_gradients(real: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        def with_gradients(*batch: Tensor | None) -> dict[str, Tensor]:
             optimizer.zero_grad()
-            terms, seen = turn(real, y)
+            terms, seen = turn(*batch)
             with torch.autocast(self.device.type, enabled=False):  # double backward must not be cast a second time
                 # an ensemble has a loss per copy, and no copy hears another's
                 self.manual_backward(sum(terms.values()).sum())
@@ -152,12 +153,12 @@ class Game(LightningModule, ABC):
             return terms
 
         if self._graphs is None or self.observing:
-            terms = with_gradients(real, y)
+            terms = with_gradients(*batch)
         else:
             terms_due = [r.phase(self.d_updates) for r in self.regularizers.values()] if player == "d" else []
             kind = (player, *terms_due)
             learning = [p for group in optimizer.param_groups for p in group["params"]]
-            terms = self._graphs.play(kind, with_gradients, learning, self.generators(), real, y)
+            terms = self._graphs.play(kind, with_gradients, learning, *batch)
         self.watch(terms)
         self._player = player
         optimizer.step()
@@ -169,9 +170,9 @@ class Game(LightningModule, ABC):
         for regularizer in self.regularizers.values():
             regularizer.begin(self.d_updates)
 
-    def generators(self) -> list[torch.Generator]:
-        """Those that a turn draws from, besides torch's own."""
-        return []
+    def drawn(self, real: Tensor) -> tuple[Tensor, ...]:
+        """What a turn on this batch takes besides it, drawn outside CUDA graphs."""
+        return ()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if not self.observing and self.gradient_clip is None:

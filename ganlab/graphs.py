@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 
 import torch
 from torch import Tensor, nn
 
 BY_HAND_FIRST = 3  # turns of a kind before it is recorded: libraries and optimisers have then set themselves up
 
-Turn = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
+Turn = Callable[..., dict[str, Tensor]]
 
 
 class RecordedTurn:
@@ -21,20 +21,17 @@ class RecordedTurn:
 
     Args:
         turn: from a batch to terms (scalars, or [K] of an ensemble); leaves gradients in `parameters`.
-        batch: (real, labels or None); every other batch must have its shapes.
-        random: generators that the turn draws from, besides torch's own.
+        batch: (real, labels or None, …), what the turn is called with; every other batch must have its shapes.
         pool: of memory, shared with the other turns.
 
     Raises:
         ValueError: the turn waits for a number from the device, or its shapes depend on one.
     """
 
-    def __init__(self, turn: Turn, parameters: list[nn.Parameter], batch, random: Iterable[torch.Generator], pool):
+    def __init__(self, turn: Turn, parameters: list[nn.Parameter], batch: tuple[Tensor | None, ...], pool):
         self.parameters = parameters
         self.batch = [None if part is None else part.clone() for part in batch]
         self.graph = torch.cuda.CUDAGraph()
-        for generator in random:
-            self.graph.register_generator_state(generator)
         try:
             with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
                 terms = turn(*self.batch)
@@ -48,9 +45,9 @@ class RecordedTurn:
         self.names = list(terms)
         self.gradients = [p.grad for p in parameters]
 
-    def replay(self, real: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+    def replay(self, *batch: Tensor | None) -> dict[str, Tensor]:
         """The turn on this batch: its terms; the gradients lie in the parameters."""
-        for own, given in zip(self.batch, (real, y)):
+        for own, given in zip(self.batch, batch):
             if own is not None:
                 own.copy_(given)
         self.graph.replay()
@@ -67,14 +64,12 @@ class Graphs:
         self.played: Counter[Hashable] = Counter()
         self.recorded: dict[Hashable, RecordedTurn] = {}
 
-    def play(
-        self, kind: Hashable, turn: Turn, parameters: list[nn.Parameter], random: Iterable[torch.Generator], real, y
-    ) -> dict[str, Tensor]:
+    def play(self, kind: Hashable, turn: Turn, parameters: list[nn.Parameter], *batch: Tensor | None) -> dict[str, Tensor]:
         """The turn's terms on this batch; its gradients lie in the parameters. `kind`: all that changes the turn."""
-        kind = (kind, real.shape, real.dtype)
+        kind = (kind, batch[0].shape, batch[0].dtype)
         if kind not in self.recorded:
             self.played[kind] += 1
             if self.played[kind] <= BY_HAND_FIRST:
-                return turn(real, y)
-            self.recorded[kind] = RecordedTurn(turn, parameters, (real, y), random, self.pool)
-        return self.recorded[kind].replay(real, y)
+                return turn(*batch)
+            self.recorded[kind] = RecordedTurn(turn, parameters, batch, self.pool)
+        return self.recorded[kind].replay(*batch)

@@ -89,18 +89,18 @@ def test_what_waits_or_strays_is_seen(settings, make_gan):
 
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
-def test_an_ensemble(family, make_gan, norm, monkeypatch):
+def test_an_ensemble(family, make_gan, norm):
     """Its draws of latents apart, which come from a generator per seed."""
     regularizers = {"r1": R1(1.0), "gp": GradientPenalty(1.0), "lecam": LeCam(0.3, start=0), "noise": InstanceNoise(0.2)}
     ensemble = Ensemble([make_gan(family, seed=s, norm=norm, regularizers=regularizers) for s in (1, 2)], [1, 2])
     ensemble.gradient_clip = 1.0
     ensemble.to("meta")
     ensemble.one.to("meta")
-    monkeypatch.setattr(ensemble, "noise", lambda n: torch.randn(2, n, 3, device="meta"))
+    z = torch.randn(2, 8, 3, device="meta")
     y = torch.zeros(2, 8, dtype=torch.long, device="meta") if family.requires_labels else None
     ensemble.observing = True
     for name, player in (("discriminator_turn", ensemble.discriminator), ("generator_turn", ensemble.generator)):
-        terms, seen = getattr(ensemble, name)(torch.randn(2, 8, 2, device="meta"), y)
+        terms, seen = getattr(ensemble, name)(torch.randn(2, 8, 2, device="meta"), y, z)
         sum(terms.values()).sum().backward()
         learning = list(player.parameters())
         ensemble.clip(learning, ensemble.gradient_norm([p.grad for p in learning]))

@@ -245,8 +245,7 @@ def test_numbers_are_logged_as_medians_and_quartiles(make_gan, fit):
     ensemble = Ensemble([make_gan(seed=s) for s in range(3)], [1, 2, 3])
     ensemble.observing = True
     x = torch.randn(3, N, 2)
-    ensemble.noise = lambda n: torch.zeros(3, n, 3)
-    terms, seen = ensemble.discriminator_turn(x, None)
+    terms, seen = ensemble.discriminator_turn(x, None, torch.zeros(3, N, 3))
     assert terms["d/loss"].shape == (3,) and seen["d/logit_real"].shape == (3,)
     values = terms["d/loss"].detach()
     row = spread("d/loss", values)
@@ -326,3 +325,15 @@ def test_what_an_ensemble_does_not_do_is_refused_at_once(cli, overrides, says):
 def test_a_seeds_latents_do_not_depend_on_the_seeds_beside_it(make_gan):
     drawn = [Ensemble([make_gan(seed=s) for s in seeds], seeds).noise(4) for seeds in ([1, 2, 3], [3])]
     assert torch.equal(drawn[0][2], drawn[1][0]) and not torch.equal(drawn[0][0], drawn[0][1])
+
+
+def test_latents_drawn_ahead_go_on_where_a_checkpoint_was_written(make_gan, monkeypatch):
+    monkeypatch.setattr(ganlab.ensemble, "turns_ahead", lambda device: 4)  # as on a GPU
+    whole, resumed = (Ensemble([make_gan(seed=s) for s in range(K)], [1, 2]) for _ in range(2))
+    before, checkpoint = [whole.noise(5) for _ in range(6)], {}
+    whole.on_save_checkpoint(checkpoint)
+    resumed.on_load_checkpoint(checkpoint | {"latents_ahead": [z.clone() for z in checkpoint["latents_ahead"]]})
+    after = [(whole.noise(5), resumed.noise(5)) for _ in range(7)]
+    assert all(torch.equal(one, other) for one, other in after)
+    seen = [*before, *(one for one, _ in after)]
+    assert len({float(z.sum()) for z in seen}) == 13 and whole.noise(3).shape == (K, 3, 3)
