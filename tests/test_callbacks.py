@@ -209,6 +209,17 @@ def test_time_spent_looking_is_no_training_time(make_gan, fit):
     assert 0 < record.training_seconds <= time.perf_counter() - start - slow.seconds
 
 
+def test_what_training_left_a_gpu_to_do_is_training_time(make_gan, fit, monkeypatch):
+    """It works on while Python goes ahead, until somebody asks for a number."""
+    gan, waits = make_gan(), []
+    monkeypatch.setattr(gan, "check_finite", lambda: (time.sleep(0.25), waits.append("check")))
+    monkeypatch.setattr("ganlab.callbacks.record.spread", lambda *_: (time.sleep(0.05), waits.append("row"), {"x": 1.0})[-1])
+    record, looks = Record(), Looks(28)
+    fit(gan, Points(), record, looks, Budget(35), max_epochs=-1)
+    assert waits.count("check") == 3 and waits.count("row") > 5  # 28 images, 35, the end
+    assert record.last["seconds"] > 5 * 0.05 and record.training_seconds > 0.25 + 5 * 0.05 and looks.seconds < 0.2
+
+
 # Quality
 
 

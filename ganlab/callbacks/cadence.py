@@ -68,8 +68,8 @@ class Periodic(Callback, ABC):
             self._timed_look(trainer, gan)
 
     def _timed_look(self, trainer, gan):
+        gan.check_finite()  # waits for a GPU's training, which is no part of the look
         start = time.perf_counter()
-        gan.check_finite()
         self._looked_at = self.clock(gan)  # before the look, which may be to write a checkpoint
         self.look(trainer, gan)
         self.seconds += time.perf_counter() - start

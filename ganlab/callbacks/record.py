@@ -68,14 +68,15 @@ class Record(Callback):
             gan.observing = True
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
+        row = {}
+        if gan.observing and "g/loss" in gan.observed:
+            for name, value in gan.observed.items():
+                row |= spread(name, value)  # waits for a GPU, so that the clock counts what it has done
         self.seconds = time.perf_counter() - self._start
         self.training_seconds = self.seconds - sum(c.seconds for c in self._looking)
         self.images = self._copies * (gan.images_seen - self._first_image)
-        if not gan.observing or "g/loss" not in gan.observed:
+        if not row:
             return
-        row = {}
-        for name, value in gan.observed.items():
-            row |= spread(name, value)
         gan.observing, gan.observed = False, {}
         before, images = self._row_at
         row |= {"d_updates": gan.d_updates, "g_updates": gan.g_updates, "seconds": self.seconds}
