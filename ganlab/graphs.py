@@ -39,8 +39,9 @@ class RecordedTurn:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
+            why = error.__context__ or error  # the end of a recording that failed raises once more, without the reason
             raise ValueError(
-                f"a turn cannot become a CUDA graph ({str(error).strip().splitlines()[0]}); leave out gan.cuda_graphs"
+                f"a turn cannot become a CUDA graph ({str(why).strip().splitlines()[0]}); leave out gan.cuda_graphs"
             ) from error
         self.names = list(terms)
         self.gradients = [p.grad for p in parameters]
