@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -235,6 +236,8 @@ class Game(LightningModule, ABC):
         return [d, g], [s for s in self._schedulers.values() if s is not None]
 
     def on_fit_start(self) -> None:
+        if self.device.type == "cpu":  # Lightning's wish, for which optimisers would load NVML anew in every step
+            os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
         ema, g = self.generator_ema, self.generator
         self._ema_pairs = (
             (list(ema.parameters()), list(g.parameters())),

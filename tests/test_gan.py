@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import os
 from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
@@ -81,6 +82,12 @@ def test_clocks(make_gan, make_batches, fit, n_critic, batches):
     gan = make_gan(n_critic=n_critic)
     fit(gan, make_batches(batches, size=6))
     assert (gan.d_updates, gan.g_updates, gan.images_seen) == (batches, batches // n_critic, 6 * batches)
+
+
+def test_optimisers_load_no_nvml_in_every_step(make_gan, make_batches, fit, monkeypatch):
+    monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # as `import lightning` leaves it
+    fit(make_gan(), make_batches(1))
+    assert "PYTORCH_NVML_BASED_CUDA_CHECK" not in os.environ
 
 
 def test_clocks_go_on_over_epochs_and_turns_carry_over(make_gan, make_batches, fit):
