@@ -1,7 +1,7 @@
 """The loops that `speed.py` compares: one game, played by hand and by ganlab.
 
 All of them: fresh latents in each turn, the non-saturating loss, Adam at 2e-4, a moving average of G, losses read every
-50 steps, batches cut from whole uint8 tensors (speed does not depend on what the images show: they are noise).
+50 steps, batches cut on the device from whole uint8 tensors (speed does not depend on what the images show: they are noise).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from ganlab import NonSaturatingGAN
 from ganlab.callbacks import Budget, ProgressBar, Record
 from ganlab.data import Ring
-from ganlab.data.base import Split, TensorData
+from ganlab.data.base import Batches, Split, Stream, TensorData, near
 from ganlab.networks import (
     DCGANDiscriminator,
     DCGANGenerator,
@@ -88,22 +88,23 @@ class ByHand:
     def __init__(self, g, d, data, levers: Levers):
         layout = torch.channels_last if levers.channels_last else torch.contiguous_format
         self.g, self.d = (net.to(DEVICE, memory_format=layout) for net in (g, d))
-        self.data, self.levers, self.latent_dim = data, levers, g.latent_dim
+        self.levers, self.latent_dim = levers, g.latent_dim
         self.average = copy.deepcopy(self.g)
         self.opt_g, self.opt_d = (ADAM(net.parameters(), fused=levers.fused or None) for net in (self.g, self.d))
         if levers.compiled:
             self.g, self.d = torch.compile(self.g), torch.compile(self.d)
-        self.data.setup()
-        if levers.float_data and data.train.x.dtype == torch.uint8:
-            self.data = copy.copy(data)
-            self.data.train = Split(data.train.x.float() / 127.5 - 1, data.train.y)
+        data.setup()
+        x, y = data.train
+        if levers.float_data and x.dtype == torch.uint8:
+            x = x.float() / 127.5 - 1
+        self.batches = Batches(near(Split(x, y), DEVICE), data.batch_size)
 
     def seconds(self, steps: int) -> float:
-        stream = iter(self.data.train_dataloader())
+        stream = iter(Stream(self.batches))
         synchronize()
         start = time.perf_counter()
         for done in range(1, steps + 1):
-            x = next(stream)[0].to(DEVICE)
+            x = next(stream)[0]
             losses = self.step(x.float() / 127.5 - 1 if x.dtype == torch.uint8 else x)
             if done % 50 == 0 or self.levers.read_each_step:
                 [loss.item() for loss in losses]
