@@ -5,11 +5,13 @@ memory. Like a CUDA graph it sees nothing of Python, and refuses what makes Pyth
 """
 
 import copy
+import gc
 from contextlib import contextmanager
 
 import pytest
 import torch
 from lightning import Callback
+from torch.autograd.graph import get_gradient_edge
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -192,6 +194,46 @@ def test_an_ensemble_draws_every_copys_own_latents(train, recorders, make_gan, m
     batches = [(torch.stack([x, x.flip(0)]), torch.stack([y, y.flip(0)])) for x, y in make_batches(STEPS)]
     same(train(ensemble(), batches, False), train(ensemble(), batches, True))
     assert len(recorders) == 3
+
+
+@pytest.fixture
+def no_collector():
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Keeps(NonSaturatingGAN):
+    """Holds on to a turn's graph."""
+
+    def discriminator_loss(self, real_logits, fake_logits):
+        self.kept = super().discriminator_loss(real_logits, fake_logits)
+        return self.kept
+
+
+@pytest.mark.parametrize("family", [RpGAN, Keeps])
+@pytest.mark.parametrize("copies", [1, 2])
+def test_nothing_of_a_turns_graph_outlives_it(make_gan, make_batches, fit, no_collector, family, copies):
+    """While a graph lives, autograd adds gradients up in the stream in which it was made, and CUDA refuses to record that."""
+    regularizers = {"r1": R1(1.0), "gp": GradientPenalty(1.0), "lecam": LeCam(0.3, start=0)}
+    gans = [make_gan(family, seed=seed, regularizers=regularizers) for seed in range(copies)]
+    game = gans[0] if copies == 1 else Ensemble(gans, range(copies))
+    alive = []
+
+    class Marks(Callback):
+        def on_before_backward(self, trainer, game, loss):
+            for p in game.discriminator.parameters():
+                if p.requires_grad:
+                    get_gradient_edge(p).node.metadata["seen"] = True
+
+        def on_train_batch_end(self, trainer, game, *batch):
+            alive.extend("seen" in get_gradient_edge(p).node.metadata for p in game.discriminator.parameters())
+
+    batches = [
+        batch if copies == 1 else (torch.stack([batch[0]] * 2), torch.stack([batch[1]] * 2)) for batch in make_batches(3)
+    ]
+    fit(game, batches, Marks())
+    assert any(alive) == (family is Keeps)
 
 
 class Watch(Callback):

@@ -3,6 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -110,7 +111,9 @@ class EnsembleBatches:
     def cut(self, name: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of the pass of this number, from the `start`-th on."""
         (x, y), n = self.one.split, self.one.batch_size
-        orders = torch.stack([self._order(len(x), seed, name)[start * n : len(self) * n] for seed in self.seeds])
+        with ThreadPoolExecutor() as threads:  # hundreds of them would keep a GPU waiting
+            orders = threads.map(lambda seed: self._order(len(x), seed, name)[start * n : len(self) * n], self.seeds)
+        orders = torch.stack([*orders])
         for part in orders.to(x.device).split(n, 1):
             index = part.flatten()
             yield x.index_select(0, index).unflatten(0, part.shape), y.index_select(0, index).unflatten(0, part.shape)
