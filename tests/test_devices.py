@@ -4,7 +4,7 @@ Played on torch's meta device, where a tensor has a shape and no numbers: to mee
 value (`.item()`, `if tensor > 0`), is an error there, as the first is on a GPU and the second a delay.
 """
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import ganlab.job  # noqa: F401  registers the resolvers that the config uses
 from ganlab.ensemble import Ensemble
@@ -69,6 +70,44 @@ def test_every_conditioning_with_all_regularizers(conditioning, prior):
 def test_residual_networks(pack):
     gan = composed("data=fashion_mnist", "networks=resnet", "networks.width=2", "conditioning=cbn", f"gan.pack={pack}")
     two_turns_of_each(gan, (4, 1, 28, 28))
+
+
+@contextmanager
+def cudas_bf16():
+    """torch.autocast("cuda", torch.bfloat16), which switches itself off where there is no GPU."""
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "data=digits conditioning=labels gan.pack=2",
+        "data=digits conditioning=cbn networks.discriminator.norm=layer",
+        "data=digits loss=ns conditioning=ac networks.generator.norm=instance",
+        "data=fashion_mnist networks=resnet conditioning=cbn networks.discriminator.norm=batch",
+    ],
+)
+def test_types_on_a_gpu(words):
+    """A GPU casts other operations to bf16 and float32 than a CPU does. Forward only, which torch can pretend without one."""
+    gan = composed(*words.split(), "networks.width=2", "regularizer=[lecam,diffaugment,instance_noise]")
+    side = 28 if "fashion" in words else 8
+    with FakeTensorMode(), cudas_bf16():
+        for module in gan.modules():
+            for tensors in (module._parameters, module._buffers):
+                for name, tensor in tensors.items():
+                    if tensor is not None:
+                        fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cuda")
+                        tensors[name] = torch.nn.Parameter(fake) if isinstance(tensor, torch.nn.Parameter) else fake
+        gan._device, gan.observing = torch.device("cuda", 0), True
+        assert gan.generator(gan.noise(4), torch.zeros(4, dtype=torch.long, device="cuda")).dtype == torch.bfloat16
+        for turn in (gan.discriminator_turn, gan.generator_turn):
+            terms, seen = turn(torch.rand(4, 1, side, side, device="cuda"), torch.zeros(4, dtype=torch.long, device="cuda"))
+            assert all((t.device.type, t.dtype) == ("cuda", torch.float32) for t in (terms | seen).values())
 
 
 class Reads(NonSaturatingGAN):
