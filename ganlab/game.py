@@ -257,8 +257,8 @@ class Game(LightningModule, ABC):
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def on_train_end(self) -> None:
-        self.check_finite()
         self._graphs = None  # they know the weights by address, and Lightning now moves these to the CPU
+        self.check_finite()
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["ganlab"] = {"version": ganlab.__version__, "config": self.run_config}

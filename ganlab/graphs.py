@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Hashable
 
@@ -61,6 +62,9 @@ class Graphs:
     """One recorded turn for each kind of turn, made once that kind has been played by hand a few times."""
 
     def __init__(self):
+        # Of a run that failed before in this process: in some versions of torch a graph that goes takes the workspace of
+        # all that were recorded on its stream with it (pytorch/pytorch#193402).
+        gc.collect()
         self.pool = torch.cuda.graph_pool_handle()
         self.played: Counter[Hashable] = Counter()
         self.recorded: dict[Hashable, RecordedTurn] = {}

@@ -6,6 +6,7 @@ memory. Like a CUDA graph it sees nothing of Python, and refuses what makes Pyth
 
 import copy
 import gc
+import weakref
 from contextlib import contextmanager
 
 import pytest
@@ -255,6 +256,17 @@ def test_turns_by_hand_in_between_and_the_terms_that_are_kept(train, recorders, 
     assert (
         watches[0].terms == watches[1].terms and len({float(*terms.values()) for terms in watches[1].terms}) > CHECK_EVERY // 2
     )
+
+
+def test_what_a_failed_run_left_goes_before_a_new_one_records(recorders, no_collector):
+    class Left:
+        pass
+
+    left = Left()
+    left.itself, gone = left, weakref.ref(left)
+    del left
+    Graphs()
+    assert gone() is None
 
 
 class Waits(NonSaturatingGAN):
