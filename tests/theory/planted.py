@@ -1006,6 +1006,19 @@ class Exponential(GAN):
 
 
 @right
+class FourthPowers(GAN):
+    """So steep that plain steps of 0.05 would throw the players out of float32."""
+
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return ((real_logits - 1) ** 4).mean() + (fake_logits**4).mean()
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return ((fake_logits - 1) ** 4).mean()
+
+
+@right
 class Tempered(GAN):
     def __init__(self, *players, temperature=2.0, **settings):
         super().__init__(*players, **settings)

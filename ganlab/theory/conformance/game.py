@@ -15,6 +15,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from ganlab.gan import GAN, Play
 from ganlab.regularizers import Regularizer
@@ -24,7 +25,7 @@ from ganlab.theory.conformance.critics import LATE, linear, samples
 from ganlab.theory.conformance.penalties import in_settings
 
 SHAPE = (2, 8, 8)
-RATE = 0.05
+REACH = 0.05  # a step's rate, and its length where the gradient is longer than 1: plain steps on a steep loss overflow
 LAZY = 3
 PLAYERS = {"d": "discriminator", "g": "generator"}
 PAPERS = {
@@ -145,10 +146,14 @@ class Turn:
     def player(self) -> str | None:
         return self.steps[0][0] if self.steps else None
 
+    def rate(self, player: str) -> float:
+        """Of all of the player's steps in this turn."""
+        return REACH / max(1.0, get_total_norm(self.expected.get(player, [])).item())
+
     def change(self, player: str, after: State) -> Tensor:
         """The player's move since the turn began, over -rate: the gradient, if it was one plain step."""
         pairs = zip(self.before.weights[player], after.weights[player])
-        return torch.cat([(b - a).flatten() / RATE for b, a in pairs])
+        return torch.cat([(b - a).flatten() / self.rate(player) for b, a in pairs])
 
 
 class Recorder:
@@ -209,13 +214,15 @@ class Recorder:
 
 
 class Listening(torch.optim.SGD):
-    """Plain gradient descent that reports its steps."""
+    """Gradient descent at the turn's rate that reports its steps."""
 
     def __init__(self, parameters, recorder: Recorder, player: str):
-        super().__init__(parameters, lr=RATE)
+        super().__init__(parameters, lr=REACH)
         self.recorder, self.player = recorder, player
 
     def step(self, closure=None):
+        if self.recorder.turns:
+            self.param_groups[0]["lr"] = self.recorder.turns[-1].rate(self.player)
         loss = super().step(closure)
         self.recorder.stepped(self.player)
         return loss
