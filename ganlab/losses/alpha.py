@@ -47,8 +47,8 @@ class AlphaGAN(GAN):
         """A (sum (p^a + q^a)^(1/a) - 2), Arimoto's divergence up to a shift."""
         if self.alpha_d == 1:
             return ((p * (p / (p + q)).log()) + q * (q / (p + q)).log()).sum()
-        a = torch.tensor(self.alpha_d, dtype=p.dtype)
-        norms = (p**a + q**a) ** (1 / a) if a.isfinite() else torch.maximum(p, q)
+        a, most = self.alpha_d, torch.maximum(p, q)  # most stays outside the power, where a large a would make it 0
+        norms = most * ((p / most) ** a + (q / most) ** a) ** (1 / a)
         return (norms.sum() - 2) / (1 - 1 / a)
 
 

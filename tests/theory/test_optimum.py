@@ -106,6 +106,12 @@ def test_alpha_families(alpha):
     assert found.value_error < 1e-9
 
 
+def test_a_large_alpha_measures_what_it_says():
+    """The best logits are beyond reach there, but the value is not: 0.08 to the power of 1000 is no number."""
+    found = optimum(partial(AlphaGAN, alpha_d=1000))
+    assert not found.attained and found.value_error < 1e-6
+
+
 def test_lipschitz_critic_solves_the_linear_programme():
     """WGAN's critic: the best logits with slopes in [-1, 1], which SciPy finds as a linear programme."""
     found = optimum(WGAN, pairs=5, seed=3)
