@@ -1032,6 +1032,25 @@ class Tempered(GAN):
 
 
 @right
+class Balanced(GAN):
+    """Remembers how far the fakes count (k of BEGAN, Berthelot et al. 2017)."""
+
+    def __init__(self, *players, **settings):
+        super().__init__(*players, **settings)
+        self.k = 0.5
+        self.register_buffer("average", torch.zeros(()))
+
+    def discriminator_loss(self, real_logits, fake_logits):
+        real, fake = softplus(-real_logits).mean(), softplus(fake_logits).mean()
+        loss = real + (self.k - 0.1 * self.average) * fake
+        self.k = min(max(self.k + 0.1 * (0.7 * real.item() - fake.item()), 0.3), 1.0)
+        self.average.mul_(0.9).add_(0.1 * fake.detach())
+        return loss
+
+    generator_loss = staticmethod(NonSaturatingGAN.generator_loss)
+
+
+@right
 class WideHinge(GAN):
     @staticmethod
     def discriminator_loss(real_logits, fake_logits):

@@ -13,7 +13,7 @@ import ganlab.losses
 from ganlab.gan import GAN
 from ganlab.theory.bare import LinearCritic, Point, bare, shipped_families
 from ganlab.theory.conformance.check import Check, NotApplicable, Wrong, examine
-from ganlab.theory.conformance.players import HOOKS, Loss, evaluate, loss_of, players_rows
+from ganlab.theory.conformance.players import HOOKS, Loss, evaluate, loss_of, players_rows, twin
 
 PLAYER = {"discriminator_loss": "discriminator", "generator_loss": "generator"}
 # What write-ups call the families, without decoration; the f-GANs and the alpha family have settings that change them.
@@ -86,7 +86,7 @@ def is_claimed(gan: GAN, claimed: type[GAN] | None, why: str, hook: str) -> None
         alike = _likeness(gan, hook)
         raise NotApplicable("its name claims no known loss" + (f"; its gradient is {alike}" if alike else ""))
     kind = type(gan)
-    theirs = loss_of(as_ancestor(gan, claimed) if issubclass(kind, claimed) else known()[claimed.__name__], hook)
+    theirs = loss_of(twin(gan, claimed) if issubclass(kind, claimed) else known()[claimed.__name__], hook)
     if _agree(signature(loss_of(gan, hook), hook, NEAR), signature(theirs, hook, NEAR), 1e-6):
         return
     way_out = "; if it is meant to be another loss, derive it from GAN" if issubclass(kind, claimed) else ""
@@ -94,13 +94,6 @@ def is_claimed(gan: GAN, claimed: type[GAN] | None, why: str, hook: str) -> None
         f"{kind.__name__} {why} {claimed.__name__}, but its {PLAYER[hook]} gradient is "
         f"{_likeness(gan, hook) or 'none of the known ones'}: {_compared(gan, hook, theirs)}{way_out}"
     )
-
-
-def as_ancestor(gan: GAN, kind: type[GAN]) -> GAN:
-    """The same settings under an ancestor's methods, all of them: hooks may call others that were overridden."""
-    ancestor = kind.__new__(kind)
-    ancestor.__dict__.update(gan.__dict__)
-    return ancestor
 
 
 def not_on_sigmoids(gan: GAN, hook: str) -> None:

@@ -23,6 +23,7 @@ from ganlab.theory.bare import Family, bare
 from ganlab.theory.conformance.check import Check, NotApplicable, Wrong, examine
 from ganlab.theory.conformance.critics import LATE, linear, samples
 from ganlab.theory.conformance.penalties import in_settings
+from ganlab.theory.conformance.players import twin
 
 SHAPE = (2, 8, 8)
 REACH = 0.05  # a step's rate, and its length where the gradient is longer than 1: plain steps on a steep loss overflow
@@ -184,7 +185,7 @@ class Recorder:
         real, fake = play.real, play.fake.detach()
         logits = {"real_logits": critic(real, play.real_y), "fake_logits": critic(fake, play.fake_y)}
         play = replace(play, fake=fake, **logits)
-        objective = self.gan.discriminator_loss(play.real_logits, play.fake_logits)
+        objective = twin(self.gan).discriminator_loss(play.real_logits, play.fake_logits)
         for regularizer in self.gan.regularizers.values():
             if play.turn % regularizer.every == 0:
                 term = copy.deepcopy(regularizer).term(critic, play)
@@ -196,7 +197,7 @@ class Recorder:
         critic = copy.deepcopy(self.gan.discriminator)
         fake = play.fake.detach().requires_grad_()
         real = critic(play.real, play.real_y).detach() if self.gan.generator_sees_real else None
-        loss = self.gan.generator_loss(critic(fake, play.fake_y), real)
+        loss = twin(self.gan).generator_loss(critic(fake, play.fake_y), real)
         (by_fake,) = torch.autograd.grad(loss, fake, materialize_grads=True)
         weights = list(self.gan.generator.parameters())
         return list(torch.autograd.grad(play.fake, weights, by_fake, retain_graph=True, materialize_grads=True))
@@ -383,6 +384,6 @@ def penalty_at(turn: int, family: Family, regularizers: dict[str, Regularizer]) 
     torch.default_generator.manual_seed(0)
     play = gan.play(*batch(gan), with_real=True, grad_to_generator=False)
     torch.default_generator.manual_seed(1)
-    objective = float(gan.discriminator_objective(play))
+    objective = float(twin(gan).discriminator_objective(play))
     torch.default_generator.manual_seed(1)  # a loss that draws random numbers draws them first
     return objective - float(gan.discriminator_loss(play.real_logits, play.fake_logits))

@@ -26,10 +26,22 @@ def loss_of(gan: GAN, hook: str, seed: int = 0) -> Loss:
     def loss(real: Tensor, fake: Tensor) -> Tensor:
         torch.default_generator.manual_seed(seed)
         if hook == "discriminator_loss":
-            return gan.discriminator_loss(real, fake)
-        return gan.generator_loss(fake, real if gan.generator_sees_real else None)
+            return twin(gan).discriminator_loss(real, fake)
+        return twin(gan).generator_loss(fake, real if gan.generator_sees_real else None)
 
     return loss
+
+
+def twin(gan: GAN, kind: type[GAN] | None = None) -> GAN:
+    """One to ask for losses instead of the GAN: a loss may remember what it saw (moving averages), and the GAN must not.
+
+    `kind`: an ancestor whose methods answer, all of them: hooks may call others that were overridden.
+    """
+    kind = kind or type(gan)
+    other = kind.__new__(kind)
+    buffers = {name: None if buffer is None else buffer.clone() for name, buffer in gan._buffers.items()}
+    other.__dict__.update(gan.__dict__, _buffers=buffers)
+    return other
 
 
 def evaluate(loss: Loss, real: Tensor, fake: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
