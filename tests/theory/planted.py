@@ -980,6 +980,18 @@ class NoisyLabels(GAN):
 
 
 @right
+class FlippedLabels(GAN):
+    """One label in ten is wrong on purpose."""
+
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        kept = torch.bernoulli(torch.full_like(real_logits, 0.9))
+        return bce(real_logits, kept) + bce(fake_logits, 1 - torch.bernoulli(torch.full_like(fake_logits, 0.9)))
+
+    generator_loss = staticmethod(NonSaturatingGAN.generator_loss)
+
+
+@right
 class OtherTargets(GAN):
     """Mao et al. 2017's second choice, -1, 1 and 0."""
 

@@ -68,10 +68,9 @@ def uses_its_logits(gan: GAN, hook: str) -> None:
 
 
 def sign_and_order(gan: GAN, hook: str) -> None:
-    loss = loss_of(gan, hook)
     for strength in (1.0, 3.0) if hook == "discriminator_loss" else (1.0,):
         real, fake = (strength * x for x in LIVELY[hook])
-        value, gradient = evaluate(loss, real, fake)
+        value, gradient = _on_average(gan, hook, real, fake)
         for row, by in enumerate(players_rows(hook, gradient)):
             who = side(hook, row)
             sign, law = WANTED[hook, who]
@@ -79,7 +78,7 @@ def sign_and_order(gan: GAN, hook: str) -> None:
                 raise Wrong(
                     f"pushes {who} logits the wrong way: d loss/d {who} = {_numbers(by)} at {shown(real, fake)}, but {law}"
                 )
-        if hook == "discriminator_loss" and not (right := evaluate(loss, fake, real)[0]) < value:
+        if hook == "discriminator_loss" and not (right := _on_average(gan, hook, fake, real)[0]) < value:
             raise Wrong(
                 f"does not notice real and fake exchanged: it is {right.item():.4g} where D is right "
                 f"({shown(fake, real)}) and {value.item():.4g} the other way round"
@@ -183,6 +182,13 @@ def _divergence_without_overlap(gan: GAN) -> tuple[float, float]:
     if not rise < 0.1:
         raise NotApplicable("the declared divergence is infinite for distributions without overlap")
     return values[1], abs(rise) + 1e-6
+
+
+def _on_average(gan: GAN, hook: str, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and gradient, their means over draws of the random numbers that a loss may take: labels flipped now and then."""
+    draws = [evaluate(loss_of(gan, hook, seed), real, fake) for seed in range(64)]
+    value, gradient = (torch.stack(numbers).mean(0) for numbers in zip(*draws))
+    return value, gradient
 
 
 def _refuse_random(gan: GAN, hook: str) -> None:
