@@ -113,11 +113,13 @@ class _Game:
     def __init__(self, family: Family, offset: float):
         self.gan = bare(family, Point(), _Slope(offset)).double()
         self.theta, self.psi = self.gan.generator.theta, self.gan.discriminator.psi
+        self.gan.noise = lambda n: torch.zeros(n, 1, dtype=torch.float64)  # which the point does not hear
         self._set_batch(self.gan.pack)
+        state = torch.get_rng_state()
         with _Quantiles(self.gan.pack) as quantiles:  # at the equilibrium, from which moving averages start
             self.gan.discriminator_objective(self._play(True, False))
         self.randomness = contextlib.nullcontext()
-        if quantiles.calls > 1:  # besides the latents, which the point does not hear
+        if not torch.equal(state, torch.get_rng_state()):
             self.randomness = quantiles
             self._set_batch(quantiles.samples)
 

@@ -124,8 +124,9 @@ def logit_where_alike(gan: GAN) -> float:
     """The logit that D's loss prefers where real and fake are equally likely, by bisection; 0 if it leaves that open."""
     low, high, at = -RADIUS, RADIUS, 0.0
     while high - low > PRECISION:
-        logit = torch.full((1,), at, dtype=torch.float64, requires_grad=True)
-        slope = derivative(gan.discriminator_loss(logit, logit), logit)[0].item()
+        torch.default_generator.manual_seed(0)  # a loss that draws random numbers draws the same ones, for many samples
+        logit = torch.tensor(at, dtype=torch.float64, requires_grad=True)
+        slope = derivative(gan.discriminator_loss(logit.expand(256), logit.expand(256)), logit)[0].item()
         if not abs(slope) > 1e-12:
             break
         low, high = (low, at) if slope > 0 else (at, high)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from ganlab.losses import KLGAN, LSGAN, WGAN, AlphaGAN, HingeGAN, MinimaxGAN, NonSaturatingGAN, RpGAN
 from ganlab.regularizers import (
@@ -334,6 +335,21 @@ def test_uniform_noise_counts_by_its_variance():
     found = dirac(regularized(NonSaturatingGAN, Jitter()), steps=1)
     variance = 2.4**2 / 12
     assert_eigenvalues(found, *around(variance * F2, variance**2 * F2**2 - F1**2))
+
+
+@pytest.mark.parametrize("draw", [torch.bernoulli, lambda p: (torch.rand_like(p) < p).to(p)])
+def test_labels_that_are_flipped_count_by_their_mean(draw):
+    """Real labels are 1 in seven of ten: where real and fake are alike, D's best probability is 0.7/2."""
+
+    class Flipped(NonSaturatingGAN):
+        @staticmethod
+        def discriminator_loss(real_logits, fake_logits):
+            labels = draw(torch.full_like(real_logits, 0.7))
+            return binary_cross_entropy_with_logits(real_logits, labels) + softplus(fake_logits).mean()
+
+    found = dirac(Flipped, steps=1)
+    assert found.verdict == "centre"
+    assert found.eigenvalues[0].imag == pytest.approx(math.sqrt(0.35 * 0.65), rel=0.03)
 
 
 def test_what_is_for_images_only_is_not_defined_here():
