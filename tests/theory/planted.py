@@ -367,7 +367,7 @@ class Raises(NonSaturatingGAN):
 @plant(
     "needs real logits and does not say so",
     "finite scalar",
-    says="raises TypeError",
+    says="declare generator_sees_real = True if it compares with real logits",
     where="generator_loss",
 )
 class NeedsReal(GAN):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ganlab.gan import GAN
-from ganlab.theory.conformance.check import Check, NotApplicable, Wrong, examine
-from ganlab.theory.conformance.players import LIVELY, evaluate, loss_of, players_rows, shown, side
+from ganlab.theory.conformance.check import Check, NotApplicable, Wrong, examine, in_words
+from ganlab.theory.conformance.players import LIVELY, evaluate, loss_of, players_rows, shown, side, twin
 from ganlab.theory.conformance.precision import exact_in, finite_at_large_logits
 
 GATES = ("finite scalar", "uses its logits")  # where one fails, the rest is not asked
@@ -50,11 +50,27 @@ def loss_checks(gan: GAN, hook: str) -> list[Check]:
 
 
 def finite_scalar(gan: GAN, hook: str) -> None:
-    value, gradient = evaluate(loss_of(gan, hook), *LIVELY[hook])
+    try:
+        value, gradient = evaluate(loss_of(gan, hook), *LIVELY[hook])
+    except TypeError as error:
+        if hook == "generator_loss" and not gan.generator_sees_real and _can_compare(gan):
+            raise Wrong(
+                f"raises {in_words(error)}; declare generator_sees_real = True if it compares with real logits"
+            ) from error
+        raise
     if not value.isfinite():
         raise Wrong(f"is {value.item()} at ordinary logits ({shown(*LIVELY[hook])})")
     if not players_rows(hook, gradient).isfinite().all():
         raise Wrong(f"has the gradient {_numbers(gradient)} at ordinary logits ({shown(*LIVELY[hook])})")
+
+
+def _can_compare(gan: GAN) -> bool:
+    """Whether G's loss would work if it were given real logits."""
+    real, fake = LIVELY["generator_loss"]
+    try:
+        return bool(twin(gan).generator_loss(fake, real).isfinite())
+    except Exception:  # noqa: BLE001 - a user's code may raise anything
+        return False
 
 
 def uses_its_logits(gan: GAN, hook: str) -> None:
