@@ -100,7 +100,7 @@ class _Slope(nn.Module):
 
     def __init__(self, offset: float):
         super().__init__()
-        self.psi = nn.Parameter(torch.zeros(()))
+        self.psi = nn.Parameter(torch.zeros(1))
         self.register_buffer("offset", torch.tensor(offset, dtype=torch.float64))
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -143,7 +143,7 @@ class _Game:
         """-dL_D/dpsi; with a graph, which D's turn does not build, back to theta."""
         with self.randomness:
             loss = self.gan.discriminator_objective(self._play(True, create_graph))
-            return -derivative(loss, self.psi, create_graph=create_graph)[0]
+            return -derivative(loss, self.psi, create_graph=create_graph)[0].squeeze(0)
 
     @torch.no_grad()
     def _move(self, theta: float | Tensor, psi: float | Tensor) -> None:
@@ -178,7 +178,7 @@ class _Game:
         for turn in self._cycle():
             self._begin(turn)
             pulls = self.pull_on_generator(create_graph=True), self.pull_on_discriminator(create_graph=True)
-            rows.append(torch.stack([torch.stack(derivative(pull, self.theta, self.psi)) for pull in pulls]))
+            rows.append(torch.stack([torch.hstack(derivative(pull, self.theta, self.psi)) for pull in pulls]))
         return torch.stack(rows).mean(0)
 
     def walk(self, steps: int, lr: float, start: tuple[float, float], alternating: bool) -> Tensor:

@@ -1165,13 +1165,16 @@ class Collage(Regularizer):
 
 
 @right_penalty(weight=1e-3)
-class WeightDecay(Regularizer):
+class UnitRows(Regularizer):
+    """On D's weights alone, row by row."""
+
     def __init__(self, weight):
         super().__init__()
         self.weight = weight
 
     def term(self, discriminator, play):
-        return self.weight * sum(p.square().sum() for p in discriminator.parameters())
+        lengths = [p.view(len(p), -1).square().sum(1) for p in discriminator.parameters()]
+        return self.weight * (torch.cat(lengths) - 1).square().sum()
 
 
 @right_penalty(weight=10.0)

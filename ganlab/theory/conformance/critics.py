@@ -24,7 +24,7 @@ class Quadratic(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(()))
+        self.scale = nn.Parameter(torch.ones(1))
         self.asked: list[Tensor] = []
 
     def forward(self, x, y=None):
