@@ -67,7 +67,7 @@ def manifold_scores(real: Tensor, fake: Tensor, track: Track = untracked) -> dic
     A ball is closed: a sample at the very distance of the k-th neighbour lies in it. Memory grows with n + m.
 
     Raises:
-        ValueError: fewer than 6 samples on a side.
+        ValueError: fewer than 6 real or 4 fake samples.
     """
     ks = (K_PRECISION_RECALL, K_DENSITY_COVERAGE)
     real_3, real_5 = radii(real, ks, track)

@@ -61,6 +61,8 @@ class Dirac:
         return f"{first.real:.3g} ± {abs(first.imag):.3g}i" if abs(first.real) > ZERO else f"±{abs(first.imag):.3g}i"
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def dirac(family: Family, *, steps: int = 500, lr: float = 0.2, start: tuple[float, float] = (1.0, -1.0)) -> Dirac:
     """Local convergence and two trajectories of D(x) = psi x + c against G(z) = theta, in float64.
 

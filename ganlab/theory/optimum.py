@@ -48,6 +48,8 @@ class Optimum:
     name: str | None
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def optimum(family: Family, *, pairs: int = 3, seed: int = 0) -> Optimum:
     """D's best logits between random distributions on 3 points, against what the family declares.
 

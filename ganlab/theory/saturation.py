@@ -34,6 +34,8 @@ class Saturation:
     verdict: str
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def saturation(family: Family) -> Saturation:
     """The generator's gradient by logit, each logit in a batch of its own.
 

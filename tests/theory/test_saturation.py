@@ -24,7 +24,7 @@ from ganlab.losses import (
     RpGAN,
     SquaredHellingerGAN,
 )
-from ganlab.theory.saturation import saturation
+from ganlab.theory import dirac, optimum, saturation
 
 VANISHES, BOUNDED, GROWS = "vanishes when the critic wins", "bounded", "grows"
 
@@ -154,3 +154,11 @@ def test_a_family_that_compares_sees_real_logits_mirrored():
     assert len(seen) > 300
     assert all(real == -fake for fake, real in seen)
     assert issubclass(Spy, GAN)
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_theory_differentiates_where_gradients_are_off(off):
+    with off():
+        assert saturation(NonSaturatingGAN).verdict == BOUNDED
+        assert dirac(NonSaturatingGAN, steps=1).eigenvalues[0].imag == pytest.approx(0.5)
+        assert optimum(NonSaturatingGAN, pairs=1).error < 1e-6
