@@ -14,6 +14,7 @@ import torch
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -149,7 +150,7 @@ def show(found: Findings, folder: Path) -> None:
     if (s := found.saturation) is not None:
         card.add_row("saturation", f"{s.verdict}: |dL_G/df| = {s.at_minus_10:.3g} at f = -10")
     if (d := found.dirac) is not None:
-        card.add_row("local convergence", f"[bold]{d.verdict}[/]. {d.reason}")
+        card.add_row("local convergence", f"[bold]{d.verdict}[/]. {escape(d.reason)}")
         if d.eigenvalues is not None:
             card.add_row("", f"eigenvalues {d.spectrum}")
         if d.radius_simultaneous is not None:
@@ -159,24 +160,25 @@ def show(found: Findings, folder: Path) -> None:
                 f"{d.radius_alternating:.3g} alternating",
             )
     if (o := found.optimum) is not None:
-        card.add_row("what D measures", o.name or "not declared by the class")
+        card.add_row("what D measures", escape(o.name or "not declared by the class"))
         if o.error is not None:
             card.add_row("", f"its best logits as declared, to {o.error:.1g}")
         if o.value_error is not None:
             card.add_row("", f"its best value as declared, to {o.value_error:.1g}")
-    console.rule(f"[bold]{found.title}", align="left")
-    console.print(f"[dim]{found.summary}[/]")
+    console.rule(f"[bold]{escape(found.title)}", align="left")
+    console.print(escape(found.summary), style="dim")
     console.print(card)
     passed = sum(check.ok is True for check in found.checks)
     console.print(f"\n[bold]conformance[/]  {passed} checks passed, {len(found.failed)} failed; each by name in inspect.json")
     for place in dict.fromkeys(check.where for check in found.checks):
         answers = [check.ok for check in found.checks if check.where == place and check.ok is not None]
         if answers:
-            console.print(f"  {MARKS[all(answers)]} {sum(answers)} of {len(answers)}  [dim]{place}[/]")
+            console.print(f"  {MARKS[all(answers)]} {sum(answers)} of {len(answers)}  [dim]{escape(place)}[/]")
     for check in found.failed:
-        console.print(f"{MARKS[False]} [bold]{check.name}[/] ({check.where}): {check.message}", markup=True)
+        console.print(f"{MARKS[False]} [bold]{check.name}[/] ({escape(check.where)}): {escape(check.message)}")
         if check.paper:
-            console.print(f"  [dim]{check.paper}[/]")
+            console.print(f"  {escape(check.paper)}", style="dim")
     for note in found.notes:
-        console.print(f"[dim]note: {note}[/]")
-    console.print(f"\npicture      {folder / 'inspect.png'}\neverything   {folder / 'inspect.json'}", soft_wrap=True)
+        console.print(escape(f"note: {note}"), style="dim")
+    paths = f"\npicture      {folder / 'inspect.png'}\neverything   {folder / 'inspect.json'}"
+    console.print(paths, markup=False, soft_wrap=True)

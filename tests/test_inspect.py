@@ -30,6 +30,7 @@ BROKEN = {
     "breaks under bf16": "return -fake_logits.numpy(force=True).mean() if fake_logits.dtype.itemsize == 2"
     " else ((fake_logits - 1) ** 2).mean() / 2",
     "raises": "raise KeyError('temperature')",
+    "raises in rich's words": "raise ValueError('logits [n, 1] or [/n]')",
 }
 
 
@@ -75,6 +76,7 @@ def test_a_broken_loss_is_inspected_to_the_end_and_exits_with_1(cli, tmp_path, d
     (tmp_path / "my_gan.py").write_text(body)
     code, printed = cli("inspect", "gan._target_=my_gan.MyGAN")
     assert code == 1 and "Traceback" not in printed
+    assert "[n, 1] or [/n]" in printed or "rich" not in defect
     found, picture = left_by(tmp_path)
     assert picture.exists()
     failed = [check for check in found["checks"] if check["ok"] is False]
