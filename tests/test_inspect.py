@@ -61,9 +61,11 @@ def test_a_game_too_stiff_for_the_papers_step_takes_a_shorter_one():
 
 
 def test_a_loss_of_ones_own_in_ones_own_folder(cli, tmp_path):
-    (tmp_path / "my_gan.py").write_text(GOOD)
+    words = r"Least squares of logits [n]: $\begin{aligned} (r - 1)^2 \end{aligned}$ [/]."
+    (tmp_path / "my_gan.py").write_text(GOOD.replace("(GAN):\n", f'(GAN):\n    r"""{words}"""\n\n'))
     code, printed = cli("inspect", "gan._target_=my_gan.MyGAN")
     assert code == 0, printed
+    assert words in printed
     found, _ = left_by(tmp_path)
     assert found["name"] == "MyGAN" and found["saturation"]["at_minus_10"] == pytest.approx(11)
     assert found["optimum"]["declared_logits"] is None  # the class declares nothing

@@ -14,6 +14,7 @@ from ganlab.theory.saturation import Saturation
 
 INK, FAINT, BLUE, ORANGE, GREEN, RED = "#1f2430", "#c9ced8", "#2563c9", "#e07b1a", "#2a9d5c", "#cc3333"
 VERDICT = {True: ("✓", GREEN), False: ("✗", RED), None: ("–", "#9aa1ad")}
+AS_IT_IS = {"parse_math": False}  # a class's own words, whose LaTeX may be more than matplotlib's
 
 
 def draw(path: Path, found, others: Mapping[str, Saturation]) -> None:
@@ -21,7 +22,7 @@ def draw(path: Path, found, others: Mapping[str, Saturation]) -> None:
     with matplotlib.rc_context({"font.size": 9.5, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT}):
         figure = Figure(figsize=(12.8, 8), dpi=125, layout="constrained")
         figure.suptitle(found.title, fontsize=17, fontweight="bold", x=0.012, ha="left")
-        figure.text(0.99, 0.985, found.summary, ha="right", va="top", color="#6b7280", fontsize=9)
+        figure.text(0.99, 0.985, found.summary, ha="right", va="top", color="#6b7280", fontsize=9, **AS_IT_IS)
         axes = figure.subplots(2, 2)
         parts = (_saturation, _dirac, _optimum, _checks)
         for axis, part in zip(axes.flat, parts):
@@ -32,12 +33,12 @@ def draw(path: Path, found, others: Mapping[str, Saturation]) -> None:
 
 def _heading(axis, text: str, verdict: str = "") -> None:
     axis.set_title(text, loc="left", fontsize=11.5, fontweight="bold", pad=22)
-    axis.text(0, 1.025, verdict, transform=axis.transAxes, fontsize=9.5, color=BLUE, va="bottom")
+    axis.text(0, 1.025, verdict, transform=axis.transAxes, fontsize=9.5, color=BLUE, va="bottom", **AS_IT_IS)
 
 
 def _nothing(axis, text: str) -> None:
     axis.set_axis_off()
-    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color="#9aa1ad", wrap=True)
+    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color="#9aa1ad", wrap=True, **AS_IT_IS)
 
 
 def _saturation(axis, found, others) -> None:
