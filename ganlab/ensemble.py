@@ -112,7 +112,8 @@ class Ensemble(Game):
             for random, state in zip(self._random, self._resumed):
                 random.set_state(state.cpu())
         if not self._ahead or self._ahead[0].shape[1] != n:
-            shape = turns_ahead(self.device), n, self.one.generator.latent_dim
+            dim = self.one.generator.latent_dim
+            shape = turns_ahead(self.device, n * dim), n, dim
             kind = {"device": self.device, "dtype": self.dtype}
             self._ahead = [*torch.stack([torch.randn(shape, generator=random, **kind) for random in self._random], 1)]
         return self._ahead.pop(0).to(self.device)
@@ -247,9 +248,11 @@ class _Turn(nn.Module):
         return getattr(self.gan, self.name)(real, y)
 
 
-def turns_ahead(device: torch.device) -> int:
-    """How many turns' latents are drawn at once; on a GPU a launch per seed in each turn would cost as much as the turn."""
-    return 1 if device.type == "cpu" else 32
+def turns_ahead(device: torch.device, numbers: int) -> int:
+    """How many turns' latents, of so many numbers a copy, are drawn at once: on a GPU a launch per copy in each turn would
+    cost as much as the turn. At most 256 KiB a copy, or one turn's.
+    """
+    return 1 if device.type == "cpu" else max(1, 2**16 // numbers)
 
 
 def tensors(module: nn.Module) -> Iterable[tuple[str, Tensor]]:

@@ -328,7 +328,7 @@ def test_a_seeds_latents_do_not_depend_on_the_seeds_beside_it(make_gan):
 
 
 def test_latents_drawn_ahead_go_on_where_a_checkpoint_was_written(make_gan, monkeypatch):
-    monkeypatch.setattr(ganlab.ensemble, "turns_ahead", lambda device: 4)  # as on a GPU
+    monkeypatch.setattr(ganlab.ensemble, "turns_ahead", lambda device, numbers: 4)  # as on a GPU
     whole, resumed = (Ensemble([make_gan(seed=s) for s in range(K)], [1, 2]) for _ in range(2))
     before, checkpoint = [whole.noise(5) for _ in range(6)], {}
     whole.on_save_checkpoint(checkpoint)
