@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
     n, seed, trust = options["n"], options["seed"], options["trust"] or []
     if n < LEAST:
         raise ValueError(f"n must be at least {LEAST} (neighbours and classifiers need some), got {n}")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     trained = open_run(options["run"], options["run_seed"], trust)
     out = place(options["out"], trained)
     data = datamodule(trained, options["data_dir"], options["root"])

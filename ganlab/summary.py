@@ -99,7 +99,7 @@ def show(summary: dict, folder: Path) -> None:
 
 
 def _print(summary: dict, folder: Path) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)  # a name may hold square brackets
     seeds = summary["seeds"]
     if summary["quality"]:
         table = Table(title=f"{summary['name']} ({summary['family']})", title_justify="left")
@@ -111,7 +111,7 @@ def _print(summary: dict, folder: Path) -> None:
             table.add_row(name.removeprefix("quality/"), f"{value:.4g}", "" if floor is None else f"{floor:.4g}")
         console.print(table)
     for line in standing(summary):
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
     seconds, clocks = summary["seconds"], summary["clocks"]
     speed = summary["images_per_second"] or math.nan
     early = f" (ended by {summary['ended_by']})" if summary["ended_by"] else ""
@@ -123,7 +123,6 @@ def _print(summary: dict, folder: Path) -> None:
         f"looking at quality took {share['quality']:.1%} of the time, and {share['quality_setup']:.1%} its preparation\n"
         f"pictures     {folder / 'samples.png'}\neverything   {folder}",
         soft_wrap=True,
-        markup=False,
     )
 
 

@@ -60,9 +60,10 @@ def test_a_conditional_run_on_images(cli, tmp_path):
 
 def test_a_run_on_points(cli, ring):
     folder = ring()
-    assert cli("evaluate", f"run={folder}", "n=300", "out=mine.json")[0] == 0
+    code, said = cli("evaluate", f"run={folder}", "n=300", "out=mine[a].json")
+    assert code == 0 and said.endswith("protocol: mine[a].json\n"), "no markup of the terminal's"
     assert not (folder / "evaluation.json").exists()
-    with open("mine.json") as file:
+    with open("mine[a].json") as file:
         found = json.load(file)
     assert {"modes_300", "kid_points_300", "frechet_infinity_points_300", "copies_points_300"} < found["numbers"].keys()
     assert found["not_measured"]["gan_test"] == "the GAN is unconditional"
