@@ -4,8 +4,8 @@
     python -m ganlab evaluate run=outputs/ring-ns-seed1_… n=2500 seed=3
     python -m ganlab evaluate run=latest features=inception out=inception.json
 
-n samples stand against n images of the test split; a smaller split makes n smaller. A table in the terminal, and
-evaluation.json in the run's folder with the protocol of each number.
+n samples are compared with n images of the test split; if that is smaller, so is n. Prints a table, and writes
+evaluation.json into the run's folder, with the protocol of each number.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`python -m ganlab neighbours`: samples beside the k training images that are closest to them.
 
 Closest by the L2 distance between pixels in [-1, 1], in blocks: memory does not grow with the training set. A sample that is
-a copy has a neighbour at nearly 0; the distances of held-out real images to their nearest training image are the measure of
-what is usual (`evaluate` tests for it). Without label= sample i of a conditional GAN has class i mod the number of classes.
+a copy has a neighbour at nearly 0. What is usual is shown by held-out real images and their distances to the nearest training
+image (`evaluate` tests for it). Without label= sample i of a conditional GAN has class i mod the number of classes.
 """
 
 from __future__ import annotations

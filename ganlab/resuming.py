@@ -1,9 +1,9 @@
-"""Goes on with what was stopped, as if it never had been: `python -m ganlab resume=RUN`, a run's folder or `latest`, the
-newest run that is not finished. With a sweep's folder, its jobs that are missing.
+"""Continues what was stopped, as if it had never stopped: `python -m ganlab resume=RUN`. RUN is a run's folder, or `latest`,
+the newest run that is not finished; of a sweep's folder, the missing jobs are trained.
 
 The run's own config.yaml says what is trained, in the same folder, from its last checkpoint. A class outside ganlab,
-torch.optim and lightning is built only if its module is named: trust=my_gan. So is what a sweep's command says to Hydra
-beyond its launcher and sweeper, and its --config-dir.
+torch.optim, lightning and torchmetrics is built only if its module is named: trust=my_gan. The same holds for a sweep's
+--config-dir, and for what its command tells Hydra beyond launcher and sweeper.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import ganlab
+from ganlab.__main__ import VERBS
 
 SHORT = ["max_images=640", "look_every=320", "logger=csv", "trainer=cpu"]
 UNMEASURED = [*SHORT, "metrics=none"]  # no classifier to train first
@@ -223,6 +224,11 @@ def test_a_terminal_without_unicode_shows_what_it_can():
     command = [sys.executable, "-m", "ganlab", "sample", "-h"]
     ran = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)
     assert ran.returncode == 0 and "\\u2026" in ran.stdout, ran.stderr
+
+
+def test_help_names_every_verb(cli):
+    code, printed = cli("--help")
+    assert code == 0 and all(verb in printed.partition("==")[0] for verb in VERBS)
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "export", "interpolate", "neighbours", "report", "sample"])

@@ -1,6 +1,6 @@
-"""`python -m ganlab report PATH… [out=FOLDER] [metric=NAME]`: what runs left, as one page to read.
+"""`python -m ganlab report PATH… [out=FOLDER] [metric=NAME]`: what runs left, as one page.
 
-Reads only what runs wrote: any family, single runs and ensembles, finished or not.
+It reads only what runs wrote: of any family, single runs, sweeps and ensembles, finished or not.
 """
 
 from __future__ import annotations
