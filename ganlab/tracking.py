@@ -1,4 +1,4 @@
-"""Where a run's numbers go: `metrics.csv` always, Weights & Biases by default (offline where no key is configured)."""
+"""Where a run's numbers go: by default `metrics.csv` and Weights & Biases (offline where no key is configured)."""
 
 from __future__ import annotations
 
