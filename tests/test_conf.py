@@ -91,4 +91,4 @@ def test_trainer_presets_differ_only_in_what_they_say(trainer):
     config = OmegaConf.to_container(composed(f"trainer={trainer}").trainer)
     assert set(config) == set(composed("trainer=auto").trainer)
     if trainer in ("ddp", "multi_node"):
-        assert config["strategy"] == "ddp_find_unused_parameters_true"  # facts §8.7
+        assert config["strategy"] == "ddp_find_unused_parameters_true"  # each turn gives gradients to one player only

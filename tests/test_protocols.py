@@ -1,4 +1,4 @@
-"""The published protocols: each experiment, as composed and built, has the numbers of facts §4 and of the authors' code."""
+"""The published protocols: each experiment, as composed and built, has the numbers of its paper and of the authors' code."""
 
 import re
 from functools import cache

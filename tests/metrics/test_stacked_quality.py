@@ -73,7 +73,7 @@ def test_the_floor_of_a_thousand_even_modes(n, kl):
 
 def test_the_floor_of_mnist_s_skew():
     floor = stacked_floor(cubed(MNIST), 26_000)
-    assert floor["kl_uniform"] == pytest.approx(0.0235, abs=5e-4)  # facts §4: KL to uniform, as PacGAN's code has it
+    assert floor["kl_uniform"] == pytest.approx(0.0235, abs=5e-4)  # with MNIST's class skew; PacGAN's code is to uniform
     assert floor["kl_uniform"] - floor["kl"] == pytest.approx(3 * entropy(MNIST, np.full(10, 0.1)), abs=1e-10)
     assert floor["kl"] == pytest.approx(0.0195, abs=5e-4)
 
