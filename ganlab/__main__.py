@@ -4,6 +4,7 @@ for what training left.
 
 import ast
 import io
+import logging
 import os
 import sys
 from importlib import import_module
@@ -88,6 +89,8 @@ def use(verb: str, arguments: list[str]) -> None:
             print(ast.get_docstring(ast.parse(Path(find_spec(MODULES[verb]).origin).read_text())))
         if verb in OPTIONS:  # told or refused here, before the verb's module loads torch
             parsed(verb, arguments, **OPTIONS[verb])
+        logging.basicConfig(format="%(message)s", stream=sys.stdout)  # as Hydra does for what it calls; of others only warnings
+        logging.getLogger("ganlab").setLevel(logging.INFO)
         import_module(MODULES[verb]).main(arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -202,6 +202,14 @@ def test_a_killed_run_has_no_word_of_the_start_before(tmp_path, copies):
     assert not (tmp_path / "a" / "summary.json").exists()
 
 
+def test_a_resumed_run_says_where_it_goes_on_and_what_it_sees(tmp_path, cli, monkeypatch):
+    stopped(config(tmp_path / "a"), 23)
+    monkeypatch.setattr(logging.root, "handlers", [])  # as in a process of its own; pytest has some
+    code, printed = cli(f"resume={tmp_path / 'a'}")
+    assert code == 0 and f"in D, on {tmp_path / 'a'}, from 320 images on\n" in printed
+    assert "        480 images   modes_50 " in printed
+
+
 def test_a_run_that_has_moved_goes_on_where_it_is(tmp_path):
     start(config(tmp_path / "whole"))
     stopped(config(tmp_path / "first"), 23)
