@@ -32,9 +32,12 @@ PLAYS = ("training_step", "discriminator_turn", "generator_turn")  # an ensemble
 verb = "train"  # what this process was asked to do
 
 
-def _family(loss: str, target: str) -> str:
-    """How a run's folder calls its family: by the loss preset, or by the class if that is the user's own."""
-    return str(loss) if str(target).startswith("ganlab.") else str(target).rpartition(".")[2]
+def family(loss: str, target: str) -> str:
+    """What a run's family is called: by the loss preset, or by the class if that is the user's own, or not the preset's."""
+    loss, target = str(loss), str(target)
+    preset = Path(conf_folder()) / "loss" / f"{loss}.yaml"
+    fits = not preset.is_file() or OmegaConf.load(preset)._target_ == target
+    return loss if fits and target.startswith("ganlab.") else target.rpartition(".")[2]
 
 
 def _stem(run: str) -> str:
@@ -74,7 +77,7 @@ def _fast_precision(accelerator: str, dim: int | None = None) -> str:
 
 
 OmegaConf.register_new_resolver("ganlab.accelerator", _accelerator, replace=True)
-OmegaConf.register_new_resolver("ganlab.family", _family, replace=True)
+OmegaConf.register_new_resolver("ganlab.family", family, replace=True)
 OmegaConf.register_new_resolver("ganlab.fast_precision", _fast_precision, replace=True)
 OmegaConf.register_new_resolver("ganlab.folder", _folder, replace=True)
 OmegaConf.register_new_resolver("ganlab.product", lambda *factors: math.prod(factors), replace=True)

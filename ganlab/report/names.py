@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ganlab.job import family
+
 if TYPE_CHECKING:
     from ganlab.report.settings import Setting
 
@@ -33,12 +35,12 @@ def name(settings: list[Setting]) -> None:
 
 
 def loss(setting: Setting) -> str:
-    """The preset's name; the class's own name if that is the user's, or if the choice is not known."""
-    target = setting.flat.get("gan._target_", "")
-    if target and not target.startswith("ganlab."):
-        return target.rpartition(".")[2]
-    run = setting.runs[0]
-    return run.overrides.get("loss") or choices(run.folder).get("loss") or target.rpartition(".")[2] or run.folder.name
+    """The preset's name; the class's own name if another class was put into it, or if the choice is not known."""
+    target, run = setting.flat.get("gan._target_", ""), setting.runs[0]
+    preset = run.overrides.get("loss") or choices(run.folder).get("loss")
+    if preset and target:
+        return family(preset, target)
+    return preset or target.rpartition(".")[2] or run.folder.name
 
 
 def choices(folder: Path) -> dict[str, str]:

@@ -222,6 +222,14 @@ def test_losses_of_the_same_name_say_where_they_come_from(tmp_path):
     assert names(tmp_path) == [["MyGAN of first", "MyGAN of second.best"]]
 
 
+def test_another_class_of_ganlab_than_the_preset_s_is_called_by_its_name(tmp_path):
+    single(tmp_path / "1", [scores(8, 0.1)], loss="ns")
+    single(tmp_path / "2", [scores(0, 4.5)], loss="ns", overrides=("gan._target_=ganlab.WGAN",))
+    config = tmp_path / "2" / "config.yaml"
+    config.write_text(config.read_text().replace("NonSaturatingGAN", "WGAN"))
+    assert names(tmp_path) == [["ns", "WGAN"]]
+
+
 def test_what_was_typed_for_one_setting_alone_is_never_left_out(tmp_path):
     """Its loss would tell it apart, and hide that its rate is another one's."""
     optimised(tmp_path / "a", (1e-3, 1e-3), ())
