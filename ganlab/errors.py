@@ -21,6 +21,14 @@ OTHER_WORDS = (  # what Python, Lightning and Hydra say, and the same as one sen
         r"(?:.*?)(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'",
         r"\1 has no setting \2; correct its name, or leave it out",
     ),
+    (
+        r"(\S*\bdiscriminator_loss)\(\) takes .* given",
+        r"\1 cannot be called; write def discriminator_loss(self, real_logits, fake_logits), or without self below @staticmethod",
+    ),
+    (
+        r"(\S*\bgenerator_loss)\(\) takes .* given",
+        r"\1 cannot be called; write def generator_loss(self, fake_logits, real_logits=None), or without self below @staticmethod",
+    ),
     (r"(?:.*?)(\w+)(?:\.__init__)?\(\) missing .* arguments?: (.*)", r"\1 needs a setting for \2"),
     (
         r".*DefaultCPUAllocator: .*tried to allocate (\d+) bytes",

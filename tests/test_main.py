@@ -122,6 +122,14 @@ class Choosy(MyGAN):
     def discriminator_loss(real_logits, fake_logits):
         raise ValueError("not these")
 
+class TakesNoReal(MyGAN):
+    def generator_loss(self, fake_logits):
+        return -fake_logits.mean()
+
+class TakesNoSelf(MyGAN):
+    def discriminator_loss(real_logits, fake_logits):
+        return fake_logits.mean() - real_logits.mean()
+
 class NotFinite(MyGAN):
     @staticmethod
     def discriminator_loss(real_logits, fake_logits):
@@ -146,6 +154,22 @@ def test_an_error_in_one_s_own_loss_names_its_line(cli, tmp_path):
     (tmp_path / "my_gan.py").write_text(MY_GAN)
     code, printed = cli("loss=ns", "gan._target_=my_gan.Broken", *UNMEASURED)
     assert code == 1 and "IndexError" in printed and "my_gan.py, line 19" in printed
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        ("TakesNoReal", "generator_loss cannot be called; write def generator_loss(self, fake_logits, real_logits=None), or"),
+        (
+            "TakesNoSelf",
+            "discriminator_loss cannot be called; write def discriminator_loss(self, real_logits, fake_logits), or",
+        ),
+    ],
+)
+def test_a_loss_that_takes_something_else_is_told_what_to_write(cli, tmp_path, family, said):
+    (tmp_path / "my_gan.py").write_text(MY_GAN)
+    code, printed = cli("loss=ns", f"gan._target_=my_gan.{family}", *UNMEASURED)
+    assert code == 1 and f"ganlab: {family}.{said} without self below @staticmethod\n" in printed
 
 
 @pytest.mark.parametrize("copies", [[], ["seeds=2", "seeds_at_once=2"], ["seeds=2"]], ids=["one", "two", "as many as fit"])

@@ -380,6 +380,20 @@ class NeedsReal(GAN):
         return softplus(real_logits - fake_logits).mean()
 
 
+@plant(
+    "takes no real logits",
+    "finite scalar",
+    says="write def generator_loss(self, fake_logits, real_logits=None)",
+    where="generator_loss",
+)
+class TakesNoReal(GAN):
+    discriminator_loss = staticmethod(NonSaturatingGAN.discriminator_loss)
+
+    @staticmethod
+    def generator_loss(fake_logits):
+        return softplus(-fake_logits).mean()
+
+
 @plant("half a family", "can be built", says="abstract", where="__init__")
 class Half(GAN):
     discriminator_loss = staticmethod(NonSaturatingGAN.discriminator_loss)

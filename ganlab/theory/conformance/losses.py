@@ -13,6 +13,10 @@ from ganlab.theory.conformance.check import Check, NotApplicable, Wrong, examine
 from ganlab.theory.conformance.players import LIVELY, evaluate, loss_of, players_rows, shown, side, twin
 from ganlab.theory.conformance.precision import exact_in, finite_at_large_logits
 
+SIGNATURES = {
+    "discriminator_loss": "def discriminator_loss(self, real_logits, fake_logits)",
+    "generator_loss": "def generator_loss(self, fake_logits, real_logits=None)",
+}
 GATES = ("finite scalar", "uses its logits")  # where one fails, the rest is not asked
 PAPERS = {
     "finite scalar": "A loss is one number, the estimate of an expectation.",
@@ -57,6 +61,8 @@ def finite_scalar(gan: GAN, hook: str) -> None:
             raise Wrong(
                 f"raises {in_words(error)}; declare generator_sees_real = True if it compares with real logits"
             ) from error
+        if f"{hook}() takes" in str(error):
+            raise Wrong(f"raises {in_words(error)}; write {SIGNATURES[hook]}") from error
         raise
     if not value.isfinite():
         raise Wrong(f"is {value.item()} at ordinary logits ({shown(*LIVELY[hook])})")
