@@ -148,7 +148,8 @@ def show(found: Findings, folder: Path) -> None:
     card.add_column(style="bold", no_wrap=True)
     card.add_column()
     if (s := found.saturation) is not None:
-        card.add_row("saturation", f"{s.verdict}: |dL_G/df| = {s.at_minus_10:.3g} at f = -10")
+        between = f"{s.at_minus_10:.3g} at f = -10, {s.gradient[0]:.3g} at f = -30"  # where the verdict looks
+        card.add_row("saturation", f"{s.verdict}: |dL_G/df| = {between}")
     if (d := found.dirac) is not None:
         card.add_row("local convergence", f"[bold]{d.verdict}[/]. {escape(d.reason)}")
         if d.eigenvalues is not None:
