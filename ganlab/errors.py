@@ -31,6 +31,10 @@ OTHER_WORDS = (  # what Python, Lightning and Hydra say, and the same as one sen
     ),
     (r"(?:.*?)(\w+)(?:\.__init__)?\(\) missing .* arguments?: (.*)", r"\1 needs a setting for \2"),
     (
+        r"all elements of input should be between 0 and 1",
+        "a loss takes probabilities and got logits, which is what D gives; use torch's binary_cross_entropy_with_logits",
+    ),
+    (
         r".*DefaultCPUAllocator: .*tried to allocate (\d+) bytes",
         r"the memory does not hold \1 bytes more; choose smaller numbers, as of data.batch_size, seeds_at_once, n or rows",
     ),

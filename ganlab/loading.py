@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -72,7 +73,8 @@ def from_checkpoint(content: dict, checkpoint: Path, trust: Sequence[str], seed:
     elif seed is not None:
         raise ValueError(f"{checkpoint} is of one run and no ensemble, got seed {seed} to choose; leave it out")
     try:
-        gan = build_trusted(about["config"]["gan"], trust)
+        with warnings.catch_warnings(action="ignore"):  # advice on training
+            gan = build_trusted(about["config"]["gan"], trust)
     except (InstantiationException, TypeError, AttributeError) as error:
         cause = str(error.__cause__ or error).partition("\n")[0]
         raise ValueError(f"{checkpoint} {NO_CHECKPOINT} (its config cannot be built: {cause}){_version(about)}") from error

@@ -94,6 +94,12 @@ def test_a_refusal_of_torch_s_optimisers_names_the_key(setting, sentence):
     assert job.explain(caught.value).splitlines()[0].startswith(sentence)
 
 
+def test_a_loss_of_probabilities_is_told_of_logits():
+    with pytest.raises(RuntimeError) as caught:
+        torch.nn.functional.binary_cross_entropy(torch.tensor([2.0]), torch.ones(1))
+    assert job.explain(caught.value).startswith("a loss takes probabilities and got logits")
+
+
 def settled(*overrides):
     """As a job sees it; the interpolations that need a job lead to the folder of tests."""
     with initialize_config_dir(conf_folder(), version_base="1.3"):

@@ -74,6 +74,14 @@ def test_a_run_comes_back_with_the_same_samples(run, via):
     assert loaded.run_config == gan.run_config
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_loaded_gan_is_given_no_advice_on_its_training(forge):
+    def unconstrained(content):
+        content["ganlab"]["config"]["gan"]["_target_"] = "ganlab.WGAN"
+
+    assert type(ganlab.load(forge(unconstrained))) is ganlab.WGAN
+
+
 def test_parts_with_a_memory_or_parts_of_their_own_come_back(tmp_path, fit, make_batches):
     """A family with settings, AC-GAN's classifier, a learned prior, LeCam's averages, a transform inside a penalty."""
     ours = "ganlab.regularizers"
