@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -32,10 +32,15 @@ LIMITS = {
 PAIRS = {BELOW: (0.4, 0.7), ABOVE: (0.8, 1.0)}
 
 
+def looks(run: Outcome) -> Iterator[list[dict[str, Tensor]]]:
+    """At each look the rows up to it, as the monitor has them, [1] a number."""
+    rows = [{n: torch.tensor([torch.nan if v is None else v]).double() for n, v in row.items()} for row in run.rows]
+    return (rows[:look] for look in range(1, len(rows) + 1))
+
+
 def traces(run: Outcome) -> dict[str, Tensor]:
     """Every number of `evidence` at each look, [looks]; nan where there is none. The rules' numbers of one run."""
-    rows = [{n: torch.tensor([torch.nan if v is None else v]).double() for n, v in row.items()} for row in run.rows]
-    found = [evidence(rows[: look + 1]) for look in range(len(rows))]
+    found = [evidence(rows) for rows in looks(run)]
     names = dict.fromkeys(itertools.chain.from_iterable(found))
     missing = torch.tensor([torch.nan]).double()
     return {name: torch.cat([numbers.get(name, missing).view(1) for numbers in found]) for name in names}
@@ -107,11 +112,10 @@ def score(held: Tensor, true: Tensor, runs: Sequence[Outcome], young: Tensor, pa
 def verdicts(run: Outcome, limits: Mapping) -> tuple[set[str], set[str]]:
     """What the monitor would have said of a run: the verdicts at its end, and all that ever stood."""
     ledger, ever = Ledger(1), set()
-    rows = [{n: torch.tensor([torch.nan if v is None else v]).double() for n, v in row.items()} for row in run.rows]
-    for look in range(1, len(rows) + 1):
-        found = judged(evidence(rows[:look]), run.lipschitz, limits)
+    for look, rows in enumerate(looks(run), 1):
+        found = judged(evidence(rows), run.lipschitz, limits)
         ledger.update(found, torch.tensor([False]), look, look)
         ever |= set(ledger.current())
     if run.failed:
-        ledger.update({}, torch.tensor([True]), len(rows), len(rows))
+        ledger.update({}, torch.tensor([True]), len(run.rows), len(run.rows))
     return set(ledger.current()), ever | set(ledger.current())

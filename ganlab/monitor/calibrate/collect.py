@@ -32,7 +32,7 @@ class Watch(Periodic):
     def __init__(self, steps: int, device: torch.device):
         super().__init__(EVERY * BATCH)
         self.steps, self.device = steps, device
-        self.rows, self.truth, self.moving, self.modes_before = [], [], None, None
+        self.rows, self.truth, self.moving = [], [], None
 
     def on_train_start(self, trainer, gan):
         super().on_train_start(trainer, gan)

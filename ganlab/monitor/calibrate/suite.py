@@ -73,8 +73,8 @@ class Setting:
         return getattr(torch.optim, self.optimizer)(parameters, lr)
 
 
-def toy(kind, modes: int, std: float, data_dir: str, lacks: tuple[int, ...] = (), train_size: int = 6_000) -> TensorData:
-    data = kind(dim=2, num_classes=modes, std=std, batch_size=BATCH, train_size=train_size, test_size=4000, data_seed=0)
+def toy(kind, modes: int, std: float, data_dir: str, lacks: tuple[int, ...] = ()) -> TensorData:
+    data = kind(dim=2, num_classes=modes, std=std, batch_size=BATCH, train_size=6000, test_size=4000, data_seed=0)
     data.lacks = lacks
     return data
 
