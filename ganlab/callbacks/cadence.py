@@ -31,13 +31,13 @@ class Budget(Callback):
 class Periodic(Callback, ABC):
     """Calls `look` each time `images_seen` passes a multiple of `every`, and at the end of training.
 
-    `seconds` adds up what the looks cost, over resumed runs too.
+    `seconds` adds up what the looks cost, over resumed runs too; `looked_at` is the clock at the last one.
     """
 
     def __init__(self, every: int):
         self.every = checked_count("look_every", every)
         self.seconds = 0.0
-        self._looked_at = 0
+        self.looked_at = 0
         self._resumed: int | None = None
 
     @abstractmethod
@@ -49,28 +49,28 @@ class Periodic(Callback, ABC):
         return gan.images_seen
 
     def state_dict(self) -> dict:
-        return {"seconds": self.seconds, "looked_at": self._looked_at}
+        return {"seconds": self.seconds, "looked_at": self.looked_at}
 
     def load_state_dict(self, state: dict) -> None:
         self.seconds, self._resumed = state["seconds"], state["looked_at"]
 
     def on_train_start(self, trainer, gan):
         # Not where the checkpoint is: a run that is asked to stop in its last batch has the last look still before it.
-        self._looked_at = self.clock(gan) if self._resumed is None else self._resumed
+        self.looked_at = self.clock(gan) if self._resumed is None else self._resumed
         self._resumed = None
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
-        if self.clock(gan) // self.every > self._looked_at // self.every:
+        if self.clock(gan) // self.every > self.looked_at // self.every:
             self._timed_look(trainer, gan)
 
     def on_train_end(self, trainer, gan):
-        if self._looked_at < self.clock(gan):
+        if self.looked_at < self.clock(gan):
             self._timed_look(trainer, gan)
 
     def _timed_look(self, trainer, gan):
         gan.check_finite()  # waits for a GPU's training, which is no part of the look
         start = time.perf_counter()
-        self._looked_at = self.clock(gan)  # before the look, which may be to write a checkpoint
+        self.looked_at = self.clock(gan)  # before the look, which may be to write a checkpoint
         self.look(trainer, gan)
         self.seconds += time.perf_counter() - start
 

@@ -66,7 +66,7 @@ class Checkpoints(Periodic):
 
     def look(self, trainer, gan):
         quality = sibling(trainer, Quality)
-        measured = quality is not None and quality._looked_at == gan.images_seen  # at this look, which may be one of more
+        measured = quality is not None and quality.looked_at == gan.images_seen  # at this look, which may be one of more
         if measured and quality.improved:  # first: a kill in between repeats this look, and writes it again
             trainer.save_checkpoint(self.folder / "best.ckpt")
         trainer.save_checkpoint(self.folder / "last.ckpt")

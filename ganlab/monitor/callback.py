@@ -92,7 +92,7 @@ class Monitor(Periodic):
             self.moving = self.moving if self.moving is None else self.moving.to(gan.device)
 
     def on_train_end(self, trainer, gan):
-        if self._looked_at < self.clock(gan):
+        if self.looked_at < self.clock(gan):
             self._timed_look(trainer, gan, last=True)
 
     def on_exception(self, trainer, gan, exception):
