@@ -231,10 +231,17 @@ class GAN(Game):
         """Latents [n, latent_dim] from N(0, I)."""
         return torch.randn(n, self.generator.latent_dim, device=self.device, dtype=self.dtype)
 
-    # Use after training
+    # One game or many: what `Ensemble` has, too
+
+    @property
+    def one(self) -> GAN:
+        """The GAN whose code and settings all copies share."""
+        return self
 
     def copies(self):
         yield self
+
+    # Use after training
 
     def sample(
         self,

@@ -20,6 +20,7 @@ from ganlab.monitor.words import WORDS
 
 log = logging.getLogger(__name__)
 
+KEPT = ("rows", "looks", "remembered_at", "moving")  # in a checkpoint, beside the ledger
 ACTIONS = ("log", "warn", "stop")
 ACTING = tuple(name for name in FAILURES if name != "NON_FINITE")  # that one stops a run by itself
 
@@ -62,6 +63,7 @@ class Monitor(Periodic):
         self.looks, self.remembered_at = 0, 0
         self.moving: torch.Tensor | None = None
         self.ledger: Ledger | None = None
+        self._resumed_ledger: dict | None = None
         self.stopped_by: str | None = None
 
     def clock(self, gan) -> int:
@@ -72,24 +74,25 @@ class Monitor(Periodic):
         return self.ledger and self.ledger.summary(self.seeds)
 
     def state_dict(self):
-        own = ("rows", "looks", "remembered_at", "moving")
-        return super().state_dict() | {name: getattr(self, name) for name in own} | {"ledger": self.ledger.state_dict()}
+        return super().state_dict() | {name: getattr(self, name) for name in KEPT} | {"ledger": self.ledger.state_dict()}
 
     def load_state_dict(self, state):
         super().load_state_dict(state)
-        for name in ("rows", "looks", "remembered_at", "moving"):
+        for name in KEPT:
             setattr(self, name, state[name])
-        self.kept = state
+        self._resumed_ledger = state["ledger"]
 
     def on_train_start(self, trainer, gan):
         super().on_train_start(trainer, gan)
         self.seeds = gan.seeds
-        self.lipschitz = (gan if gan.seeds is None else gan.one).requires_lipschitz
+        self.lipschitz = gan.one.requires_lipschitz
         self.held = held_out(gan, trainer.datamodule, self.seed)
         self.ledger = Ledger(len(gan.seeds or [gan]))
-        if (kept := self.__dict__.pop("kept", None)) is not None:
-            self.ledger.load_state_dict(kept["ledger"])
-            self.moving = self.moving if self.moving is None else self.moving.to(gan.device)
+        if self._resumed_ledger is not None:
+            self.ledger.load_state_dict(self._resumed_ledger)
+            self._resumed_ledger = None
+        if self.moving is not None:
+            self.moving = self.moving.to(gan.device)
 
     def on_train_end(self, trainer, gan):
         if self.looked_at < self.clock(gan):
@@ -132,8 +135,7 @@ class Monitor(Periodic):
         found = judged(numbers, self.lipschitz, self.limits) if numbers else {}
         for name in self.ledger.update(found, failed, self.looks, gan.images_seen):
             entry = self.ledger.note(name, gan.images_seen, numbers, gan.seeds)
-            one = gan if gan.seeds is None else gan.one
-            entry["tries"] = news(name, one, trainer.optimizers, images=self.held.real.ndim == 4)
+            entry["tries"] = news(name, gan.one, trainer.optimizers, images=self.held.real.ndim == 4)
             if trainer.is_global_zero:
                 self._tell(trainer, name, entry)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from ganlab.monitor.samples import nearest_distance, pairwise, to_nearest
+from ganlab.monitor.samples import mean_of_pairs, nearest_distance, pairwise, to_nearest
 
 TURN, MANY, FEW = 64, 512, 128  # samples of a turn; of what is said of the samples as a whole; of what is slow to say
 REFERENCE = 4000  # training samples from which prototypes are made
@@ -64,16 +64,15 @@ class HeldOut:
 def flat(x: Tensor) -> Tensor:
     """Samples [..., m, *shape] as vectors float32 [..., m, d]; images of at most 16 pixels a side."""
     x = x.float()
-    if x.ndim >= 4 and max(x.shape[-2:]) > LARGEST_SIDE:
-        small = adaptive_avg_pool2d(x.flatten(0, -4), LARGEST_SIDE)
-        x = small.unflatten(0, x.shape[:-3])
-        return x.flatten(-3)
-    return x.flatten(-3) if x.ndim >= 4 else x
+    if x.ndim < 4:
+        return x
+    if max(x.shape[-2:]) > LARGEST_SIDE:
+        x = adaptive_avg_pool2d(x.flatten(0, -4), LARGEST_SIDE).unflatten(0, x.shape[:-3])
+    return x.flatten(-3)
 
 
 def held_out(game, datamodule, seed: int = 0) -> HeldOut:
     """The held-out batch of a run, from the test split (and prototypes of the modes from the train split)."""
-    one = game if game.seeds is None else game.one
     random = torch.Generator().manual_seed(seed)
 
     def ready(x: Tensor) -> Tensor:
@@ -87,8 +86,8 @@ def held_out(game, datamodule, seed: int = 0) -> HeldOut:
     (x, y), n = datamodule.test, len(datamodule.test.x)
     order = torch.randperm(n, generator=random)
     turn, many = order[:TURN], order[: min(MANY, n)]
-    labelled = one.conditioning.num_classes > 0
-    latents = torch.randn(len(turn) + len(many), one.generator.latent_dim, generator=random).to(game.device, game.dtype)
+    labelled = game.conditioning.num_classes > 0
+    latents = torch.randn(len(turn) + len(many), game.generator.latent_dim, generator=random).to(game.device, game.dtype)
     asked = y[many].to(game.device) if labelled else None
     prototypes, mode_of = prototypes_of(datamodule, ready, random)
     real = flat(ready(x[many]))
@@ -107,7 +106,7 @@ def held_out(game, datamodule, seed: int = 0) -> HeldOut:
         share=(counts / counts.sum()).clamp_min(0.5 / len(many)),
         known=counts >= KNOWN,
         real_distances=distances,
-        real_spread=float(distances.sum() / (len(many) * max(len(many) - 1, 1))),
+        real_spread=float(mean_of_pairs(distances)),
         real_spacing=float(nearest_distance(distances, itself=True).median()),
         real_size=float(real.abs().max()),
         train=train,

@@ -18,8 +18,7 @@ class Players:
     """
 
     def __init__(self, game):
-        self.game, self.ensemble = game, game.seeds is not None
-        self.one = game.one if self.ensemble else game
+        self.game, self.one, self.ensemble = game, game.one, game.seeds is not None
 
     @property
     def copies(self) -> int:
