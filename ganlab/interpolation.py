@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ganlab.arguments import OPTIONS, parsed
 from ganlab.callbacks.grids import draw_images, draw_points, tiled
 from ganlab.files import whole
 from ganlab.latents import between, normal
-from ganlab.sampling import describe, is_image, labels_of, not_negative, place, positive, refuse_large_grid, show
+from ganlab.sampling import as_picture, describe, is_image, labels_of, not_negative, place, positive, refuse_large_grid, show
 from ganlab.trained import Trained, datamodule, open_run
 
 FRAME = 100  # milliseconds
@@ -104,13 +103,8 @@ def draw_frames(path, images: Tensor) -> None:
         return
     columns = math.ceil(math.sqrt(rows))
     refuse_large_grid(rows, columns, images.shape[-1], FEWER)
-    there = [picture(tiled(images[:, step], columns)) for step in range(steps)]
+    there = [as_picture((tiled(images[:, step], columns) * 255).round().to(torch.uint8)) for step in range(steps)]
     frames = [*there, *there[-2:0:-1]]
     waits = [5 * FRAME if i in (0, steps - 1) else FRAME for i in range(len(frames))]  # longer at the two ends
     with whole(path) as partial:
         frames[0].save(partial, format="GIF", save_all=True, append_images=frames[1:], duration=waits, loop=0)
-
-
-def picture(image: Tensor) -> Image.Image:
-    """[3, H, W] in [0, 1], as Pillow has it."""
-    return Image.fromarray((image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())

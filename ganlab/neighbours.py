@@ -16,10 +16,10 @@ from torch import Tensor
 
 from ganlab.arguments import OPTIONS, parsed
 from ganlab.callbacks.grids import tiled
-from ganlab.data import to_float
+from ganlab.data import to_float, to_uint8
 from ganlab.files import save_figure, whole
 from ganlab.metrics.neighbours import BLOCK, as_vectors, blocks_of, distances, nearest
-from ganlab.sampling import is_image, labels_of, not_negative, place, positive, show, to_uint8
+from ganlab.sampling import is_image, labels_of, not_negative, place, positive, show
 from ganlab.trained import datamodule, open_run
 
 MOST = {"n": 100, "k": 20}  # of a picture that a person can look at
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
     if k > len(data.train.x):
         raise ValueError(f"k must be at most the number of training images, {len(data.train.x)}, got {k}")
 
-    samples = to_uint8(trained.gan.sample(n, labels_of(trained, n, given["label"]), seed=seed))
+    samples = to_uint8(trained.gan.sample(n, labels_of(trained, n, given["label"]), seed=seed)).cpu()
     device = trained.gan.device
     found, places = closest(samples, data.train.x, k, device)
     usual = nearest(data.test.x[:HELD_OUT], data.train.x, device)[0].quantile(torch.tensor([0.05, 0.5, 0.95]).double())

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ganlab.arguments import OPTIONS, parsed
 from ganlab.callbacks.grids import draw_images, draw_points
+from ganlab.data import to_uint8
 from ganlab.data.folder import MODES
 from ganlab.files import whole
 from ganlab.trained import Trained, datamodule, open_run
@@ -171,15 +172,10 @@ def write_folder(path: Path, blocks: Iterable[Tensor]) -> None:
         partial.mkdir()
         number = 0
         for block in blocks:
-            for image in to_uint8(block):
+            for image in to_uint8(block).cpu():
                 as_picture(image).save(partial / f"{number:05}.png")
                 number += 1
         path.is_dir() and path.rmdir()  # an empty one, for systems on which a rename does not replace it
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """[-1, 1] as 0..255: the inverse of what the data's images went through."""
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
 
 def as_picture(image: Tensor) -> Image.Image:

@@ -1,6 +1,6 @@
 """Data sets as LightningDataModules over tensors in memory."""
 
-from ganlab.data.base import Batches, Images, Split, TensorData, to_float
+from ganlab.data.base import Batches, Images, Split, TensorData, to_float, to_uint8
 from ganlab.data.folder import ImageFolder
 from ganlab.data.idx import MNIST, FashionMNIST
 from ganlab.data.images import CIFAR10, Digits
@@ -25,4 +25,5 @@ __all__ = [
     "StackedMNIST",
     "TensorData",
     "to_float",
+    "to_uint8",
 ]

@@ -26,6 +26,11 @@ def to_float(x: Tensor) -> Tensor:
     return x.float() / 127.5 - 1
 
 
+def to_uint8(images: Tensor) -> Tensor:
+    """The inverse of `to_float`: rounded, and values beyond [-1, 1] clamped."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
 def require_whole(minimum: int, **values) -> None:
     """Raise ValueError for the first of `values` that is not an int >= `minimum` (True and False are none)."""
     for name, value in values.items():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ganlab.data import Split, to_float
+from ganlab.data import Split, to_float, to_uint8
 from ganlab.metrics.classifier import RECIPE
 from ganlab.metrics.frechet import PER_FEATURE, SIZES, frechet_distance, frechet_infinity
 from ganlab.metrics.histograms import short_count
@@ -111,7 +111,7 @@ class Battery:
             for metric in self.metrics:
                 metric.update(batch, None if y is None else y[start : start + len(batch)].to(batch.device))
             features.append(self.metrics[0].features(batch))
-            kept.append((batch if self.points else as_bytes(batch)).cpu())
+            kept.append((batch if self.points else to_uint8(batch)).cpu())
         self.fake, self.kept = torch.cat(features), torch.cat(kept)
 
     def _features(self, x: Tensor) -> Tensor:
@@ -242,8 +242,3 @@ class Battery:
             protocol.pop("extractor", None)
         number = Number(float(value[0] if isinstance(value, tuple) else value), real, protocol | how, low, high)
         self.findings.numbers[f"{name}_{space}_{short_count(n)}"] = number
-
-
-def as_bytes(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as uint8, what `to_float` takes: what a picture file would keep of them."""
-    return ((images + 1) * 127.5).round().clamp(0, 255).byte()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from ganlab.data import to_float
+from ganlab.data import to_float, to_uint8
 from ganlab.metrics.classifier import Classifier, load_classifier
 from ganlab.metrics.histograms import expected_coverage, expected_kl, kl_divergence, short_count
 
@@ -203,12 +203,12 @@ class InceptionQuality(FrechetQuality):
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """Images [n, C, H, W] in [-1, 1] as Inception takes them: uint8 [n, 3, H, W]; the inverse of `to_float`.
+    """Images [n, C, H, W] in [-1, 1] as Inception takes them: uint8 [n, 3, H, W].
 
-    Rounded and clamped here, because torchmetrics' `normalize=True` truncates, and lets values above 1 wrap to black.
+    Not by torchmetrics' `normalize=True`, which truncates, and lets values above 1 wrap to black.
     Grey becomes three equal channels; of four (RGBA) the first three remain; other counts are refused.
     """
-    images = ((images.float() + 1) * 127.5).round().clamp(0, 255).byte()
+    images = to_uint8(images)
     if images.shape[1] not in (1, 3, 4):
         raise ValueError(f"metrics=inception needs 1, 3 or 4 channels, got {images.shape[1]}: use metrics=classifier")
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing import start_processes
 
-from ganlab.data import Batches, Ring, Split, TensorData, to_float
+from ganlab.data import Batches, Ring, Split, TensorData, to_float, to_uint8
 
 N = 103  # prime: divides into nothing evenly
 
@@ -104,6 +104,12 @@ def test_to_float_maps_bytes_onto_minus_one_to_one():
     assert to_float(x).dtype == torch.float32
     torch.testing.assert_close(to_float(x).double(), expected, atol=1e-6, rtol=0)
     assert to_float(x).min() == -1 and to_float(x).max() == 1
+
+
+def test_bytes_come_back_from_floats():
+    x = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.equal(to_uint8(to_float(x)), x)
+    assert to_uint8(torch.tensor([-3.0, 1.2])).tolist() == [0, 255]
 
 
 def test_setup_is_idempotent():

@@ -11,7 +11,7 @@ from ganlab.conditioning import ClassLabels, Unconditional
 from ganlab.data import Ring, Split, StackedDigits, to_float
 from ganlab.metrics import ClassifierQuality, InceptionQuality, StackedQuality, ToyQuality
 from ganlab.metrics import classifier as classifier_module
-from ganlab.metrics.battery import Battery, as_bytes
+from ganlab.metrics.battery import Battery
 
 
 @pytest.fixture(autouse=True)
@@ -168,9 +168,3 @@ def test_what_cannot_be_measured_is_refused_in_words(ring):
             Battery(sampler(points), ring, [ToyQuality(max(n, 1))], n, 1)
     with pytest.raises(ValueError, match="values that are not finite"):
         run(sampler(points + torch.nan), ring, ToyQuality(100))
-
-
-def test_bytes_come_back_from_floats():
-    x = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    assert torch.equal(as_bytes(to_float(x)), x)
-    assert as_bytes(torch.tensor([-3.0, 1.2])).tolist() == [0, 255]
