@@ -11,7 +11,7 @@ import torch
 import ganlab
 from ganlab.callbacks.record import spread
 from ganlab.conditioning import AuxiliaryClassifier, Batch, ClassLabels
-from ganlab.data.base import EnsembleBatches, Split
+from ganlab.data.batches import EnsembleBatches, Split
 from ganlab.ensemble import Ensemble
 from ganlab.losses import WGAN, AlphaGAN, MinimaxGAN, NonSaturatingGAN, RpGAN
 from ganlab.networks import DCGANDiscriminator, DCGANGenerator

@@ -7,8 +7,7 @@ import torch
 from lightning import Callback, Trainer
 
 from ganlab.conditioning import ClassLabels
-from ganlab.data import Ring
-from ganlab.data.base import Split, TensorData
+from ganlab.data import Ring, Split, TensorData
 from ganlab.ensemble import Ensemble
 from ganlab.losses import NonSaturatingGAN, RpGAN
 from ganlab.networks import DCGANDiscriminator, DCGANGenerator, ResNetDiscriminator, ResNetGenerator

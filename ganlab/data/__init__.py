@@ -1,6 +1,7 @@
 """Data sets as LightningDataModules over tensors in memory."""
 
-from ganlab.data.base import Batches, Images, Split, TensorData, to_float, to_uint8
+from ganlab.data.base import Images, TensorData, to_float, to_uint8
+from ganlab.data.batches import Batches, Split
 from ganlab.data.folder import ImageFolder
 from ganlab.data.idx import MNIST, FashionMNIST
 from ganlab.data.images import CIFAR10, Digits

@@ -9,7 +9,8 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.functional import pil_to_tensor
 
-from ganlab.data.base import Images, Split
+from ganlab.data.base import Images
+from ganlab.data.batches import Split
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's name for that many channels
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
-from ganlab.data.base import Images, Split
+from ganlab.data.base import Images
+from ganlab.data.batches import Split
 from ganlab.data.download import download
 
 

@@ -6,7 +6,8 @@ from sklearn.model_selection import train_test_split
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
-from ganlab.data.base import Images, Split
+from ganlab.data.base import Images
+from ganlab.data.batches import Split
 from ganlab.data.download import download
 
 

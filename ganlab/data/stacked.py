@@ -7,7 +7,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from ganlab.data.base import Images, Split, require_whole
+from ganlab.data.base import Images, require_whole
+from ganlab.data.batches import Split
 from ganlab.data.idx import MNIST, FashionMNIST
 from ganlab.data.images import Digits
 

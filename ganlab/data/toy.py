@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from ganlab.data.base import Split, TensorData, require_whole
+from ganlab.data.base import TensorData, require_whole
+from ganlab.data.batches import Split
 
 
 class Mixture(TensorData):

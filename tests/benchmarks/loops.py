@@ -18,8 +18,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from ganlab import NonSaturatingGAN
 from ganlab.callbacks import Budget, ProgressBar, Record
-from ganlab.data import Ring
-from ganlab.data.base import Batches, Split, Stream, TensorData, near
+from ganlab.data import Ring, TensorData
+from ganlab.data.batches import Batches, Split, Stream, near
 from ganlab.networks import (
     DCGANDiscriminator,
     DCGANGenerator,

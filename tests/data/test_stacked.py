@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 
 import ganlab.job  # noqa: F401  registers the resolvers that the config uses
 from ganlab.data import Batches, Digits, FashionMNIST, Images, Split, Stacked, StackedDigits, StackedFashionMNIST
-from ganlab.data.base import EnsembleBatches
+from ganlab.data.batches import EnsembleBatches
 from ganlab.data.stacked import Stacks, mode_number
 from ganlab.finding import conf_folder
 

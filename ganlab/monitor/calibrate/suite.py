@@ -11,7 +11,7 @@ import torch
 
 from ganlab import losses
 from ganlab.conditioning import ClassLabels
-from ganlab.data.base import TensorData, to_float
+from ganlab.data import TensorData, to_float
 from ganlab.gan import GAN
 from ganlab.monitor.calibrate import planted
 from ganlab.networks import MLPDiscriminator, MLPGenerator
