@@ -13,8 +13,6 @@ from ganlab.finding import find, folder_of
 from ganlab.gan import GAN
 from ganlab.loading import build_trusted, from_checkpoint, read
 
-__all__ = ["Trained", "datamodule", "find", "open_run"]
-
 
 @dataclass(frozen=True)
 class Trained:

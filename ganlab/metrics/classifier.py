@@ -94,7 +94,7 @@ def load_classifier(datamodule, device: torch.device) -> tuple[Classifier, dict]
     whole file, and the last one stays. Under torch.distributed all must call this: the first serves the others.
     """
     data = type(datamodule).__name__
-    if datamodule.num_classes is None or datamodule.num_classes < 2:
+    if datamodule.num_classes < 2:
         raise ValueError(
             f"metrics=classifier needs data with at least 2 classes, got num_classes={datamodule.num_classes} of {data}: "
             "use metrics=inception or metrics=none"

@@ -62,7 +62,7 @@ def manifold_scores(real: Tensor, fake: Tensor, track: Track = untracked) -> dic
     - `precision`: share of fakes in at least one real sample's ball, `recall`: the other way round, k = 3
       (Kynkäänniemi et al. 2019);
     - `density`: mean number of real balls around a fake, over k; 1 in expectation for equal laws;
-    - `coverage`: share of real balls with a fake inside, k = 5 (Naeem et al. 2020); `expected_coverage_of_equals`.
+    - `coverage`: share of real balls with a fake inside, k = 5 (Naeem et al. 2020).
 
     A ball is closed: a sample at the very distance of the k-th neighbour lies in it. Memory grows with n + m.
 
@@ -90,14 +90,6 @@ def manifold_scores(real: Tensor, fake: Tensor, track: Track = untracked) -> dic
         "density": float(around.double().mean() / K_DENSITY_COVERAGE),
         "coverage": float(torch.cat(covered).double().mean()),
     }
-
-
-def expected_coverage_of_equals(n: int, m: int, k: int = K_DENSITY_COVERAGE) -> float:
-    """E[coverage] of n real and m fake samples of the same law: 1 - C(n-1, k) / C(n+m-1, k), whatever the law.
-
-    A ball stays empty if the k nearest of the n + m - 1 other samples are all real.
-    """
-    return 1 - math.comb(n - 1, k) / math.comb(n + m - 1, k)
 
 
 def as_vectors(samples: Tensor, device: torch.device) -> Tensor:

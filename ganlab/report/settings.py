@@ -11,7 +11,7 @@ from ganlab.report.runs import Run, Seed
 
 # What a run is trained and measured by; the rest of its config feeds these, or says where, when and how to look.
 MEANING = ("gan", "data", "metrics", "trainer", "max_images")
-NO_MATTER = {"data.data_dir", "data.num_workers", "metrics.data_dir", "metrics.batch_size",
+NO_MATTER = {"data.data_dir", "metrics.batch_size",
              *(f"trainer.{key}" for key in ("_target_", "accelerator", "strategy", "deterministic", "benchmark", "profiler",
                                             "log_every_n_steps", "enable_checkpointing", "enable_progress_bar",
                                             "enable_model_summary", "default_root_dir"))}  # fmt: skip
@@ -19,7 +19,7 @@ NO_MATTER = {"data.data_dir", "data.num_workers", "metrics.data_dir", "metrics.b
 NO_NAME = {"seed", "seeds", "seeds_at_once", "look_every", "published", "run_dir", "name", "data_dir", "callbacks",
            "logger", "monitor"}  # fmt: skip
 # Of data and metrics, what cannot change a measured number's meaning.
-NOT_THE_MEASURE = {"batch_size", "num_workers", "data_dir", "root"}
+NOT_THE_MEASURE = {"batch_size", "data_dir", "root"}
 BUDGET = "budget (real images)"
 
 

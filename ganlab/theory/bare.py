@@ -51,9 +51,8 @@ def family_class(family: Family) -> type[GAN]:
 def shipped_families() -> dict[str, type[GAN]]:
     """Every public family of ganlab by its class's name, without those that only require labels (CGAN): on the same
     logits they are their parent."""
-    found = vars(ganlab.losses).values()
-    classes = [c for c in found if isinstance(c, type) and issubclass(c, GAN) and c is not GAN]
-    return {c.__name__: c for c in classes if not c.__name__.startswith("_") and not c.requires_labels}
+    kinds = {name: getattr(ganlab.losses, name) for name in ganlab.losses.__all__}
+    return {name: kind for name, kind in kinds.items() if not kind.requires_labels}
 
 
 def bare(family: Family, generator: nn.Module, discriminator: nn.Module, *, lr: float = 0.1) -> GAN:

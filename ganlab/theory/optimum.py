@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ganlab.gan import GAN
+from ganlab.gan import GAN, one_number
 from ganlab.theory.bare import Family, LinearCritic, Point, bare
-from ganlab.theory.saturation import derivative, scalar
+from ganlab.theory.saturation import derivative
 
 RADIUS = 30.0  # logits are sought in a ball of this radius; larger ones leave the exponential losses little precision
 PRECISION = 1e-9  # of the logits found
@@ -150,7 +150,7 @@ def _overstepped(at: Tensor, slopes: int) -> Tensor | None:
 
 def _only_differences_count(gan: GAN) -> bool:
     real, fake = torch.tensor([[0.3, -1.2, 0.8], [-0.5, 0.9, 2.1]], dtype=torch.float64)
-    unmoved, moved = (scalar(gan.discriminator_loss(real + by, fake + by)).item() for by in (0, 1.7))
+    unmoved, moved = (one_number("discriminator_loss", gan.discriminator_loss(real + by, fake + by)).item() for by in (0, 1.7))
     return math.isclose(unmoved, moved, rel_tol=1e-9, abs_tol=1e-9)
 
 

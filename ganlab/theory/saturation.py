@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ganlab.gan import GAN
+from ganlab.gan import GAN, one_number
 from ganlab.theory.bare import Family, LinearCritic, Point, bare
 
 
@@ -79,14 +79,6 @@ def derivative(loss: Tensor, *inputs: Tensor, create_graph: bool = False) -> tup
     Raises:
         ValueError: the loss is not a scalar tensor.
     """
-    if not scalar(loss).requires_grad:
+    if not one_number("a loss", loss).requires_grad:
         return tuple(torch.zeros_like(x) for x in inputs)
     return torch.autograd.grad(loss, inputs, create_graph=create_graph, materialize_grads=True)
-
-
-def scalar(loss: Tensor) -> Tensor:
-    """The loss itself, if it is one number."""
-    if not isinstance(loss, Tensor) or loss.ndim:
-        got = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise ValueError(f"a loss must be a tensor with one number, got {got}; take the mean over the samples")
-    return loss

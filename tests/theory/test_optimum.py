@@ -250,5 +250,5 @@ class Vector(NonSaturatingGAN):
 
 
 def test_a_loss_that_is_no_scalar_is_refused():
-    with pytest.raises(ValueError, match=r"one number, got a tensor \[3\]"):
+    with pytest.raises(ValueError, match=r"one number as a tensor, got a tensor \[3\]"):
         optimum(Vector)

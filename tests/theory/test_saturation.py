@@ -127,7 +127,7 @@ class Words(WGAN):
 
 
 def test_losses_that_are_no_scalars_are_refused():
-    with pytest.raises(ValueError, match=r"one number, got a tensor \[1\]; take the mean"):
+    with pytest.raises(ValueError, match=r"one number as a tensor, got a tensor \[1\]; take the mean"):
         saturation(Summed)
     with pytest.raises(ValueError, match="got a float"):
         saturation(Words)
