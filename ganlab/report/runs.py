@@ -1,20 +1,15 @@
-"""Reads what runs left. Each file is read once; a run that crashed or is not over is read as far as it got."""
+"""What runs left, as runs and seeds. Each file is read once; a run that crashed or is not over is read as far as it got."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from ganlab.parts import in_one_time, part_folders, seeds_in
+from ganlab.report.reading import as_number, hydra_config, plain_yaml, read_summary, table, whole
 
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a run's config is resolved, plain YAML; OmegaConf is 20x slower
 LEFT_BY_A_RUN = ("summary.json", "metrics.csv", "seeds.csv", "config.yaml", ".hydra")
 NOT_SEARCHED = {".hydra", "checkpoints", "samples", "wandb", "extractors", "report"}
 PREFIX = "quality/"
@@ -102,13 +97,13 @@ def _walk(top: Path):
 
 def read_run(folder: Path) -> Run:
     """The run in a folder, whatever is missing or damaged there."""
-    summary = _json(folder / "summary.json")
-    config = _yaml(folder / "config.yaml") or _hydra_config(folder / ".hydra" / "config.yaml")
-    overrides = _yaml(folder / ".hydra" / "overrides.yaml") or []
+    summary = read_summary(folder / "summary.json")
+    config = plain_yaml(folder / "config.yaml") or hydra_config(folder / ".hydra" / "config.yaml")
+    overrides = plain_yaml(folder / ".hydra" / "overrides.yaml") or []
     overrides = dict(o.lstrip("+").split("=", 1) for o in overrides if isinstance(o, str) and "=" in o)
     status = summary.get("status", "unfinished")
     parts = part_folders(folder)
-    rows = _rows(folder / "seeds.csv") or in_one_time([_whole(_rows(part / "seeds.csv")) for part in parts])
+    rows = table(folder / "seeds.csv") or in_one_time([whole(table(part / "seeds.csv")) for part in parts])
     single = not (rows or isinstance(config.get("seeds"), int) or summary.get("seeds"))
     if not single:
         seeds = _ensemble(rows, config, summary, status)
@@ -127,12 +122,12 @@ def _single(path: Path, config: dict, summary: dict, status: str) -> tuple[Seed,
     seed = Seed(summary.get("seed", config.get("seed", 0)), status)
     clock: list[tuple[float, float]] = [(0.0, 0.0)]  # (images, seconds) of the rows that tell the time
     images = 0.0
-    rows = _rows(path)
+    rows = table(path)
     names = [name for name in rows[0] if _is_quality(name)] if rows else []
     for row in rows:
-        images = max(images, _number(row.get("images_seen")))
+        images = max(images, as_number(row.get("images_seen")))
         if row.get("seconds"):
-            clock.append((images, _number(row["seconds"])))
+            clock.append((images, as_number(row["seconds"])))
         if values := {name: row[name] for name in names if row[name]}:
             _append(seed, images, math.nan, values)
     seed.seconds = [_interpolate(clock, at) for at in seed.images]
@@ -156,9 +151,9 @@ def _ensemble(rows: list[dict], config: dict, summary: dict, status: str) -> lis
         if row.get("status") in ("finished", "failed"):
             seed.status = row["status"]
         if row.get("status") == "finished":
-            seed.ended = _number(row["images_seen"])
+            seed.ended = as_number(row["images_seen"])
         values = {name: value for name, value in row.items() if _is_quality(name)}
-        _append(seed, _number(row["images_seen"]), _number(row.get("seconds")), values)
+        _append(seed, as_number(row["images_seen"]), as_number(row.get("seconds")), values)
     for seed in seeds.values():
         if seed.status == "finished" and seed.quality:
             seed.final = {name: _or_worst(name, values[-1]) for name, values in seed.quality.items()}
@@ -168,7 +163,7 @@ def _ensemble(rows: list[dict], config: dict, summary: dict, status: str) -> lis
 def _append(seed: Seed, images: float, seconds: float, values: dict[str, str]) -> None:
     for name, value in values.items():
         column = seed.quality.setdefault(name, [])
-        column += [math.nan] * (len(seed.images) - len(column)) + [_number(value)]
+        column += [math.nan] * (len(seed.images) - len(column)) + [as_number(value)]
     seed.images.append(images)
     seed.seconds.append(seconds)
     for column in seed.quality.values():
@@ -215,59 +210,3 @@ def _interpolate(clock: list[tuple[float, float]], at: float) -> float:
     if after[0] == before[0]:
         return before[1]
     return before[1] + (after[1] - before[1]) * (at - before[0]) / (after[0] - before[0])
-
-
-def _whole(rows: list[dict]) -> list[dict]:
-    """Without what a kill left of a line."""
-    return [row for row in rows if not (math.isnan(_number(row.get("images_seen"))) or math.isnan(_number(row.get("seed"))))]
-
-
-def _number(text) -> float:
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return math.nan
-
-
-def _rows(path: Path) -> list[dict]:
-    """The table's whole lines: a run that was killed may have left half of one at the end."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    whole = text[: text.rfind("\n") + 1].replace("\0", "")
-    return list(csv.DictReader(io.StringIO(whole)))
-
-
-def _json(path: Path) -> dict:
-    try:
-        found = json.loads(path.read_text())
-    except OSError:
-        return {}
-    except ValueError as error:
-        return {"status": "failed", "error": f"its summary.json cannot be read ({error})"}
-    return found if isinstance(found, dict) else {"status": "failed", "error": "its summary.json holds no summary"}
-
-
-def _yaml(path: Path):
-    try:
-        return yaml.load(path.read_text(), Loader)
-    except (OSError, yaml.YAMLError):
-        return None
-
-
-def _hydra_config(path: Path) -> dict:
-    """What Hydra composed, for a run that stopped before it wrote its own config.yaml: resolved as far as it can be."""
-    if not path.exists():
-        return {}
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    import ganlab.job  # noqa: F401  the resolvers that conf/ uses
-
-    config = OmegaConf.load(path)
-    config.name, config.run_dir = "", ""  # only Hydra can resolve these, and a setting does not depend on them
-    try:
-        return OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException:
-        return OmegaConf.to_container(config, resolve=False)
