@@ -157,8 +157,9 @@ def note_start(folder: Path) -> None:
 def go_on(config: dict) -> float:
     """The run to its end; returns its objective."""
     from ganlab import train
+    from ganlab.quiet import quieten_libraries
 
-    train.quieten_libraries()
+    quieten_libraries()
     goes = train.run if config["seeds"] is None else train.run_seeds
     return train.objective(goes(config, resume=True))
 

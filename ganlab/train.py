@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import time
-import warnings
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -24,6 +23,7 @@ from ganlab.folders import claimed, moved
 from ganlab.gan import GAN
 from ganlab.loading import read
 from ganlab.parts import merge
+from ganlab.quiet import quieten_libraries
 from ganlab.seeds import available_memory, memory_per_copy
 from ganlab.summary import show, summarise
 from ganlab.tracking import CSV, Wandb, finish, log_report, report_beside
@@ -168,17 +168,6 @@ def seeds_that_fit(config: dict, count: int) -> int:
     at_once = count if free is None else max(1, int(0.8 * free / each))
     log.info(f"{count} seeds of about {each / 2**20:,.1f} MiB each: {min(at_once, count)} at a time")
     return at_once
-
-
-def quieten_libraries() -> None:
-    """Keep advice that does not apply to ganlab off the terminal."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.formatwarning = lambda message, category, *place: f"{category.__name__}: {message}\n"
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the data module is
-    if slurm.job() is None:
-        warnings.filterwarnings("ignore", message="The `srun` command is available")  # where one logs in, too
 
 
 def prepare_for_sweep(trainer: dict) -> None:

@@ -17,7 +17,7 @@ from submitit.core.utils import UncompletedJobError
 from ganlab import slurm
 from ganlab.__main__ import main
 from ganlab.errors import explain
-from ganlab.train import quieten_libraries
+from ganlab.quiet import quieten_libraries
 
 TINY = [
     "logger=csv",

@@ -19,8 +19,8 @@ from ganlab.data import Ring
 from ganlab.ensemble import Ensemble
 from ganlab.losses import WGAN, NonSaturatingGAN
 from ganlab.networks import MLPDiscriminator, MLPGenerator
+from ganlab.quiet import quieten_libraries
 from ganlab.regularizers import R1, GradientPenalty
-from ganlab.train import quieten_libraries
 
 GPU = torch.cuda.is_available()
 BATCH, STEPS = 256, {"single": 150, "ensemble": 150 if GPU else 15}

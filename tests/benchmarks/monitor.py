@@ -22,8 +22,9 @@ from omegaconf import OmegaConf
 import ganlab.job  # noqa: F401  registers the resolvers that the config uses
 from ganlab.callbacks import Budget, Record
 from ganlab.finding import conf_folder
+from ganlab.quiet import quieten_libraries
 from ganlab.tracking import CSV
-from ganlab.train import quieten_libraries, seeded
+from ganlab.train import seeded
 
 
 def config_of(*overrides: str) -> dict:

@@ -30,7 +30,8 @@ import ganlab.job  # noqa: F401  registers the resolvers that the config uses
 from ganlab.callbacks import Budget, Record
 from ganlab.ensemble import Ensemble
 from ganlab.finding import conf_folder
-from ganlab.train import quieten_libraries, seeded
+from ganlab.quiet import quieten_libraries
+from ganlab.train import seeded
 
 MLP = ("data=ring", "loss=ns")
 DCGAN = ("data=digits", "loss=ns", "networks.width=16")

@@ -31,7 +31,7 @@ from loops import DEVICE, NETWORKS, ByHand, Ganlab, Levers
 from omegaconf import OmegaConf
 
 from ganlab.job import _fast_precision as fast_precision
-from ganlab.train import quieten_libraries
+from ganlab.quiet import quieten_libraries
 
 FAST = fast_precision(DEVICE.type)  # for images
 

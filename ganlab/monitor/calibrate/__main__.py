@@ -22,7 +22,7 @@ from ganlab.monitor.calibrate.collect import collect, file_of
 from ganlab.monitor.calibrate.suite import settings
 from ganlab.monitor.calibrate.tables import mistakes, rates, write
 from ganlab.monitor.calibrate.truth import outcomes
-from ganlab.train import quieten_libraries
+from ganlab.quiet import quieten_libraries
 
 
 def main(arguments: list[str]) -> None:
