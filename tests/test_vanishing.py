@@ -212,6 +212,8 @@ def test_settings_are_checked_in_words(make_gan, fit, tmp_path):
         Vanishing([10, 0], 5, 1, "x")
     with pytest.raises(ValueError, match="critic_steps must be an integer of at least 1, got 2.5"):
         Vanishing([10], 2.5, 1, "x")
+    with pytest.raises(ValueError, match="callbacks.vanishing.every must be an integer of at least 1, got 0"):
+        Vanishing([10], 5, 0, "x")
     trained = make_gan()
     fit(trained, ring(), Budget(70), max_epochs=-1)
     with pytest.raises(ValueError, match="needs an untrained critic, this one has 7 updates"):

@@ -42,7 +42,7 @@ class Vanishing(Periodic):
     """
 
     def __init__(self, ages: list[int], critic_steps: int, every: int, folder: str, seed: int = 0):
-        super().__init__(every)
+        super().__init__(checked_count("callbacks.vanishing.every", every))
         if not ages:
             raise ValueError("callbacks.vanishing.ages must hold at least one age of G in images, got none")
         self.ages = sorted(checked_count("an age of G", age) for age in ages)
