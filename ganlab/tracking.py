@@ -49,11 +49,7 @@ class CSV(Logger):
             return
         if new := [name for name in row if name not in self._columns]:
             self._columns += new
-            rows = []
-            if self.path.exists():
-                with self.path.open(newline="") as file:
-                    rows = list(csv.DictReader(file))
-            self._replace(rows)
+            self._replace(self._rows())
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
@@ -62,15 +58,20 @@ class CSV(Logger):
 
         Those at `images_seen` stay, and are not written twice: the last look comes after the last checkpoint.
         """
-        if not self.path.exists():
+        rows = self._rows()
+        if not rows:
             return
-        with self.path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
         whole = [row for row in rows if None not in row.values() and row["images_seen"].isdecimal()]
         kept = [row for row in whole if int(row["images_seen"]) <= images_seen]
-        self._columns = list(rows[0]) if rows else []
+        self._columns = list(rows[0])
         self._there = [{k: v for k, v in row.items() if v} for row in kept if int(row["images_seen"]) == images_seen]
         self._replace(kept)
+
+    def _rows(self) -> list[dict]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
 
     def _replace(self, rows: list[dict]) -> None:
         partial = self.path.with_suffix(".partial")
