@@ -9,16 +9,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from ganlab.theory.bare import Family, LinearCritic, Point, bare
 from ganlab.theory.optimum import logit_where_alike
+from ganlab.theory.quantiles import Quantiles
 from ganlab.theory.saturation import derivative
 
 LATE = 10**6  # a turn by which every schedule has begun
-ROWS = 256  # samples, or packs of samples, that stand for all random numbers
 ZERO = 1e-6  # of an eigenvalue's real part
-DRAWS = {torch.randn: "normal", torch.randn_like: "normal", torch.rand: "uniform", torch.rand_like: "uniform"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class _Game:
         self.gan.noise = lambda n: torch.zeros(n, 1, dtype=torch.float64)  # which the point does not hear
         self._set_batch(self.gan.pack)
         state = torch.get_rng_state()
-        with _Quantiles(self.gan.pack) as quantiles:  # at the equilibrium, from which moving averages start
+        with Quantiles(self.gan.pack) as quantiles:  # at the equilibrium, from which moving averages start
             self.gan.discriminator_objective(self._play(True, False))
         self.randomness = contextlib.nullcontext()
         if not torch.equal(state, torch.get_rng_state()):
@@ -198,45 +196,6 @@ class _Game:
                 regularizer.project(self.gan.discriminator)
             path[turn + 1, 0], path[turn + 1, 1] = self.theta.detach(), self.psi.detach()
         return path
-
-
-class _Quantiles(TorchFunctionMode):
-    """Answers torch's normal and uniform numbers with quantiles whose mean and variance over the batch are exact.
-
-    Calls take turns with two sequences of quantiles, independent of each other: a play augments its fakes and then its
-    real samples, which must not share their noise. So do the members of a pack, each with an axis of its own.
-
-    Args:
-        pack: samples in a pack.
-
-    Attributes:
-        samples: that a batch needs to cover the grid.
-        calls: since the mode was entered.
-    """
-
-    def __init__(self, pack: int):
-        super().__init__()
-        levels = max(2, math.floor(ROWS ** (1 / (2 * pack)) + ZERO))
-        grid = torch.cartesian_prod(*[torch.arange(levels)] * (2 * pack))
-        self.ranks = grid[:, :pack].flatten(), grid[:, pack:].flatten()
-        self.samples = len(self.ranks[0])
-        share = (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
-        scores = torch.special.ndtri(share)
-        uniform = 0.5 + (share - 0.5) / math.sqrt(1 - 1 / levels**2)
-        self.quantiles = {"normal": scores / scores.std(correction=0), "uniform": uniform}
-
-    def __enter__(self):
-        self.calls = 0
-        return super().__enter__()
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        if func not in DRAWS:
-            return result
-        blocks = math.ceil(result.numel() / self.samples)
-        ranks = torch.cat([self.ranks[(self.calls + block) % 2] for block in range(blocks)])[: result.numel()]
-        self.calls += 1
-        return result.copy_(self.quantiles[DRAWS[func]][ranks].reshape(result.shape))
 
 
 def _eigenvalues(jacobian: Tensor) -> tuple[complex, complex]:

@@ -10,10 +10,11 @@ from ganlab.gan import GAN
 from ganlab.theory.bare import Family, LinearCritic, Point, bare
 from ganlab.theory.conformance.check import Check, examine
 from ganlab.theory.conformance.claims import claim_checks
-from ganlab.theory.conformance.game import game_checks, own_regularizers
+from ganlab.theory.conformance.game import game_checks
 from ganlab.theory.conformance.losses import loss_checks
 from ganlab.theory.conformance.penalties import penalty_checks
 from ganlab.theory.conformance.players import HOOKS
+from ganlab.theory.conformance.recording import own_regularizers
 
 __all__ = ["Check", "assert_conforms", "conformance"]
 

@@ -14,6 +14,7 @@ from ganlab.losses import NonSaturatingGAN
 from ganlab.theory.bare import LinearCritic, bare
 from ganlab.theory.conformance.check import NotApplicable, Wrong
 
+IMAGES = (2, 8, 8)
 LATE = 10_000  # D's updates before the play that is asked: some terms only start after a while
 
 Term = Callable[[nn.Module, Play], Tensor | None]  # a bound `term`
