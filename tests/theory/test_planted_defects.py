@@ -48,7 +48,7 @@ def test_the_defects_that_libraries_ship_are_planted():
 
 
 def test_every_check_catches_something():
-    asked = {check.name for name in RIGHT for check in checks(name)}
+    asked = {check.name for check in checks("ByTorchsNorm")}  # everything, since it has a regularizer
     assert asked == set().union(*(defect.failed for defect in PLANTED.values()))
 
 
