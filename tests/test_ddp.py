@@ -22,6 +22,7 @@ from ganlab.callbacks import Budget
 from ganlab.conditioning import ClassLabels
 from ganlab.data import Split, TensorData
 from ganlab.folders import claimed
+from ganlab.kinds import REQUIRED
 from ganlab.losses import WGAN, NonSaturatingGAN
 from ganlab.networks import MLPDiscriminator, MLPGenerator
 from ganlab.regularizers import R1, GradientPenalty
@@ -309,7 +310,8 @@ def test_two_processes_go_on_bit_for_bit(undisturbed, tmp_path, monkeypatch, num
 def test_resuming_tells_its_other_processes_the_folder(tmp_path, monkeypatch):
     """Lightning starts them with this process's command line, in the folder that it stands in by then."""
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.yaml").write_text("{name: a, run_dir: x, seeds: null}")
+    config = dict.fromkeys((*REQUIRED, "seeds")) | {"name": "a", "run_dir": "x"}
+    (tmp_path / "run" / "config.yaml").write_text(json.dumps(config))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["ganlab"])
     monkeypatch.setattr(resuming, "guarded", lambda *_, **__: None)
