@@ -173,5 +173,5 @@ def test_every_preset_keeps_its_own_kinds():
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", "..", "", "é" * 200, "a\nb"])
 def test_a_run_s_name_makes_one_folder(name):
-    folder = job._stem(name)
+    folder = job.stem(name)
     assert "/" not in folder and folder.isprintable() and 0 < len(folder.encode()) < 200 and not folder.startswith(".")

@@ -9,9 +9,9 @@ from torch.nn.utils import parameters_to_vector
 from ganlab.callbacks import Record
 from ganlab.conditioning import ClassLabels
 from ganlab.finding import conf_folder
-from ganlab.job import _fast_precision as fast_precision
 from ganlab.networks import DCGANDiscriminator, DCGANGenerator
 from ganlab.regularizers import GradientPenalty
+from ganlab.resolvers import fast_precision
 
 STEPS = 20
 

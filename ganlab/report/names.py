@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ganlab.job import family
+from ganlab.resolvers import family
 
 if TYPE_CHECKING:
     from ganlab.report.settings import Setting

@@ -30,8 +30,8 @@ from lightning import seed_everything
 from loops import DEVICE, NETWORKS, ByHand, Ganlab, Levers
 from omegaconf import OmegaConf
 
-from ganlab.job import _fast_precision as fast_precision
 from ganlab.quiet import quieten_libraries
+from ganlab.resolvers import fast_precision
 
 FAST = fast_precision(DEVICE.type)  # for images
 
