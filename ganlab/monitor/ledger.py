@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ganlab.monitor.rules import EARLY, FAILURES, ONCE, PATIENCE, VERDICTS, WARM_UP
+from ganlab.monitor.rules import AT_ONCE, EARLIEST, FAILURES, PATIENCE, VERDICTS, WARM_UP
 from ganlab.monitor.words import WORDS
 
 
@@ -49,8 +49,8 @@ class Ledger:
             differs = now != stands
             self.first[name] = torch.where(differs & ~stands & (self.streak[name] == 0), images, self.first[name])
             self.streak[name] = torch.where(differs, self.streak[name] + 1, 0)
-            patience = 1 if name in (*ONCE, "NON_FINITE") else PATIENCE
-            turns = (self.streak[name] >= patience) & (name in (*EARLY, "NON_FINITE") or looks >= WARM_UP)
+            patience = 1 if name in AT_ONCE else PATIENCE
+            turns = (self.streak[name] >= patience) & (looks >= EARLIEST.get(name, WARM_UP))
             if name == "HEALTHY":  # the last of all
                 turns |= stands & torch.stack([self.standing[failure] for failure in FAILURES]).any(0)
             if turns.any():

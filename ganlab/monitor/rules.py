@@ -29,9 +29,9 @@ FORMS = {
 }
 FAILURES = (*FORMS, "NON_FINITE")
 VERDICTS = (*FAILURES, "HEALTHY")
-EARLY = ("EXPLODING",)  # no warm-up: it does not wait
+EARLIEST = {"NON_FINITE": 0, "EXPLODING": 2}  # looks before these are said, which do not wait for the warm-up
 SELDOM = ("nearer",)  # numbers that are measured at long intervals, and stand until they are again
-ONCE = ("MEMORISING",)  # no patience: a second look repeats what the first found
+AT_ONCE = (*EARLIEST, "MEMORISING")  # no patience: they cannot wait, or a second look repeats what the first found
 
 
 def thresholds() -> dict[str, dict[str, float]]:

@@ -14,7 +14,7 @@ from ganlab.monitor.advice import in_force, news
 from ganlab.monitor.calibrate.collect import EVERY
 from ganlab.monitor.callback import actions, told
 from ganlab.monitor.ledger import Ledger, merged
-from ganlab.monitor.rules import EARLY, FORMS, ONCE, PATIENCE, VERDICTS, WARM_UP, evidence, judged, thresholds
+from ganlab.monitor.rules import AT_ONCE, EARLIEST, FORMS, PATIENCE, VERDICTS, WARM_UP, evidence, judged, thresholds
 from ganlab.monitor.words import WORDS
 
 CALM = {
@@ -94,6 +94,14 @@ def test_patience_before_a_verdict_and_before_it_goes():
     assert look(ledger, 400, "MODE_COLLAPSE") == []
     assert look(ledger, 500) == [] and look(ledger, 600) == ["MODE_COLLAPSE", "HEALTHY"]
     assert ledger.current() == ["HEALTHY"]
+    assert look(ledger, 700, "EXPLODING") == ["EXPLODING", "HEALTHY"]  # at once
+
+
+def test_one_look_at_a_young_game_is_no_explosion():
+    ledger = Ledger(1)
+    assert look(ledger, 100, "EXPLODING", looks=1) == []
+    assert look(ledger, 200, "EXPLODING", looks=2) == ["EXPLODING"] and int(ledger.first["EXPLODING"]) == 100
+    assert look(Ledger(1), 0, failed=True, looks=0) == ["NON_FINITE"], "not even one look"
 
 
 @pytest.mark.parametrize("name", [*FORMS, "NON_FINITE"])
@@ -103,7 +111,7 @@ def test_what_fails_is_healthy_no_more(name):
     for images in (100, 200):
         ledger.update({}, torch.tensor([False, False]), 20, images)
     assert ledger.current() == ["HEALTHY"]
-    for images in (300, 400)[: 1 if name in (*ONCE, "NON_FINITE") else PATIENCE]:
+    for images in (300, 400)[: 1 if name in AT_ONCE else PATIENCE]:
         ledger.update({name: torch.tensor([True, False])}, torch.tensor([name == "NON_FINITE", False]), 20, images)
     assert ledger.standing[name].tolist() == [True, False] and ledger.standing["HEALTHY"].tolist() == [False, True]
 
@@ -128,7 +136,7 @@ def test_a_young_game_is_given_time_but_what_was_seen_counts(name):
     ledger = Ledger(1)
     for looks in range(1, WARM_UP):
         look(ledger, 100 * looks, name, looks=looks)
-        assert ledger.current() == ([name] if name in EARLY and looks >= PATIENCE else [])
+        assert ledger.current() == ([name] if looks >= EARLIEST.get(name, WARM_UP) else [])
     look(ledger, 100 * WARM_UP, name, looks=WARM_UP)
     assert ledger.current() == [name] and int(ledger.first[name]) == 100
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganlab.monitor.calibrate.truth import Outcome
 from ganlab.monitor.ledger import Ledger
-from ganlab.monitor.rules import ABOVE, BELOW, EARLY, FORMS, PATIENCE, WARM_UP, evidence, judged
+from ganlab.monitor.rules import ABOVE, AT_ONCE, BELOW, EARLIEST, FORMS, PATIENCE, WARM_UP, evidence, judged
 
 CANDIDATES = 24  # of each number
 COST, COST_EVER = 2.0, 0.5  # of a false alarm that stands at the end, of one at any time, in detections
@@ -65,12 +65,12 @@ def best(verdict: str, runs: Sequence[Outcome]) -> dict[str, float]:
     series = {number: together([trace.get(number) for trace in traced], known) for number in sides}
     grid = {number: candidates(number, side, series[number]) for number, side in sides.items()}
     met = {n: [values <= c if sides[n] == BELOW else values >= c for c in grid[n]] for n, values in series.items()}
-    young = torch.arange(next(iter(series.values())).shape[1]) + 1 < (1 if verdict in EARLY else WARM_UP)
+    young = torch.arange(next(iter(series.values())).shape[1]) + 1 < EARLIEST.get(verdict, WARM_UP)
     scores = {}
     for chosen in itertools.product(*(range(len(grid[n])) for n in sides)):
         at = dict(zip(sides, chosen))
         held = torch.stack([torch.stack([met[n][at[n]] for n, _ in part]).all(0) for part in FORMS[verdict]]).any(0)
-        scores[chosen] = score(held, true, known, young, PATIENCE)
+        scores[chosen] = score(held, true, known, young, 1 if verdict in AT_ONCE else PATIENCE)
     top = max(scores.values())
     ties = [chosen for chosen, value in scores.items() if value >= top - 1e-9]
     middle = tuple(sorted(column)[len(ties) // 2] for column in zip(*ties))
