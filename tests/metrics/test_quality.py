@@ -64,7 +64,8 @@ def test_classifier_of_digits_is_accurate_and_frozen(digits):
     assert not network.training and not any(p.requires_grad for p in network.parameters())
 
 
-def test_training_disturbs_nothing_and_repeats(digits):
+def test_training_disturbs_nothing_and_repeats(digits, monkeypatch):
+    monkeypatch.setattr(classifier_module, "MIN_STEPS", 50)
     split = Split(digits.train.x[:300], digits.train.y[:300])
     torch.manual_seed(5)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
