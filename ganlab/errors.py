@@ -16,18 +16,18 @@ from ganlab.finding import conf_folder
 
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 LONGEST = 600  # characters of a sentence
+SIGNATURES = {  # what a loss takes
+    "discriminator_loss": "def discriminator_loss(self, real_logits, fake_logits)",
+    "generator_loss": "def generator_loss(self, fake_logits, real_logits=None)",
+}
 OTHER_WORDS = (  # what Python, Lightning and Hydra say, and the same as one sentence with the way out
     (
         r"(?:.*?)(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'",
         r"\1 has no setting \2; correct its name, or leave it out",
     ),
-    (
-        r"(\S*\bdiscriminator_loss)\(\) takes .* given",
-        r"\1 cannot be called; write def discriminator_loss(self, real_logits, fake_logits), or without self below @staticmethod",
-    ),
-    (
-        r"(\S*\bgenerator_loss)\(\) takes .* given",
-        r"\1 cannot be called; write def generator_loss(self, fake_logits, real_logits=None), or without self below @staticmethod",
+    *(
+        (rf"(\S*\b{hook})\(\) takes .* given", rf"\1 cannot be called; write {signature}, or without self below @staticmethod")
+        for hook, signature in SIGNATURES.items()
     ),
     (r"(?:.*?)(\w+)(?:\.__init__)?\(\) missing .* arguments?: (.*)", r"\1 needs a setting for \2"),
     (
@@ -107,11 +107,19 @@ def explain(error: Exception) -> str:
         sentence = _of_python(error, place)
     if len(sentence := " ".join(sentence.split())) > LONGEST:
         sentence = f"{sentence[: LONGEST // 2]} … {sentence[-LONGEST // 2 :]}"
-    installed = (str(Path(__file__).parent), *sysconfig.get_paths().values())
-    own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(("<", *installed))]
-    if own:
-        sentence += f"\n  in {own[-1].filename}, line {own[-1].lineno}: {own[-1].line}"
+    if own := line_of_ones_own(error):
+        sentence += f"\n  in {own.filename}, line {own.lineno}: {own.line}"
     return f"{sentence}\n  (HYDRA_FULL_ERROR=1 shows the whole traceback)"
+
+
+def line_of_ones_own(error: Exception) -> traceback.FrameSummary | None:
+    """The innermost line that is neither ganlab's nor a library's."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if is_ones_own(frame.filename)]
+    return own[-1] if own else None
+
+
+def is_ones_own(file: str) -> bool:
+    return not file.startswith(("<", str(Path(__file__).parent), *sysconfig.get_paths().values()))
 
 
 def _of_python(error: Exception, place: str) -> str:

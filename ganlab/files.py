@@ -13,10 +13,40 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """The file has the text or does not change; a kill in between leaves no half of it."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """The file has the content or does not change; a kill in between leaves no half of it."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    put(partial, path)
+
+
+def save_whole(path: Path, value, suffix: str = "") -> None:
+    """Tensors and plain values, likewise, as `torch.load` reads them. `suffix` tells what several processes write at once.
+
+    Raises:
+        OSError: it cannot be written; the file is as it was before.
+    """
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}{suffix}.partial")
+    try:
+        torch.save(value, partial)
+        put(partial, path)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        reason = str(error).splitlines()[0]
+        if "unexpected pos" in reason:  # what torch says of a full disk
+            reason = "not all of it was written, the disk may be full"
+        raise OSError(reason) from error
+
+
+def put(partial: Path, path: Path) -> None:
+    """A whole file, or a folder, takes the name: a file once it is on the disk, so that also a power cut leaves it or
+    what was there before."""
+    if partial.is_file():
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
     os.replace(partial, path)
 
 
@@ -33,7 +63,7 @@ def save_figure(path: Path, figure) -> None:
     """A matplotlib Figure as a PNG, likewise."""
     partial = path.with_name(path.name + ".partial")
     figure.savefig(partial, format="png")
-    os.replace(partial, path)
+    put(partial, path)
 
 
 @contextmanager
@@ -48,7 +78,7 @@ def whole(path: Path) -> Iterator[Path]:
         _remove(partial)
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
-        os.replace(partial, path)
+        put(partial, path)
     except OSError as error:
         raise ValueError(f"{path} cannot be written ({error.strerror or error}); choose another place with out=") from error
     finally:

@@ -19,6 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ganlab import theory
+from ganlab.errors import is_ones_own
 from ganlab.files import write_json
 from ganlab.gan import GAN
 from ganlab.theory.figure import draw
@@ -41,6 +42,7 @@ class Findings:
     dirac: theory.Dirac | None = None
     optimum: theory.Optimum | None = None
     checks: list[theory.Check] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)  # of losses of one's own: {"generator_loss": "my_gan.py, line 12"}
     seconds: float = 0.0
 
     @property
@@ -88,7 +90,7 @@ def examine(family: Callable[..., GAN], regularizers: list[str], notes: list[str
     """All four parts; whatever the family's own code raises becomes a failed check."""
     kind = theory.family_class(family)
     summary = (kind.__doc__ or "").strip().partition("\n")[0]
-    found = Findings(kind.__name__, " + ".join([kind.__name__, *regularizers]), summary, notes)
+    found = Findings(kind.__name__, " + ".join([kind.__name__, *regularizers]), summary, notes, places=places(kind))
     for part, name in ((theory.saturation, "saturation"), (playable, "dirac"), (theory.optimum, "optimum")):
         try:
             setattr(found, name, part(family))
@@ -96,6 +98,15 @@ def examine(family: Callable[..., GAN], regularizers: list[str], notes: list[str
             sentence = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             found.checks.append(theory.Check(f"{name} can be worked out", False, kind.__name__, sentence, ""))
     found.checks += declared(found.optimum) + theory.conformance(family)
+    return found
+
+
+def places(kind: type[GAN]) -> dict[str, str]:
+    found = {}
+    for hook in ("discriminator_loss", "generator_loss"):
+        code = getattr(inspect.unwrap(getattr(kind, hook)), "__code__", None)
+        if code and is_ones_own(code.co_filename):
+            found[hook] = f"{Path(code.co_filename).name}, line {code.co_firstlineno}"
     return found
 
 
@@ -175,10 +186,13 @@ def show(found: Findings, folder: Path) -> None:
         answers = [check.ok for check in found.checks if check.where == place and check.ok is not None]
         if answers:
             console.print(f"  {MARKS[all(answers)]} {sum(answers)} of {len(answers)}  [dim]{escape(place)}[/]")
+    told = set()
     for check in found.failed:
-        console.print(f"{MARKS[False]} [bold]{check.name}[/] ({escape(check.where)}): {escape(check.message)}")
-        if check.paper:
+        where = f"{check.where} in {found.places[check.where]}" if check.where in found.places else check.where
+        console.print(f"{MARKS[False]} [bold]{check.name}[/] ({escape(where)}): {escape(check.message)}")
+        if check.paper and check.paper not in told:
             console.print(f"  {escape(check.paper)}", style="dim")
+        told.add(check.paper)
     for note in found.notes:
         console.print(escape(f"note: {note}"), style="dim")
     paths = f"\npicture      {folder / 'inspect.png'}\neverything   {folder / 'inspect.json'}"

@@ -95,7 +95,7 @@ def train(cfg: DictConfig) -> float:
 
     A job that is started a second time, by `resume=SWEEP`, by Slurm or by the same command typed again, goes on.
     """
-    from ganlab import resuming
+    from ganlab import begun
     from ganlab.train import train  # torch and lightning load here, after Hydra has accepted the command line
 
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -109,13 +109,13 @@ def train(cfg: DictConfig) -> float:
                 "of a sweep with hydra.sweep.dir=FOLDER"
             )
         if sweep:
-            resuming.note_start(folder)
+            begun.note_start(folder)
         if trust := os.environ.get("GANLAB_RESUME"):
             if (folder / "config.yaml").exists():
                 return resumed(folder, trust.split(","))
-            resuming.require_all_trusted(OmegaConf.to_container(cfg, resolve=True), trust.split(","))
-        if (sweep or slurm.restarted()) and resuming.same(cfg, folder):
-            return resumed(folder, resuming.named(cfg))
+            begun.require_all_trusted(OmegaConf.to_container(cfg, resolve=True), trust.split(","))
+        if (sweep or slurm.restarted()) and begun.same(cfg, folder):
+            return resumed(folder, begun.named(cfg))
         return train(cfg)
 
     return guarded(run, folder, _name(cfg) or folder.name, go_on=sweep)
@@ -175,14 +175,14 @@ def began(error: Exception, folder: Path) -> bool:
 
 def resumed(folder: Path, trust: list[str]) -> float:
     """A sweep's job once more: what it brought, or what it brings when it goes on."""
-    from ganlab import resuming
+    from ganlab import begun
     from ganlab.train import objective
 
-    if resuming.over(folder):
-        told = resuming.summary(folder)
+    if begun.over(folder):
+        told = begun.summary(folder)
         log.info(f"{folder} is {told['status']} already")
         return objective(told)
-    return resuming.go_on(resuming.prepared(folder, trust))
+    return begun.go_on(begun.prepared(folder, trust))
 
 
 def inspect(cfg: DictConfig) -> None:

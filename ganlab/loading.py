@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ import ganlab
 from ganlab.finding import find
 from ganlab.gan import GAN
 
+OWN = ("lightning", "torchmetrics")  # what a whole run names besides the modules that are always trusted
 NO_CHECKPOINT = "is no checkpoint of a ganlab run, or is not whole"
 
 
@@ -97,8 +98,7 @@ def build_trusted(config: dict, trust: Sequence[str] = ()):
     Raises:
         ValueError: it names a class of an untrusted module.
     """
-    for target in targets(config):
-        require_trusted(target, trust)
+    require_trusted(targets(config), trust)
     with torch.random.fork_rng(devices=[]):  # the first weights, soon overwritten, are drawn from the caller's state
         return instantiate(config, _convert_="all")
 
@@ -140,16 +140,44 @@ def targets(config) -> Iterator[str]:
         yield config
 
 
-def require_trusted(target: str, trust: Sequence[str]) -> None:
-    """The name must lead to a class that was *defined* in a trusted module: `ganlab.job.os.system` does not."""
-    modules = ("ganlab", "torch.optim", *trust)
-    named = any(target.startswith(f"{module}.") for module in modules)
-    try:
-        found = get_object(target) if named else None
-    except ImportError as error:
-        raise ValueError(f"the checkpoint names {target}, which cannot be imported: {str(error).splitlines()[0]}") from error
-    if not isinstance(found, type) or not any(f"{found.__module__}.".startswith(f"{module}.") for module in modules):
+def require_trusted(names: Iterable[str], trust: Sequence[str]) -> None:
+    """
+    Raises:
+        ValueError: some of these lead to no class of a trusted module.
+    """
+    if found := strangers(names, trust):
+        modules = suggested(trust, found)
         raise ValueError(
-            f"the checkpoint names {target}, which is not ganlab's; if you trust its module, pass "
-            f"trust=[{target.partition('.')[0]!r}] to ganlab.load, or trust={target.partition('.')[0]} on the command line"
+            f"the run names {' and '.join(found)}, which {'is' if len(found) == 1 else 'are'} not ganlab's; if you trust "
+            f"{'its module' if len(found) == 1 else 'their modules'}, pass trust={modules} to ganlab.load, or "
+            f"trust={','.join(modules)} on the command line"
         )
+
+
+def strangers(names: Iterable[str], trust: Sequence[str]) -> list[str]:
+    """Those that lead to no class that was *defined* in a trusted module, as `ganlab.job.os.system` does.
+
+    Raises:
+        ValueError: one of a trusted module cannot be imported.
+    """
+    modules = ("ganlab", "torch.optim", *trust)
+
+    def trusted(name: str) -> bool:
+        return any(f"{name}.".startswith(f"{module}.") for module in modules)
+
+    found = []
+    for name in dict.fromkeys(names):
+        try:
+            kind = get_object(name) if trusted(name) else None
+        except ImportError as error:
+            raise ValueError(f"the run names {name}, which cannot be imported: {str(error).splitlines()[0]}") from error
+        if not isinstance(kind, type):
+            found.append(name)
+        elif not trusted(kind.__module__):
+            found.append(f"{kind.__module__}.{kind.__qualname__}")
+    return found
+
+
+def suggested(trust: Sequence[str], found: Iterable[str]) -> list[str]:
+    """What to type for these to be trusted, with what is typed already."""
+    return list(dict.fromkeys([*(name for name in trust if name not in OWN), *(name.partition(".")[0] for name in found)]))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from ganlab.files import write_csv, write_json
+from ganlab.files import write_csv, write_json, write_whole
 
 
 def merge(folder: Path, parts: list[dict], failed: list[int]) -> dict:
@@ -27,7 +27,7 @@ def merge(folder: Path, parts: list[dict], failed: list[int]) -> dict:
     write_csv(folder / "seeds.csv", rows)
     ended = [part for part in part_folders(folder) if (part / "summary.json").exists()]
     if pictures := [part / "samples.png" for part in ended if (part / "samples.png").exists()]:
-        (folder / "samples.png").write_bytes(pictures[0].read_bytes())
+        write_whole(folder / "samples.png", pictures[0].read_bytes())
 
     final = {row["seed"]: row for row in rows}.values()
     names = [name for name in dict.fromkeys(chain.from_iterable(rows)) if name.startswith("quality/")]

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyExperiment, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
-from ganlab.files import write_whole
+from ganlab.files import put, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,12 @@ class CSV(Logger):
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
+    @rank_zero_only
+    def save(self):
+        if self.path.exists():
+            with self.path.open("rb+") as file:
+                os.fsync(file.fileno())
+
     def rewind(self, images_seen: int) -> None:
         """Forgets the rows after `images_seen`, which a run that goes on from there writes again.
 
@@ -79,7 +85,7 @@ class CSV(Logger):
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(partial, self.path)
+        put(partial, self.path)
 
     def log_hyperparams(self, params, *args, **kwargs):
         pass  # config.yaml holds them

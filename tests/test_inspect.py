@@ -85,6 +85,9 @@ def test_a_broken_loss_is_inspected_to_the_end_and_exits_with_1(cli, tmp_path, d
     assert found["failed"] == len(failed) > 0
     assert any(check["where"] == "generator_loss" for check in failed)
     assert all(check["message"] for check in failed)
+    hook = body[: body.index("@", body.index("@") + 1)].count("\n") + 1  # the second decorator
+    assert f"generator_loss in my_gan.py, line {hook}" in " ".join(printed.split())
+    assert (f" in line {hook + 2}" in " ".join(printed.split())) == ("raises" in defect or "bf16" in defect)
     assert not [check for check in failed if check["where"] == "discriminator_loss"]
 
 

@@ -257,7 +257,7 @@ def test_a_signal_while_nothing_trains_asks_too_once_for_all_processes(process, 
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_PROCID", str(process))
     monkeypatch.setattr(slurm, "requeue", lambda: "asked")
-    monkeypatch.setattr("ganlab.__main__.compose_and_call", lambda verb: os.kill(os.getpid(), signal.SIGUSR1))
+    monkeypatch.setattr("ganlab.__main__.compose", lambda verb: os.kill(os.getpid(), signal.SIGUSR1))
     monkeypatch.setattr(sys, "argv", ["ganlab"])
     monkeypatch.setattr(sys, "path", [*sys.path])
     before, code = signal.getsignal(signal.SIGUSR1), 0

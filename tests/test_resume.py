@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from lightning import Callback
 from omegaconf import OmegaConf
 
-from ganlab import kinds, resuming, train
+from ganlab import begun, kinds, resuming, train
 from ganlab.callbacks import Quality, checkpoints
 from ganlab.callbacks.checkpoints import Interrupted, WholeCheckpoints
 from ganlab.finding import conf_folder
@@ -71,7 +71,7 @@ def start(config):
 
 
 def again(folder):
-    return resuming.go_on(resuming.prepared(folder))
+    return begun.go_on(begun.prepared(folder))
 
 
 class Stop(Callback):
@@ -240,7 +240,7 @@ def test_sigkill_anywhere(tmp_path):
         folder = tmp_path / str(attempt)
         died = in_a_child(lambda: start(config(folder, "look_every=96")), kill_after=draw.uniform(0.05, 1) * length)
         for life in range(2):
-            if not died or resuming.over(folder):  # killed when everything was written
+            if not died or begun.over(folder):  # killed when everything was written
                 died = 0
             elif (folder / "config.yaml").exists():
                 died = in_a_child(lambda: again(folder), kill_after=draw.uniform(0.1, 1) * length if life == 0 else None)
@@ -504,8 +504,8 @@ def test_resuming_imports_nothing_from_a_stranger_s_folder(tmp_path, cli, owned)
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("+callbacks.evil={_target_: evil.C}", "evil.C, which is not ganlab's"),
-        ("+callbacks.evil._target_=evil.C", "evil.C, which is not ganlab's"),
+        ("+callbacks.evil={_target_: evil.C}", "add trust=evil"),
+        ("+callbacks.evil._target_=evil.C", "add trust=evil"),
         ("hydra.callbacks.evil={_target_: evil.C}", "add trust=hydra.callbacks.evil"),
         ("hydra.launcher.setup=[touch owned]", "add trust=hydra.launcher.setup"),
         ("--config-dir", "add trust=/"),

@@ -13,9 +13,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from ganlab.begun import Died, note_start
 from ganlab.finding import conf_folder
 from ganlab.report.jobs import read_jobs, show
-from ganlab.resuming import Died, note_start
 from ganlab.sweep import SweepTable
 
 spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "report" / "folders.py")

@@ -121,6 +121,6 @@ def test_data_of_a_stranger_is_not_built(here, make_run):
     content["ganlab"]["config"]["data"] = {"_target_": "os.system", "_args_": ["touch victim"]}
     torch.save(content, path)
     trained = open_run("run")
-    with pytest.raises(ValueError, match="the checkpoint names os.system, which is not ganlab's"):
+    with pytest.raises(ValueError, match="the run names os.system, which is not ganlab's"):
         datamodule(trained)
     assert not (here / "victim").exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import signal
 import threading
@@ -17,6 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from ganlab import slurm
 from ganlab.callbacks.cadence import Periodic, sibling
 from ganlab.callbacks.quality import Quality
+from ganlab.files import save_whole
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +68,13 @@ class Checkpoints(Periodic):
         quality = sibling(trainer, Quality)
         measured = quality is not None and quality.looked_at == gan.images_seen  # at this look, which may be one of more
         if measured and quality.improved:  # first: a kill in between repeats this look, and writes it again
-            trainer.save_checkpoint(self.folder / "best.ckpt")
-        trainer.save_checkpoint(self.folder / "last.ckpt")
+            self._save(trainer, "best.ckpt")
+        self._save(trainer, "last.ckpt")
+
+    def _save(self, trainer, name: str) -> None:
+        for logger in trainer.loggers:
+            logger.save()  # a checkpoint that outlives a power cut has its rows
+        trainer.save_checkpoint(self.folder / name)
 
     def on_save_checkpoint(self, trainer, gan, checkpoint):
         checkpoint["random"] = of_all_processes(random_state())
@@ -99,7 +104,7 @@ class Checkpoints(Periodic):
             number = agreed(number, gan.device) if batch_idx % ASK_EVERY == 0 else None
         if number is not None:
             gan.check_finite()
-            trainer.save_checkpoint(self.folder / "last.ckpt")
+            self._save(trainer, "last.ckpt")
             said = f"stopped by {signal.Signals(number).name} at {gan.images_seen:,} images, and saved"
             if number == signal.SIGTERM and slurm.job():
                 if trainer.is_global_zero:
@@ -127,18 +132,10 @@ class WholeCheckpoints(TorchCheckpointIO):
     """A checkpoint file is whole or not there: written beside its name, then renamed."""
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
         try:
-            torch.save(checkpoint, partial)
-            os.replace(partial, path)
-        except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
-            reason = str(error).splitlines()[0]
-            if "unexpected pos" in reason:  # what torch says of a full disk
-                reason = "not all of it was written, the disk may be full"
-            raise OSError(f"the checkpoint {path} cannot be written ({reason}); the one before it stays as it was") from error
+            save_whole(Path(path), checkpoint)
+        except OSError as error:
+            raise OSError(f"the checkpoint {path} cannot be written ({error}); the one before it stays as it was") from error
 
 
 def random_state() -> dict:

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torchvision.utils import make_grid, save_image
 
 from ganlab.callbacks.cadence import Periodic
+from ganlab.files import put, write_whole
 
 
 class Grids(Periodic):
@@ -29,15 +30,17 @@ class Grids(Periodic):
         if not trainer.is_global_zero:
             return
         path = self.folder / "samples" / f"{gan.images_seen:010d}.png"
+        partial = path.with_name(path.name + ".partial")
         path.parent.mkdir(parents=True, exist_ok=True)
         if len(trainer.datamodule.shape) == 1:
             copies = zip(gan.seeds or [None], gan.copies())
             shown = list(islice(((seed, copy) for seed, copy in copies if copy is not None), 16))
             samples = [copy.sample(2500, seed=self.seed) for _, copy in shown]
             names = [f"seed {seed}" for seed, _ in shown] if gan.seeds else []
-            draw_points(path, trainer.datamodule, samples, gan.images_seen, names)
+            draw_points(partial, trainer.datamodule, samples, gan.images_seen, names)
         else:
-            self._draw_images(path, gan)
+            self._draw_images(partial, gan)
+        put(partial, path)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("samples", [str(path)], step=gan.images_seen)
@@ -46,7 +49,7 @@ class Grids(Periodic):
                 from torchvision.transforms.functional import pil_to_tensor
 
                 logger.experiment.add_image("samples", pil_to_tensor(Image.open(path)), gan.images_seen)
-        (self.folder / "samples.png").write_bytes(path.read_bytes())
+        write_whole(self.folder / "samples.png", path.read_bytes())
 
     def _draw_images(self, path: Path, gan):
         columns = min(gan.conditioning.num_classes, 20) or 10

@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import pickle
-import tempfile
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganlab.data import to_float
+from ganlab.files import save_whole
 
 log = logging.getLogger("ganlab")
 
@@ -133,20 +133,13 @@ def _cached_or_trained(datamodule, data: str, device: torch.device) -> dict:
     card["accuracy"] = accuracy(network, datamodule.test, device)
     saved = {"weights": weights, "card": card}
     try:
-        _write_atomically(saved, path)
+        save_whole(path, saved, suffix=f".{os.getpid()}")  # jobs of a sweep may train it side by side
         where = f"cached in {path}"
     except OSError as error:
         where = f"not cached ({error})"
     message = "extractor: classifier for %s, held-out accuracy %.3f, trained in %.0f s, %s"
     log.info(message, data, card["accuracy"], seconds, where)
     return saved
-
-
-def _write_atomically(saved: dict, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        torch.save(saved, file)
-    os.replace(file.name, path)
 
 
 def _digest(weights: dict[str, Tensor]) -> str:

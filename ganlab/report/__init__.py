@@ -11,11 +11,12 @@ from typing import NamedTuple
 from ganlab.arguments import parsed
 from ganlab.files import write_whole
 from ganlab.report import gallery, page
+from ganlab.report.cards import BUDGET, differing
 from ganlab.report.details import card, costs, coverage, troubles
+from ganlab.report.grouping import group
 from ganlab.report.page import Report, Section
 from ganlab.report.ranking import Ranking
 from ganlab.report.runs import Run, find_runs
-from ganlab.report.settings import BUDGET, differing, group
 from ganlab.report.tables import Table, differences, leaderboard, published
 from ganlab.report.texts import short_value
 
@@ -104,7 +105,7 @@ def write(report: Report, folder: Path) -> list[Path]:
     beside = folder / "report"
     beside.mkdir(parents=True, exist_ok=True)
     for picture in report.pictures():
-        (beside / picture.name).write_bytes(picture.content)
+        write_whole(beside / picture.name, picture.content)
     written = [folder / "report.html", folder / "report.md"]
     for path, text in zip(written, (page.html(report), page.markdown(report, beside.name)), strict=True):
         write_whole(path, text)

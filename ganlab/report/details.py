@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
+from ganlab.report.cards import BUDGET
 from ganlab.report.ranking import Ranking
 from ganlab.report.runs import PREFIX, Run, Seed
-from ganlab.report.settings import BUDGET
 from ganlab.report.statistics import first_reaching, wilson
 from ganlab.report.tables import Table
 from ganlab.report.texts import duration, percent, ranges, short_value, span, spread

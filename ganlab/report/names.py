@@ -6,12 +6,9 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ganlab.report.settings import Setting
 from ganlab.resolvers import family
-
-if TYPE_CHECKING:
-    from ganlab.report.settings import Setting
 
 # Presets that a name says before anything else; the loss and the regularizers have their own place.
 FIRST, OWN_PLACE = ("networks", "conditioning"), ("loss", "gan._target_", "regularizer", "experiment")

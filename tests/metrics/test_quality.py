@@ -119,6 +119,18 @@ def test_a_folder_that_cannot_be_written_is_no_error(digits, tmp_path, caplog, m
     assert "not cached" in caplog.text
 
 
+def test_a_full_disk_is_no_error(digits, tmp_path, caplog, monkeypatch):
+    def full(*_):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+
+    monkeypatch.setattr(classifier_module, "MIN_STEPS", 2)
+    monkeypatch.setattr(classifier_module, "EPOCHS", 0)
+    monkeypatch.setattr(torch, "save", full)
+    with caplog.at_level(logging.INFO, logger="ganlab"):
+        load_classifier(data := SimpleNamespace(**vars(digits) | {"data_dir": tmp_path}), CPU)
+    assert "not cached (not all of it was written, the disk may be full)" in caplog.text and not cache(data)
+
+
 @pytest.mark.parametrize("classes", [0, 1])
 def test_unlabelled_data(digits, classes):
     with pytest.raises(ValueError, match=f"num_classes={classes}.*metrics=inception or metrics=none"):

@@ -18,10 +18,10 @@ from scipy import stats
 
 from ganlab.report import build, main
 from ganlab.report.details import card, costs, coverage, troubles
+from ganlab.report.grouping import group
 from ganlab.report.pictures import FRAMES, band, over_density, training_gif
 from ganlab.report.ranking import Ranking
 from ganlab.report.runs import find_runs
-from ganlab.report.settings import group
 from ganlab.report.tables import differences, is_claimed, leaderboard, published
 from ganlab.report.texts import duration, number, ranges
 

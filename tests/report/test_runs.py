@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ganlab.report.cards import differing
+from ganlab.report.grouping import group
 from ganlab.report.runs import find_runs, higher_is_better, worst
-from ganlab.report.settings import differing, group
 
 spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
 folders = importlib.util.module_from_spec(spec)

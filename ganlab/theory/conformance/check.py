@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ganlab.errors import line_of_ones_own
+
 
 @dataclass(frozen=True)
 class Check:
@@ -48,4 +50,5 @@ def examine(name: str, where: str, paper: str, question: Callable[[], object]) -
 
 def in_words(error: Exception) -> str:
     first = str(error).strip().split("\n")[0]
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+    line = line_of_ones_own(error)
+    return type(error).__name__ + (f": {first}" if first else "") + (f" in line {line.lineno}" if line else "")

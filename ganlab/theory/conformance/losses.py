@@ -8,15 +8,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ganlab.errors import SIGNATURES
 from ganlab.gan import GAN
 from ganlab.theory.conformance.check import Check, NotApplicable, Wrong, examine, in_words
 from ganlab.theory.conformance.players import LIVELY, evaluate, loss_of, players_rows, shown, side, twin
 from ganlab.theory.conformance.precision import exact_in, finite_at_large_logits
 
-SIGNATURES = {
-    "discriminator_loss": "def discriminator_loss(self, real_logits, fake_logits)",
-    "generator_loss": "def generator_loss(self, fake_logits, real_logits=None)",
-}
 GATES = ("finite scalar", "uses its logits")  # where one fails, the rest is not asked
 PAPERS = {
     "finite scalar": "A loss is one number, the estimate of an expectation.",
