@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -524,6 +525,35 @@ def test_resuming_a_sweep_builds_no_class_that_nobody_trusts(tmp_path, cli, owne
     shutil.rmtree(sorted((tmp_path / "sweep").glob("*/summary.json"))[-1].parent)
     code, out = cli("resume=sweep")
     assert code == 1 and said in out and not owned.exists(), out
+
+
+def test_a_sweep_asks_for_trust_once(tmp_path, cli, monkeypatch):
+    """In a folder of presets, in a class that only these name, and in a word of the command."""
+    monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
+    (tmp_path / "conf" / "loss").mkdir(parents=True)
+    (tmp_path / "conf" / "loss" / "my.yaml").write_text("# @package gan\n_target_: my_gan.MyGAN\n")
+    (tmp_path / "my_gan.py").write_text("from ganlab import NonSaturatingGAN\nclass MyGAN(NonSaturatingGAN): pass")
+    (tmp_path / "mine.py").write_text("from lightning import Callback\nclass Quiet(Callback): pass")
+    words = ["loss=my", "seed=1,2", "max_images=16", "+callbacks.mine={_target_: mine.Quiet}"]
+    assert cli("-m", "--config-dir=conf", *WORDS, *words, "hydra.sweep.dir=sweep")[0] == 0
+    left_out = sorted((tmp_path / "sweep").glob("*/summary.json"))[-1]
+    left_out.unlink()
+    code, out = cli("resume=sweep")
+    (names,) = re.findall(r"add trust=(\S+)", out)
+    assert code == 1 and sorted(names.split(",")) == sorted([str(tmp_path / "conf"), "mine", "my_gan"])
+    code, out = cli("resume=sweep", f"trust={names}")
+    assert code == 0 and json.loads(left_out.read_text())["status"] == "finished", out
+
+
+def test_a_run_that_goes_on_adds_to_its_log(tmp_path, cli, monkeypatch):
+    assert cli(*WORDS, "hydra.run.dir=run")[0] == 0
+    (tmp_path / "run" / "summary.json").unlink()  # as if it had been killed just before
+    told = (tmp_path / "run" / "ganlab.log").read_text()
+    assert told.count("weights in G") == 1
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # another process, without Hydra's
+    assert cli("resume=run")[0] == 0
+    more = (tmp_path / "run" / "ganlab.log").read_text().removeprefix(told)
+    assert re.fullmatch(r"\[[\d :,-]+\]\[ganlab\.train\]\[INFO\] - .* weights in G.*, from 480 images on\n", more)
 
 
 def test_a_sweep_runs_only_what_is_missing(tmp_path, cli, monkeypatch):
