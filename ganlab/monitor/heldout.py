@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from ganlab.monitor.samples import mean_of_pairs, nearest_distance, pairwise, to_nearest
+from ganlab.monitor.samples import mean_of_pairs, pairwise, to_nearest, to_nearest_other
 
 TURN, MANY, FEW = 64, 512, 128  # samples of a turn; of what is said of the samples as a whole; of what is slow to say
 REFERENCE = 4000  # training samples from which prototypes are made
@@ -30,8 +30,8 @@ class HeldOut:
     whether it is `known` well enough [modes] to say of one mode that it is missing.
     train() [N, d]: the whole training set, flat, on the CPU, images in float16; far() [m]: from each of `many_real` to its
     nearest training sample.
-    `real_distances` [m, m] between the held-out samples, with their mean, the median to the nearest, and the largest
-    value.
+    `real_nearest` [m]: from each of `many_real` to the nearest other; with the mean distance of two, the median to the
+    nearest, and the largest value.
     """
 
     real: Tensor
@@ -44,7 +44,7 @@ class HeldOut:
     mode_of: Tensor
     share: Tensor
     known: Tensor
-    real_distances: Tensor
+    real_nearest: Tensor
     real_spread: float
     real_spacing: float
     real_size: float
@@ -92,6 +92,7 @@ def held_out(game, datamodule, seed: int = 0) -> HeldOut:
     prototypes, mode_of = prototypes_of(datamodule, ready, random)
     real = flat(ready(x[many]))
     distances = pairwise(real, real)
+    nearest = to_nearest_other(distances)
     found = mode_of[pairwise(real, prototypes).argmin(-1)]
     counts = torch.bincount(found, minlength=int(mode_of.max()) + 1)
     return HeldOut(
@@ -105,9 +106,9 @@ def held_out(game, datamodule, seed: int = 0) -> HeldOut:
         mode_of=mode_of,
         share=(counts / counts.sum()).clamp_min(0.5 / len(many)),
         known=counts >= KNOWN,
-        real_distances=distances,
+        real_nearest=nearest,
         real_spread=float(mean_of_pairs(distances)),
-        real_spacing=float(nearest_distance(distances, itself=True).median()),
+        real_spacing=float(nearest.median()),
         real_size=float(real.abs().max()),
         train=train,
         far=cache(lambda: to_nearest(real, train())),

@@ -14,11 +14,11 @@ from ganlab.monitor.samples import (
     energy,
     lower_median,
     mean_of_pairs,
-    nearest_distance,
     ordered_pairs,
     pairwise,
     share_in,
     to_nearest,
+    to_nearest_other,
     told_apart,
 )
 
@@ -117,7 +117,7 @@ def of_the_samples(held: HeldOut, fakes: Tensor) -> dict[str, Tensor]:
     """
     real = held.many_real.expand(len(fakes), -1, -1)
     cross, within = pairwise(real, fakes), pairwise(fakes, fakes)
-    spread = mean_of_pairs(within)
+    spread, nearest = mean_of_pairs(within), to_nearest_other(within)
     share = share_in(held.modes(fakes), len(held.share))
     numbers = {}
     if held.known.any():
@@ -125,9 +125,9 @@ def of_the_samples(held: HeldOut, fakes: Tensor) -> dict[str, Tensor]:
         numbers = {"rarest": ratio.amin(-1), "kept": (ratio >= 0.2).float().mean(-1)}
     return numbers | {
         "distance": energy(cross.mean((-1, -2)), spread, torch.tensor(held.real_spread)),
-        "told_apart": told_apart(held.real_distances.expand_as(cross), cross, within),
+        "told_apart": told_apart(held.real_nearest, cross, nearest),
         "diversity": spread / held.real_spread,
-        "spacing": lower_median(nearest_distance(within, itself=True)) / held.real_spacing,
+        "spacing": lower_median(nearest) / held.real_spacing,
         "effective": effective_number(share) / effective_number(held.share / held.share.sum()),
         "size": fakes.abs().amax((-1, -2)) / held.real_size,
     }

@@ -10,15 +10,17 @@ def pairwise(a: Tensor, b: Tensor) -> Tensor:
     """Euclidean distances [..., m, n] of a [..., m, d] and b [..., n, d]; exact where a matrix product would not be."""
     if a.shape[-1] > 8:
         return torch.cdist(a, b, compute_mode="use_mm_for_euclid_dist")
-    squares = sum((a[..., i].unsqueeze(-1) - b[..., i].unsqueeze(-2)).square() for i in range(a.shape[-1]))
-    return squares.sqrt()  # a toy's modes are narrower than the error of a matrix product
+    gaps = (x.unsqueeze(-1) - y.unsqueeze(-2) for x, y in zip(a.unbind(-1), b.unbind(-1)))
+    squares = next(gaps).square_()
+    for gap in gaps:
+        squares.addcmul_(gap, gap)
+    return squares.sqrt_()  # a toy's modes are narrower than the error of a matrix product
 
 
-def nearest_distance(distances: Tensor, *, itself: bool) -> Tensor:
-    """The smallest of each row [..., m] of distances [..., m, n]; `itself`: without the diagonal."""
-    if itself:
-        m = distances.shape[-1]
-        distances = distances + torch.full((m,), torch.inf, device=distances.device).diag()
+def to_nearest_other(distances: Tensor) -> Tensor:
+    """The smallest of each row [..., m], from distances [..., m, m] of a set to itself."""
+    distances = distances.clone()
+    distances.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
     return distances.amin(-1)
 
 
@@ -44,10 +46,10 @@ def energy(cross: Tensor, first: Tensor, second: Tensor) -> Tensor:
 def told_apart(real_to_real: Tensor, real_to_fake: Tensor, fake_to_fake: Tensor) -> Tensor:
     """Share of samples whose nearest other sample is of their own kind (leave-one-out 1-NN), [...]: 0.5 … 1.
 
-    Of the arguments [..., m, m], the second has a row per real sample. Lopez-Paz & Oquab 2017.
+    From the distance of each real [..., m] and fake [..., n] sample to the nearest other of its kind, and those between
+    them [..., m, n]. Lopez-Paz & Oquab 2017.
     """
-    real = nearest_distance(real_to_real, itself=True) < nearest_distance(real_to_fake, itself=False)
-    fake = nearest_distance(fake_to_fake, itself=True) < nearest_distance(real_to_fake.mT, itself=False)
+    real, fake = real_to_real < real_to_fake.amin(-1), fake_to_fake < real_to_fake.amin(-2)
     return (real.float().mean(-1) + fake.float().mean(-1)) / 2
 
 
