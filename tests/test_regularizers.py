@@ -8,6 +8,7 @@ import torch
 from lightning import Callback
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.nn.utils.parametrizations import spectral_norm
 
 import ganlab.regularizers
 from ganlab.gan import Play
@@ -160,6 +161,19 @@ def test_finite_differences_differ_from_r1_by_the_curvature(kind, side, sigma):
     assert term.item() == pytest.approx(expected.item(), rel=0.03)
     r1 = (R1, R2)[side](3.0).term(Quadratic(a).double(), play_of(*sides)).item()
     assert (term.item() == pytest.approx(r1, rel=0.03)) == (sigma == 2e-3), "R1 in the limit, and not before"
+
+
+@pytest.mark.parametrize("kind", [FiniteDifferenceR1, FiniteDifferenceR2])
+def test_finite_differences_ask_one_critic_though_spectral_norm_moves_with_each_pass(kind):
+    """E (<w, sigma n>)^2 = sigma^2 ||w||^2 with the w of that pass, not of two; the offset of D(x) must cancel."""
+    torch.manual_seed(0)
+    layer = spectral_norm(nn.Linear(8, 8), n_power_iterations=1)
+    with torch.no_grad():  # as after a long step: the estimate is not there yet
+        layer.parametrizations.weight.original.normal_()
+        layer.bias.zero_()
+    term = kind(3.0, 0.01).term(lambda x, y: 5 * layer(x).sum(1), play_of(*samples((8,), n=20_000)))
+    w = 5 * layer.eval().weight.sum(0)  # evaluation keeps the estimate of the last pass
+    assert term.item() == pytest.approx(3 / 2 * w.square().sum().item(), rel=0.05)
 
 
 class SquareOnce(torch.autograd.Function):

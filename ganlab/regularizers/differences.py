@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import cached
 
 from ganlab.regularizers.base import Regularizer, above_zero, at_least, at_least_float32
 
@@ -65,4 +66,5 @@ class Consistency(Regularizer):
 
 def _squared_change(discriminator: nn.Module, x: Tensor, neighbour: Tensor, y: Tensor | None) -> Tensor:
     """E (D(neighbour) - D(x))^2. Both are computed here in full precision: bf16 logits differ by more than their change."""
-    return (discriminator(neighbour, y) - discriminator(x, y)).square().mean()
+    with cached():  # in training spectral norm moves the weights with each pass: a change of D that is none in x
+        return (discriminator(neighbour, y) - discriminator(x, y)).square().mean()
