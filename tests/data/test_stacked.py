@@ -243,3 +243,11 @@ def test_the_experiment_holds_pacgan_s_protocol():
     assert (config.networks.latent_dim, config.data.batch_size, config.gan.ema_decay) == (100, 64, 0)
     assert config.gan._target_ == "ganlab.NonSaturatingGAN" and not config.regularizer
     assert config.max_images % config.data.train_size == 0 and config.max_images < 50 * 128_000
+
+
+@pytest.mark.parametrize("pack", [1, 2, 4])
+def test_a_step_of_the_experiment_is_of_64_packs(pack):
+    """As in PacGAN's code, whose training images are packs already: batches of 64 of them, 100,000 steps for every pack."""
+    config = composed("+experiment=stacked", f"gan.pack={pack}")
+    assert config.data.batch_size == 64 * pack
+    assert config.max_images == 10_000 * config.data.batch_size == 5 * config.look_every
