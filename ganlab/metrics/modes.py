@@ -39,7 +39,8 @@ def mode_scores(counts: Tensor) -> dict[str, Tensor]:
     - `high_quality`: fraction in [0, 1];
     - `reverse_kl`: KL(p || uniform) over the modes of the high-quality samples (PacGAN's), nats; inf without any;
     - `kl_with_off_mode`: KL over K + 1 bins, the last with target mass exp(-4.5), nats. It punishes both a lost mode
-      and poor samples, and is finite for every sampler (4.5 when none is high quality), so it orders all runs.
+      and poor samples, and is finite for every sampler (4.5 when none is high quality), so it orders all runs. Above 89
+      modes each weighs less than that bin: samples that are all in one are then worse than samples in none.
     """
     on_mode, modes = counts[:-1], len(counts) - 1
     return {

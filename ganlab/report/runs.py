@@ -191,13 +191,14 @@ def higher_is_better(metric: str) -> bool:
 def worst(metric: str, protocol: dict | None = None) -> float:
     """What a run that failed scores: no mode, no agreement, an infinite distance; a bounded distance its bound.
 
-    `kl_with_off_mode` is bounded by -log(off_mode_mass): all samples in the off-mode bin.
+    `kl_with_off_mode` is bounded by -log of the smallest bin's mass: all samples off the modes or, of 90 modes and more, in one.
     """
     if higher_is_better(metric):
         return 0.0
-    mass = (protocol or {}).get("off_mode_mass")
+    protocol = protocol or {}
+    mass = protocol.get("off_mode_mass")
     if mass and metric.removeprefix(PREFIX).startswith("kl_with_off_mode"):
-        return -math.log(mass)
+        return -math.log(min(mass, (1 - mass) / protocol.get("modes", 1)))
     return math.inf
 
 

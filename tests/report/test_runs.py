@@ -8,7 +8,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from ganlab.metrics.modes import OFF_MODE_MASS, mode_scores
 from ganlab.report.cards import differing
 from ganlab.report.grouping import group
 from ganlab.report.runs import find_runs, higher_is_better, worst
@@ -174,6 +176,14 @@ def test_direction_and_worst_value(metric, higher, bad):
 def test_the_kl_with_an_off_mode_bin_is_bounded():
     """All samples off the modes: KL = log(1 / 0.0111), and that mass is exp(-9/2), so 4.5."""
     assert worst("kl_with_off_mode_2500", folders.protocol()) == pytest.approx(4.5)
+
+
+@pytest.mark.parametrize("modes", [8, 25, 89, 90, 100])
+def test_no_sampler_has_a_larger_kl_with_an_off_mode_bin_than_a_run_that_failed(modes):
+    """A KL is convex, so that its largest value is that of samples which are all in one bin."""
+    scores = [float(mode_scores(2500 * counts)["kl_with_off_mode"]) for counts in torch.eye(modes + 1).long()]
+    bound = worst("kl_with_off_mode_2500", folders.protocol(modes=modes, off_mode_mass=OFF_MODE_MASS))
+    assert bound == pytest.approx(max(scores))
 
 
 # Settings --------------------------------------------------------------------------------------------------------
