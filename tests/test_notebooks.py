@@ -1,6 +1,7 @@
 """Each notebook runs from anywhere, what takes long in it cut short, carries its outputs, and defines no loss of its own."""
 
 import asyncio
+import inspect
 from pathlib import Path
 
 import nbformat
@@ -8,6 +9,8 @@ import pytest
 from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+from ganlab.theory import shipped_families
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
@@ -52,3 +55,11 @@ def test_a_notebook_runs(path, tmp_path, kernel):
         NotebookClient(notebook, km=kernel, timeout=300).execute(cleanup_kc=False)
     except CellExecutionError as error:  # it holds the cell and what it raised, and pytest cannot show its traceback
         pytest.fail(str(error), pytrace=False)
+
+
+def test_the_divergences_in_the_notebook_are_called_what_the_families_call_them():
+    """What `theory.optimum` prints; the notebooks' own runs are cut short and compare no outputs."""
+    text = next(path for path in NOTEBOOKS if path.stem == "01_losses").read_text()
+    for family in shipped_families().values():
+        if family.divergence is not None:
+            assert f" {inspect.getdoc(family.divergence).splitlines()[0].rstrip('.')} " in text

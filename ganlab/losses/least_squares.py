@@ -27,5 +27,5 @@ class LSGAN(GAN):
 
     @staticmethod
     def divergence(p, q):
-        """sum (p - q)^2/(p + q)/8 - 1/4, the triangular discrimination: chi^2 of p against (p + q)/2."""
+        """sum (p - q)^2/(p + q)/8 - 1/4, the triangular discrimination."""
         return ((p - q).square() / (p + q)).sum() / 8 - 0.25
