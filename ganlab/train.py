@@ -16,7 +16,7 @@ from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from ganlab import slurm
-from ganlab.callbacks.checkpoints import WholeCheckpoints
+from ganlab.callbacks.checkpoints import Checkpoints, WholeCheckpoints
 from ganlab.ensemble import Ensemble
 from ganlab.files import write_json, write_whole
 from ganlab.folders import claimed, moved
@@ -80,6 +80,7 @@ def fit(config: dict, folder: Path, seeds: list[int] | None, checkpoint: Path | 
         seed_everything(config["seed"], workers=True, verbose=False)
     game.run_config = config
     callbacks = [build(callback) for callback in config["callbacks"].values() if callback]
+    callbacks.sort(key=lambda callback: isinstance(callback, Checkpoints))  # last, whatever a preset or a user adds
     loggers = [build(logger) for logger in config["logger"].values() if logger]
     trainer = instantiate(config["trainer"], _partial_=True, _convert_="all")(
         callbacks=callbacks, logger=loggers, plugins=[WholeCheckpoints(), *slurm.environment()]

@@ -137,7 +137,7 @@ def table(path):
 
 def assert_same(whole, resumed):
     assert list(differences(state(whole), state(resumed))) == []
-    for name in ("metrics.csv", "seeds.csv"):
+    for name in ("metrics.csv", "seeds.csv", "vanishing.csv"):
         assert (whole / name).exists() == (resumed / name).exists()
         if (whole / name).exists():
             assert table(whole / name) == table(resumed / name)
@@ -166,6 +166,10 @@ MORE = {
     "ensemble of wgan_gp": ["seeds=2", "loss=wgan_gp"],
     "ensemble in parts": ["seeds=3", "seeds_at_once=2"],
     "images": ["data=digits", "regularizer=[diffaugment]"],
+    "more monitors": [  # one measures in the batch of the checkpoint
+        "monitor=[verdicts,counterfactual,vanishing]",
+        "callbacks.vanishing={ages: [320, 480], critic_steps: 2, every: 1}",
+    ],
 }
 
 
