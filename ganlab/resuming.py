@@ -112,7 +112,8 @@ def sweep(folder: Path, trust: Sequence[str]) -> None:
             f"trust={','.join(names)}"
         )
     os.environ["GANLAB_RESUME"] = ",".join([*OWN, *trust])  # a launcher's processes hear it, and look at each job's settings
-    sys.argv[1:] = ["-m", *(f"--config-dir={path}" for path in folders), *task, *kept, f"hydra.sweep.dir={folder}"]
+    place = str(folder).replace("'", r"\'")  # in quotes, since Hydra reads few letters and signs without
+    sys.argv[1:] = ["-m", *(f"--config-dir={path}" for path in folders), *task, *kept, f"hydra.sweep.dir='{place}'"]
     compose("train")
 
 

@@ -563,9 +563,10 @@ def test_a_run_that_goes_on_adds_to_its_log(tmp_path, cli, monkeypatch):
 def test_a_sweep_runs_only_what_is_missing(tmp_path, cli, monkeypatch):
     """Of four jobs one finished, one was killed before its summary, one became infinite, and one never began."""
     monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
-    arguments = ["-m", *WORDS, "seed=1,2,3,4", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
-    assert cli(*arguments)[0] == 0
-    jobs = sorted(path.parent for path in (tmp_path / "sweep").rglob("summary.json"))
+    (here := tmp_path / "Zoë's runs (a, b=1)").mkdir()  # what Hydra does not read without quotes
+    monkeypatch.chdir(here)
+    assert cli("-m", *WORDS, "seed=1,2,3,4", "hydra.sweep.dir=sweep")[0] == 0
+    jobs = sorted(path.parent for path in (here / "sweep").rglob("summary.json"))
     assert len(jobs) == 4
     whole = {job.name: state(job) for job in jobs}
     finished, killed, infinite, missing = jobs
@@ -576,7 +577,7 @@ def test_a_sweep_runs_only_what_is_missing(tmp_path, cli, monkeypatch):
         path.rmdir() if path.is_dir() else path.unlink()
     missing.rmdir()
     times = {job: (job / "checkpoints" / "last.ckpt").stat().st_mtime_ns for job in (finished, infinite)}
-    code, out = cli(f"resume={tmp_path / 'sweep'}")
+    code, out = cli("resume=sweep")
     assert code == 1 and "1 of 4 jobs failed" in out and "d/loss became nan" in out
     assert all((job / "checkpoints" / "last.ckpt").stat().st_mtime_ns == at for job, at in times.items())
     for job in (killed, missing):
