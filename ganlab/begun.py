@@ -77,13 +77,13 @@ class Died(ValueError):
 
 
 def note_start(folder: Path) -> None:
-    """Keeps count of a job's starts in its folder, each with the time of the checkpoint that it goes on from.
+    """Keeps count of a job's starts in its folder, each with the time of the newest checkpoint, also of an ensemble's parts.
 
     Raises:
         Died: at the last two starts its process ended without a word and without a new checkpoint.
     """
-    path, checkpoint, told = folder / ".starts", folder / "checkpoints" / "last.ckpt", summary(folder)
-    now = str(checkpoint.stat().st_mtime_ns if checkpoint.is_file() else 0)
+    path, told = folder / ".starts", summary(folder)
+    now = str(max((file.stat().st_mtime_ns for file in folder.rglob("checkpoints/last.ckpt")), default=0))
     before = path.read_text().split() if path.is_file() else []
     if told and told.get("error_type") != Died.__name__:
         before = []

@@ -97,9 +97,10 @@ def test_the_table_of_jobs_counts_seeds(tmp_path, capsys):
     assert (ls["status"], ls["error"]) == ("failed", "ended without a word (killed, or no memory left?)")
 
 
-def test_a_job_whose_process_died_twice_ends_no_third_sweep(tmp_path):
+@pytest.mark.parametrize("part", ["", "seeds_3-4"], ids=["whole", "an ensemble in parts"])
+def test_a_job_whose_process_died_twice_ends_no_third_sweep(tmp_path, part):
     """Unless it saved something in between, or ended with a word; each start alone counts for nothing."""
-    job, checkpoint = tmp_path / "job", tmp_path / "job" / "checkpoints" / "last.ckpt"
+    job, checkpoint = tmp_path / "job", tmp_path / "job" / part / "checkpoints" / "last.ckpt"
     note_start(job)
     note_start(job)
     for _ in range(2):
@@ -112,7 +113,7 @@ def test_a_job_whose_process_died_twice_ends_no_third_sweep(tmp_path):
     note_start(job)
     assert not (job / "summary.json").exists(), "of the start before"
     note_start(job)
-    checkpoint.parent.mkdir()
+    checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
     note_start(job)
     note_start(job)
