@@ -7,6 +7,8 @@ import io
 import json
 import math
 import os
+import pickle
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ def save_whole(path: Path, value, suffix: str = "") -> None:
 
     Raises:
         OSError: it cannot be written; the file is as it was before.
+        ValueError: it holds what `torch.load` would refuse; likewise.
     """
     import torch
 
@@ -32,7 +35,15 @@ def save_whole(path: Path, value, suffix: str = "") -> None:
     partial = path.with_name(f"{path.name}{suffix}.partial")
     try:
         torch.save(value, partial)
+        torch.load(partial, map_location="cpu", mmap=True, weights_only=True)  # takes milliseconds: no tensor is read
         put(partial, path)
+    except pickle.UnpicklingError as error:
+        partial.unlink(missing_ok=True)
+        kind = re.search(r"GLOBAL (\S+)|$", str(error))[1] or "an object"
+        raise ValueError(
+            f"{path} would hold {kind}, which nobody could read again without running code; a callback, optimizer or schedule "
+            "of your own keeps only numbers, strings, lists, dicts and tensors in its state (float(x) of a NumPy number)"
+        ) from error
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
         reason = str(error).splitlines()[0]

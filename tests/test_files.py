@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -75,3 +76,12 @@ def test_what_does_not_fit_leaves_what_was_there(tmp_path, name):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
     assert path.read_text() == "before" and [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_nobody_could_read_again_is_refused_and_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("before")
+    for value, named in ((np.float64(1), r"numpy\.\S+scalar"), (tmp_path, r"pathlib\.PosixPath")):
+        with pytest.raises(ValueError, match=rf"file would hold {named}, which nobody could read"):
+            save_whole(path, {"callbacks": {"Mine": {"best": value}}})
+        assert path.read_text() == "before" and [path.name for path in tmp_path.iterdir()] == ["file"]
