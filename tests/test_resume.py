@@ -23,6 +23,7 @@ from ganlab import begun, kinds, resuming, train
 from ganlab.callbacks import Quality, checkpoints
 from ganlab.callbacks.checkpoints import Interrupted, WholeCheckpoints
 from ganlab.finding import conf_folder
+from ganlab.monitor.rules import FORMS
 from ganlab.tracking import CSV
 
 SMALL = [
@@ -224,14 +225,20 @@ def test_a_run_that_has_moved_goes_on_where_it_is(tmp_path):
     assert not (tmp_path / "first").exists()
 
 
-def test_a_run_killed_after_its_last_look_has_no_row_twice(tmp_path, monkeypatch):
-    start(config(tmp_path / "whole"))
-    monkeypatch.setattr(train, "summarise", lambda *_, **__: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        start(config(tmp_path / "resumed"))
-    monkeypatch.undo()
+@pytest.mark.parametrize("end", [None, "MODE_COLLAPSE"])
+def test_a_run_killed_after_its_last_look_has_no_row_twice(tmp_path, monkeypatch, end):
+    """Nor does it train on where a verdict had stopped it."""
+    monkeypatch.setattr("ganlab.monitor.ledger.WARM_UP", 1)
+    monkeypatch.setattr("ganlab.monitor.callback.judged", lambda *_: {n: torch.tensor([n == end]) for n in FORMS})
+    words = ["monitor.every=3", "monitor.on_verdict=stop"]
+    start(config(tmp_path / "whole", *words))
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(train, "summarise", lambda *_, **__: 1 / 0)
+        start(config(tmp_path / "resumed", *words))
     again(tmp_path / "resumed")
     assert_same(tmp_path / "whole", tmp_path / "resumed")
+    told = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "resumed")]
+    assert [one["ended_by"] for one in told] == [end, end]
 
 
 def test_sigkill_anywhere(tmp_path):

@@ -21,7 +21,7 @@ class Budget(Callback):
         self.images = checked_count("max_images", images)
 
     def on_train_start(self, trainer, gan):
-        trainer.should_stop = gan.images_seen >= self.images  # killed after its last checkpoint, and resumed
+        trainer.should_stop |= gan.images_seen >= self.images  # killed after its last checkpoint, and resumed
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
         if gan.images_seen >= self.images:

@@ -74,13 +74,15 @@ class Monitor(Periodic):
         return self.ledger and self.ledger.summary(self.seeds)
 
     def state_dict(self):
-        return super().state_dict() | {name: getattr(self, name) for name in KEPT} | {"ledger": self.ledger.state_dict()}
+        kept = {name: getattr(self, name) for name in KEPT}
+        return super().state_dict() | kept | {"ledger": self.ledger.state_dict(), "stopped_by": self.stopped_by}
 
     def load_state_dict(self, state):
         super().load_state_dict(state)
         for name in KEPT:
             setattr(self, name, state[name])
         self._resumed_ledger = state["ledger"]
+        self.stopped_by = state.get("stopped_by")  # absent from checkpoints of older versions
 
     def on_train_start(self, trainer, gan):
         super().on_train_start(trainer, gan)
@@ -93,6 +95,8 @@ class Monitor(Periodic):
             self._resumed_ledger = None
         if self.moving is not None:
             self.moving = self.moving.to(gan.device)
+        if self.stopped_by:  # and killed before its summary
+            trainer.should_stop = True
 
     def on_train_end(self, trainer, gan):
         if self.looked_at < self.clock(gan):
