@@ -47,7 +47,7 @@ def save_whole(path: Path, value, suffix: str = "") -> None:
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
         reason = str(error).splitlines()[0]
-        if "unexpected pos" in reason:  # what torch says of a full disk
+        if isinstance(error, RuntimeError):  # torch says "unexpected pos …" or "iostream error" of a full disk
             reason = "not all of it was written, the disk may be full"
         raise OSError(reason) from error
 

@@ -96,6 +96,7 @@ def train(cfg: DictConfig) -> float:
     A job that is started a second time, by `resume=SWEEP`, by Slurm or by the same command typed again, goes on.
     """
     from ganlab import begun
+    from ganlab.callbacks.checkpoints import heed
     from ganlab.train import train  # torch and lightning load here, after Hydra has accepted the command line
 
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -118,7 +119,10 @@ def train(cfg: DictConfig) -> float:
             return resumed(folder, begun.named(cfg))
         return train(cfg)
 
-    return guarded(run, folder, _name(cfg) or folder.name, go_on=sweep)
+    result = guarded(run, folder, _name(cfg) or folder.name, go_on=sweep)
+    if sweep:
+        heed()
+    return result
 
 
 def _name(cfg: DictConfig) -> str | None:

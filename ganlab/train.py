@@ -16,7 +16,7 @@ from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from ganlab import slurm
-from ganlab.callbacks.checkpoints import Checkpoints, WholeCheckpoints
+from ganlab.callbacks.checkpoints import Checkpoints, WholeCheckpoints, heed
 from ganlab.ensemble import Ensemble
 from ganlab.files import write_json, write_whole
 from ganlab.folders import claimed, moved
@@ -86,12 +86,13 @@ def fit(config: dict, folder: Path, seeds: list[int] | None, checkpoint: Path | 
         callbacks=callbacks, logger=loggers, plugins=[WholeCheckpoints(), *slurm.environment()]
     )
 
+    if trainer.is_global_zero:
+        write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))  # before W&B, which may take its time
     for logger in loggers:
         logger.log_hyperparams(config)
     if trainer.is_global_zero:
         for table in (logger for logger in loggers if isinstance(logger, CSV)):
             table.rewind(seen)
-        write_whole(folder / "config.yaml", OmegaConf.to_yaml(config))
         (folder / "summary.json").unlink(missing_ok=True)  # of a start before this one
         count = len(seeds) if seeds else 1
         sizes = [f"{sum(p.numel() for p in part.parameters()) // count:,}" for part in (game.generator, game.discriminator)]
@@ -150,6 +151,7 @@ def run_parts(config: dict, folder: Path, seeds: list[int], resume: bool) -> dic
             continue
         try:
             parts.append(run(part | {"seed": chunk[0], "seeds": len(chunk)}, chunk, resume=resume))
+            heed()
         except FloatingPointError as error:  # all of these failed; the others have not been tried
             log.warning(str(error))
             failed += chunk

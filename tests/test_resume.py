@@ -327,10 +327,11 @@ def test_a_damaged_row_is_dropped(tmp_path):
     assert table(tmp_path / "metrics.csv") == [{"images_seen": "5", "x": "1"}]
 
 
-def test_interrupted_where_nothing_can_be_saved_it_says_so(cli, monkeypatch):
-    def ctrl_c(*_, **__):
-        raise KeyboardInterrupt
+def ctrl_c(*_, **__):
+    raise KeyboardInterrupt
 
+
+def test_interrupted_where_nothing_can_be_saved_it_says_so(cli, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     for part, name, said in (
         (Quality, "setup", "ganlab: interrupted; python -m ganlab resume="),
@@ -343,11 +344,37 @@ def test_interrupted_where_nothing_can_be_saved_it_says_so(cli, monkeypatch):
     signal.signal(signal.SIGINT, before)  # which Lightning ignores from then on
 
 
+@pytest.mark.parametrize("words", [["-m", "seed=1,2"], ["seeds=2", "seeds_at_once=1"]], ids=["sweep", "ensemble in parts"])
+def test_ctrl_c_in_the_last_looks_is_no_matter_for_this_run_and_ends_what_comes_after(tmp_path, cli, monkeypatch, words):
+    look = checkpoints.Checkpoints.look
+
+    def looking(self, trainer, gan):
+        look(self, trainer, gan)
+        if gan.images_seen == 480:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(checkpoints.Checkpoints, "look", looking)
+    code, out = cli(*words, *WORDS, "look_every=200", "hydra.run.dir=a", "hydra.sweep.dir=a")  # the last one is after the end
+    assert code == 1 and "ganlab: train was interrupted" in out
+    (ended,) = (tmp_path / "a").rglob("checkpoints/last.ckpt")
+    assert json.loads((ended.parents[1] / "summary.json").read_text())["status"] == "finished"
+
+
+def test_a_kill_while_w_and_b_is_awaited_leaves_a_run_that_can_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(CSV, "log_hyperparams", ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        start(config(tmp_path / "a"))
+    monkeypatch.undo()
+    begun.go_on(begun.prepared(tmp_path / "a"))
+    assert begun.over(tmp_path / "a")
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
         (OSError(28, "No space left on device"), "No space left on device"),
         (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 27648 vs 27544"), "the disk may be full"),
+        (RuntimeError("basic_ios::clear: iostream error"), "the disk may be full"),
     ],
 )
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, error, said):

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 OF_CLUSTERS = (signal.SIGUSR1, signal.SIGUSR2)  # Slurm's, if --signal=USR1@SECONDS asks for it, and submitit's
+UNHEEDED: list[int] = []  # signals that came too late to stop their run
 ASK_EVERY = 16  # batches between two agreements of several processes about a signal that may have reached one of them
 
 
@@ -88,6 +89,7 @@ class Checkpoints(Periodic):
             set_random_state(self._random[trainer.global_rank % len(self._random)])
             self._random = None
         self._signal = None
+        UNHEEDED.clear()
         if threading.current_thread() is threading.main_thread():
             requeueing = [n for n in OF_CLUSTERS if by_submitit(signal.getsignal(n)) or (slurm.job() and n == signal.SIGUSR1)]
             self._handlers = {number: signal.signal(number, self._asked_to_stop) for number in (*SIGNALS, *requeueing)}
@@ -118,10 +120,21 @@ class Checkpoints(Periodic):
                     said += f"; {slurm.requeue()}"
             raise Interrupted(said, number)
 
+    def on_train_end(self, trainer, gan):
+        super().on_train_end(trainer, gan)
+        if self._signal is not None:
+            UNHEEDED.append(self._signal)  # it came in the last looks, when nothing was left to stop
+
     def teardown(self, trainer, gan, stage):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+def heed() -> None:
+    """A signal that came in the last looks of a run, which then ended as if nothing had been, ends what comes after it."""
+    if UNHEEDED:
+        signal.raise_signal(UNHEEDED.pop())
 
 
 def by_submitit(handler) -> bool:
