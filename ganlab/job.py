@@ -170,7 +170,9 @@ def guarded(run: Callable[[], float], folder: Path, name: str, *, go_on: bool) -
 
 def began(error: Exception, folder: Path) -> bool:
     """Whether the run trained, or crashed in its first turn; what ganlab itself refuses there in words is a setting."""
-    if isinstance(error, FloatingPointError) or any((folder / left).exists() for left in LEFT_BY_TRAINING):
+    from ganlab.begun import Died
+
+    if isinstance(error, (FloatingPointError, Died)) or any((folder / left).exists() for left in LEFT_BY_TRAINING):
         return True
     frames = traceback.extract_tb(error.__traceback__)
     in_words = isinstance(error, ValueError) and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from ganlab.begun import Died, note_start
 from ganlab.finding import conf_folder
+from ganlab.job import began
 from ganlab.report.jobs import read_jobs, show
 from ganlab.sweep import SweepTable
 
@@ -106,9 +107,10 @@ def test_a_job_whose_process_died_twice_ends_no_third_sweep(tmp_path, part):
     for _ in range(2):
         with pytest.raises(Died, match=rf"ended twice without a word .*; python -m ganlab resume={job} tries it alone"):
             note_start(job)
-    (job / "summary.json").write_text('{"status": "refused", "error_type": "Died"}')
-    with pytest.raises(Died):
+    (job / "summary.json").write_text('{"status": "failed", "error_type": "Died"}')
+    with pytest.raises(Died) as died:
         note_start(job)
+    assert began(died.value, job), "no refusal of a setting: it says something about the loss"
     (job / "summary.json").write_text('{"status": "failed", "error_type": "RuntimeError"}')
     note_start(job)
     assert not (job / "summary.json").exists(), "of the start before"
