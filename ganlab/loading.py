@@ -6,6 +6,7 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import FunctionType
 
 import torch
 from hydra.errors import InstantiationException
@@ -15,6 +16,7 @@ import ganlab
 from ganlab.finding import find
 from ganlab.gan import GAN
 
+ALWAYS = ("ganlab", "torch.optim")  # whose classes every checkpoint may name
 OWN = ("lightning", "torchmetrics")  # what a whole run names besides the modules that are always trusted
 NO_CHECKPOINT = "is no checkpoint of a ganlab run, or is not whole"
 
@@ -23,11 +25,12 @@ def load(path: str | Path, trust: Sequence[str] = (), seed: int | None = None) -
     """The GAN of a run folder (its best checkpoint, else its last) or of one checkpoint, on the CPU, ready to `sample`.
 
     The file is read with `weights_only=True`, and the classes its config names are built only if they come from
-    ganlab, from torch's optimisers, or from a module in `trust`: a checkpoint from a stranger executes nothing.
+    ganlab, from torch's optimisers, or from a module in `trust` (whose functions are called, too): a checkpoint from a
+    stranger executes nothing.
 
     Args:
         path: a run's folder, a `.ckpt` file, or `latest`, the newest run with a checkpoint at or below ./outputs.
-        trust: modules of your own that hold the family or networks, e.g. `["my_gan"]`.
+        trust: modules of your own that hold the family, networks or optimisers, e.g. `["my_gan"]`.
         seed: which copy of an ensemble; None takes the first that did not fail.
 
     Raises:
@@ -155,25 +158,28 @@ def require_trusted(names: Iterable[str], trust: Sequence[str]) -> None:
 
 
 def strangers(names: Iterable[str], trust: Sequence[str]) -> list[str]:
-    """Those that lead to no class that was *defined* in a trusted module, as `ganlab.job.os.system` does.
+    """Those that lead to nothing that was *defined* in a trusted module, as `ganlab.job.os.system` does not.
+
+    Classes of a trusted module may be built. Functions may be called only if they are of a module in `trust` itself: a
+    schedule of one's own is one, and ganlab has some that write files.
 
     Raises:
         ValueError: one of a trusted module cannot be imported.
     """
-    modules = ("ganlab", "torch.optim", *trust)
+    own = [name for name in trust if name not in OWN]
 
-    def trusted(name: str) -> bool:
+    def of(modules: Sequence[str], name: str) -> bool:
         return any(f"{name}.".startswith(f"{module}.") for module in modules)
 
     found = []
     for name in dict.fromkeys(names):
         try:
-            kind = get_object(name) if trusted(name) else None
+            kind = get_object(name) if of((*ALWAYS, *trust), name) else None
         except ImportError as error:
             raise ValueError(f"the run names {name}, which cannot be imported: {str(error).splitlines()[0]}") from error
-        if not isinstance(kind, type):
+        if not isinstance(kind, (type, FunctionType)):
             found.append(name)
-        elif not trusted(kind.__module__):
+        elif not of((*ALWAYS, *trust) if isinstance(kind, type) else own, kind.__module__):
             found.append(f"{kind.__module__}.{kind.__qualname__}")
     return found
 

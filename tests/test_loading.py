@@ -287,6 +287,7 @@ def stranger(tmp_path, monkeypatch):
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "stranger.py").write_text(
         "from pathlib import Path\n"
+        "from sysconfig import get_path\n"
         "from ganlab import NonSaturatingGAN\n"
         f"trace = Path({str(victim)!r})\n"
         "trace.write_text(trace.read_text() + 'imported ' if trace.exists() else 'imported ')\n"
@@ -395,4 +396,17 @@ def test_a_trusted_module_of_ones_own_loads(forge, stranger):
 def test_trust_in_one_module_is_no_trust_in_what_it_imports(forge, stranger):
     path = forge(lambda content: at_generator(content["ganlab"]["config"]["gan"], "stranger.Path"))
     with pytest.raises(ValueError, match=r"the run names pathlib.*Path, .* trust=\['stranger', 'pathlib'\]"):
+        ganlab.load(path, trust=["stranger"])
+
+
+def test_a_function_of_a_trusted_module_makes_an_optimiser(forge, stranger):
+    path = forge(lambda content: as_partial(content["ganlab"]["config"]["gan"], "stranger.run"))
+    assert isinstance(ganlab.load(path, trust=["stranger"]), GAN)
+    assert stranger.read_text() == "imported "  # it is called when training starts
+
+
+@pytest.mark.parametrize("target", ["ganlab.files.write_whole", "stranger.get_path"])
+def test_a_function_of_another_module_is_refused(forge, stranger, target):
+    path = forge(lambda content: as_partial(content["ganlab"]["config"]["gan"], target))
+    with pytest.raises(ValueError, match=r"the run names (ganlab.files.write_whole|sysconfig.get_path),"):
         ganlab.load(path, trust=["stranger"])
