@@ -319,9 +319,12 @@ def test_grids_of_images_have_a_column_per_class(make_gan, fit, tmp_path, classe
         assert image.size == (columns * 58 + 2, 2 * 58 + 2)  # 8 pixels shown seven-fold, and lines of 2
 
 
-def test_grids_of_points(make_gan, fit, tmp_path):
-    ring = Ring(num_classes=8, dim=2, std=0.01, batch_size=50, train_size=100, test_size=50, data_seed=0)
-    fit(make_gan(), ring, Grids(1000, str(tmp_path)), Budget(100), max_epochs=-1)
+RING = Ring(num_classes=8, dim=2, std=0.01, batch_size=50, train_size=100, test_size=50, data_seed=0)
+
+
+@pytest.mark.parametrize("data", [RING, Points()], ids=["of known modes", "of no known modes"])
+def test_grids_of_points(make_gan, fit, tmp_path, data):
+    fit(make_gan(), data, Grids(1000, str(tmp_path)), Budget(100), max_epochs=-1)
     with Image.open(tmp_path / "samples.png") as image:
         assert image.size == (550, 550)
 

@@ -76,7 +76,8 @@ def tiled(images: torch.Tensor, columns: int) -> torch.Tensor:
 
 
 def draw_points(path: Path, datamodule, samples: list[torch.Tensor], images_seen: int, names: Sequence[str] = ()) -> None:
-    """A panel for each tensor of samples [n, 2], over 2,500 real points and the modes' 3-sigma circles; with its name."""
+    """A panel for each tensor of samples [n, 2], over 2,500 real points and, of a mixture, its modes' 3-sigma circles; with
+    its name."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
@@ -85,10 +86,11 @@ def draw_points(path: Path, datamodule, samples: list[torch.Tensor], images_seen
     rows = math.ceil(len(samples) / columns)
     figure = Figure(figsize=(5, 5) if columns == 1 else (8, 8 * rows / columns + 0.3), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    real, limit = datamodule.test.x[:2500], datamodule.centres.abs().max().item() * 1.4
+    real, centres = datamodule.test.x[:2500], getattr(datamodule, "centres", None)  # which points of one's own lack
+    limit = (real if centres is None else centres).abs().max().item() * 1.4
     for index, points in enumerate(samples, start=1):
         axes = figure.add_subplot(rows, columns, index, aspect="equal")
-        for centre in datamodule.centres.tolist():
+        for centre in () if centres is None else centres.tolist():
             axes.add_patch(Circle(centre, 3 * datamodule.std, fill=False, lw=0.6, color="0.5"))
         axes.scatter(*real.T, s=3 / columns, c="0.75", lw=0, label="real")
         axes.scatter(*points.cpu().T, s=3 / columns, c="C3", lw=0, alpha=0.6, label="generated")

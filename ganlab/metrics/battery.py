@@ -160,7 +160,12 @@ class Battery:
     def _vendi(self) -> None:
         if not self.points:
             return self._add("vendi", self.space, vendi(self.fake), vendi(self.real), {"kernel": "cosine"})
-        n, width = min(VENDI_POINTS, self.samples), float(torch.pdist(self.data.centres.double()).min()) / 4
+        if (centres := getattr(self.data, "centres", None)) is None:  # points of one's own
+            self.findings.not_measured["vendi"] = (
+                "its kernel's width follows from the modes' distances, and these are not known"
+            )
+            return
+        n, width = min(VENDI_POINTS, self.samples), float(torch.pdist(centres.double()).min()) / 4
         some = torch.randperm(self.samples, generator=torch.Generator().manual_seed(self.seed))[:n].to(self.device)
         value, real = (vendi_of_points(x[some], width) for x in (self.fake, self.real))
         how = {"kernel": f"Gaussian of width {width:.4g}, a quarter of the modes' smallest distance"}

@@ -91,7 +91,8 @@ class ToyQuality(Metric):
     def setup(self, datamodule, device) -> None:
         data = type(datamodule).__name__
         if getattr(datamodule, "centres", None) is None:
-            raise ValueError(f"metrics=toy needs data with known modes (ring, grid), got {data}: use metrics=classifier")
+            instead = "classifier" if len(datamodule.shape) == 3 else "none, or one of your own"
+            raise ValueError(f"metrics=toy needs data with known modes (ring, grid), got {data}: use metrics={instead}")
         self.centres, self.std = datamodule.centres.to(device), float(datamodule.std)
         modes, gap = len(self.centres), float(torch.pdist(self.centres.double()).min())
         if gap <= 2 * RADIUS * self.std:

@@ -48,7 +48,10 @@ class FrechetQuality(Metric):
     def setup(self, datamodule, device) -> None:
         if len(datamodule.shape) != 3:
             data = type(datamodule).__name__
-            raise ValueError(f"metrics={self.extractor} needs images, got {data} of shape {datamodule.shape}: use metrics=toy")
+            instead = "toy" if hasattr(datamodule, "centres") else "none, or one of your own"
+            raise ValueError(
+                f"metrics={self.extractor} needs images, got {data} of shape {datamodule.shape}: use metrics={instead}"
+            )
         device = torch.device(device)
         self.samples = min(self.samples, len(datamodule.test.x), len(datamodule.train.x))
         card = self.build(datamodule, device)

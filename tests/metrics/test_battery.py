@@ -121,6 +121,18 @@ def test_a_collapsed_sampler_of_points_with_wrong_labels(ring):
     assert found.memorisation.memorised
 
 
+def test_points_of_no_known_modes_have_all_but_a_vendi_score(ring):
+    """With a metric of one's own."""
+
+    class Points(ToyQuality):
+        def setup(self, datamodule, device):
+            super().setup(ring, device)
+
+    data = SimpleNamespace(shape=ring.shape, num_classes=0, train=ring.train, test=ring.test, fingerprint=ring.fingerprint)
+    found = run(sampler(ring.train.x), data, Points(400))
+    assert found.not_measured.keys() == {"vendi", "gan_train", "gan_test"} and "coverage_points_400" in found.numbers
+
+
 def test_stacks_use_the_features_of_each_channel(tmp_path):
     sizes = {"train_size": 300, "test_size": 200, "data_seed": 0}
     data = StackedDigits(channels=3, size=8, num_classes=1000, batch_size=10, data_dir=tmp_path, **sizes)

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ganlab.metrics import ToyQuality
+from ganlab.data import Split, TensorData
+from ganlab.metrics import ClassifierQuality, ToyQuality
 from ganlab.metrics.modes import OFF_MODE_MASS, count_modes, mode_floor, mode_scores
 
 
@@ -98,7 +99,7 @@ def test_errors():
     with pytest.raises(ValueError, match="at least 1, got 0"):
         ToyQuality(samples=0)
     with pytest.raises(ValueError, match="use metrics=classifier"):
-        ToyQuality(samples=10).setup(SimpleNamespace(), "cpu")
+        ToyQuality(samples=10).setup(SimpleNamespace(shape=(1, 8, 8)), "cpu")
     with pytest.raises(ValueError, match="lower data.std"):
         ToyQuality(samples=10).setup(ring(std=0.2), "cpu")
     metric = ToyQuality(samples=10)
@@ -106,3 +107,17 @@ def test_errors():
     metric.update(torch.zeros(9, 2))
     with pytest.raises(ValueError, match="exactly metrics.samples=10 samples, got 9"):
         metric.compute()
+
+
+class Moons(TensorData):
+    """Points whose modes nobody knows."""
+
+    def load(self):
+        split = Split(torch.randn(20, 2, generator=torch.Generator().manual_seed(0)), torch.zeros(20, dtype=torch.int64))
+        return split, split
+
+
+@pytest.mark.parametrize("metric", [ToyQuality, ClassifierQuality])
+def test_points_of_no_known_modes_are_not_sent_from_one_metric_to_the_other(metric):
+    with pytest.raises(ValueError, match="got Moons.* use metrics=none, or one of your own"):
+        metric(10).setup(Moons(shape=(2,), num_classes=0, batch_size=5), "cpu")

@@ -235,7 +235,7 @@ def test_bad_arguments(kind):
     with pytest.raises(ValueError, match="metrics.batch_size must be at least 1, got 0"):
         kind(samples=2, batch_size=0)
     with pytest.raises(ValueError, match="use metrics=toy"):
-        kind(samples=2).setup(SimpleNamespace(shape=(2,)), "cpu")
+        kind(samples=2).setup(SimpleNamespace(shape=(2,), centres=torch.zeros(3, 2)), "cpu")
 
 
 # Inception
