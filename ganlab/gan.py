@@ -114,7 +114,7 @@ class GAN(Game):
         self.discriminator = discriminator
         self.generator_ema = copy.deepcopy(generator).requires_grad_(False)
         self.conditioning = conditioning or Unconditional()
-        self.regularizers = nn.ModuleDict({name: r for name, r in (regularizers or {}).items() if r is not None})
+        self.regularizers = nn.ModuleDict({name: checked(name, r) for name, r in (regularizers or {}).items() if r is not None})
         self.pack = pack
         misfits.refuse(self)
 
@@ -177,7 +177,7 @@ class GAN(Game):
             for name, regularizer in self.regularizers.items():
                 term = regularizer.term(self.discriminator, play) if play.turn % regularizer.every == 0 else None
                 if term is not None:
-                    terms[f"d/penalty_{name}"] = regularizer.every * term
+                    terms[f"d/penalty_{name}"] = regularizer.every * one_number(f"regularizer.{name}'s term", term)
         return terms
 
     def play(self, real: Tensor, y: Tensor | None, *, with_real: bool, grad_to_generator: bool) -> Play:
@@ -305,3 +305,13 @@ def one_number(hook: str, loss: Tensor) -> Tensor:
         got = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
         raise ValueError(f"{hook} must return one number as a tensor, got {got}; take the mean over the samples")
     return loss
+
+
+def checked(name: str, regularizer: Regularizer) -> Regularizer:
+    """The regularizer, if it is one and was begun by its base class."""
+    if not isinstance(regularizer, Regularizer) or "every" not in vars(regularizer):
+        raise ValueError(
+            f"regularizer.{name} must be a ganlab.regularizers.Regularizer whose __init__ calls super().__init__(every), "
+            f"got a {type(regularizer).__name__}"
+        )
+    return regularizer

@@ -662,3 +662,33 @@ def test_spectral_norm_is_recognised_only_if_every_layer_carries_it(norm):
     weight_norm = nn.utils.parametrizations.weight_norm(nn.Linear(3, 1))
     assert not is_spectrally_normalized(nn.Sequential(weight_norm))
     assert not is_spectrally_normalized(nn.Flatten())
+
+
+# One's own
+
+
+class Own(Regularizer):
+    def __init__(self, found):
+        super().__init__()
+        self.found = found
+
+    def term(self, discriminator, play):
+        return self.found
+
+
+class NeverBegun(Regularizer):
+    def __init__(self):
+        pass
+
+
+@pytest.mark.parametrize("term, got", [(torch.ones(4), r"a tensor \[4\]"), (0.0, "a float")])
+def test_a_term_that_is_no_number_is_refused_by_its_name(make_gan, term, got):
+    gan = make_gan(regularizers={"mine": Own(term)})
+    with pytest.raises(ValueError, match=f"regularizer.mine's term must return one number as a tensor, got {got}"):
+        gan.discriminator_turn(torch.randn(4, 2), None)
+
+
+@pytest.mark.parametrize("kind", [NeverBegun, nn.Identity, dict])
+def test_what_is_no_regularizer_is_refused_by_its_name(make_gan, kind):
+    with pytest.raises(ValueError, match=f"regularizer.mine must be a .*Regularizer whose .*, got a {kind.__name__}"):
+        make_gan(regularizers={"mine": kind()})

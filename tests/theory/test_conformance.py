@@ -231,7 +231,7 @@ class NeedsMore(NonSaturatingGAN):
         (partial(NonSaturatingGAN, regularizers={"mine": Broken("term")}), "regularizers.mine (Broken)", "not today"),
         (partial(NonSaturatingGAN, regularizers={"mine": Broken("augment")}), "training_step", "not today"),
         (partial(NonSaturatingGAN, regularizers={"mine": Broken("project")}), "training_step", "not today"),
-        (partial(NonSaturatingGAN, regularizers={"mine": "r1"}), "__init__", "raises TypeError"),
+        (partial(NonSaturatingGAN, regularizers={"mine": "r1"}), "__init__", "regularizer.mine must be a"),
         (NeedsMore, "__init__", "missing 1 required keyword-only argument: 'margin'"),
         (int, "__init__", "raises AttributeError"),
         (None, "__init__", "raises AttributeError"),
