@@ -23,11 +23,19 @@ SIGNATURES = {  # what a loss takes
 OTHER_WORDS = (  # what Python, Lightning and Hydra say, and the same as one sentence with the way out
     (
         r"(?:.*?)(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'",
-        r"\1 has no setting \2; correct its name, or leave it out",
+        r"\1 has no setting \2; correct its name, or leave it out (with ~ before its whole key where a preset brings it)",
+    ),
+    (
+        r"Can't instantiate abstract class (\w+) (?:with|without an implementation for) abstract methods? '?(\w+)",
+        r"\1 does not say what its \2 is; write that method",
     ),
     *(
         (rf"(\S*\b{hook})\(\) takes .* given", rf"\1 cannot be called; write {signature}, or without self below @staticmethod")
         for hook, signature in SIGNATURES.items()
+    ),
+    (
+        r"(?:.*?)(\w+)(?:\.__init__)?\(\) missing .* arguments?: '(params|optimizer)'",
+        r"\1 is called when training starts, with the \2; write _partial_: true beside its _target_",
     ),
     (r"(?:.*?)(\w+)(?:\.__init__)?\(\) missing .* arguments?: (.*)", r"\1 needs a setting for \2"),
     (

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, HydraException
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ganlab import advice, job
@@ -175,3 +176,27 @@ def test_every_preset_keeps_its_own_kinds():
 def test_a_run_s_name_makes_one_folder(name):
     folder = job.stem(name)
     assert "/" not in folder and folder.isprintable() and 0 < len(folder.encode()) < 200 and not folder.startswith(".")
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        (
+            {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 60},
+            "CosineAnnealingLR is called when training starts, with the optimizer; write _partial_: true beside its _target_",
+        ),
+        (
+            {"_target_": "torch.optim.Adam", "lr": 1e-3},
+            "Adam is called when training starts, with the params; write _partial_: true beside its _target_",
+        ),
+        ({"_target_": "ganlab.data.TensorData"}, "TensorData does not say what its load is; write that method"),
+        (
+            {"_target_": "torch.optim.RAdam", "params": [], "fused": True},
+            "RAdam has no setting fused; correct its name, or leave it out (with ~ before its whole key where a preset brings it)",
+        ),
+    ],
+)
+def test_a_part_of_one_s_own_choice_that_cannot_be_built(part, sentence):
+    with pytest.raises(HydraException) as caught:
+        instantiate(part)
+    assert job.explain(caught.value).splitlines()[0] == sentence
