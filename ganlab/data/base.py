@@ -31,6 +31,21 @@ def require_whole(minimum: int, **values) -> None:
             raise ValueError(f"data.{name} must be a whole number of at least {minimum}, got {value!r}")
 
 
+def require_split(whose: str, split) -> None:
+    """Raise ValueError unless it is a `Split` of the types that training takes (x a tensor, or what stands for one)."""
+    told = type(split).__name__
+    if isinstance(split, Split):
+        x, y = split
+        typed = getattr(x, "dtype", None) in (torch.uint8, torch.float32) and getattr(y, "dtype", None) == torch.int64
+        if typed and y.shape == x.shape[:1]:
+            return
+        told = " and ".join(f"{part.dtype} {list(part.shape)}" if hasattr(part, "dtype") else str(part) for part in split)
+    raise ValueError(
+        f"{whose} must return two ganlab.data.Split(x, y) of samples x (uint8 images or float32 points) and labels y "
+        f"(int64 [N], zeros where there are none), got {told}"
+    )
+
+
 class TensorData(L.LightningDataModule, ABC):
     """A data set that fits into memory. A subclass writes `load()`, and `prepare_data()` if it has files to fetch.
 
@@ -57,11 +72,18 @@ class TensorData(L.LightningDataModule, ABC):
 
     @abstractmethod
     def load(self) -> tuple[Split, Split]:
-        """The train and the test split."""
+        """The train and the test split: x uint8 images or float32 points, y int64 (zeros where there are no labels)."""
 
     def setup(self, stage: str | None = None) -> None:
+        """
+        Raises:
+            ValueError: `load` returned something else.
+        """
         if self.train is None:
-            self.train, self.test = self.load()
+            splits = self.load()
+            for split in splits:
+                require_split(f"{type(self).__name__}.load()", split)
+            self.train, self.test = splits
 
     def batches(self) -> Batches | EnsembleBatches:
         """The train split's passes."""
