@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import Logger
 from PIL import Image
+from torchmetrics import Metric
 
 from ganlab.callbacks import Budget, Checkpoints, Grids, Periodic, ProgressBar, Quality, Record
 from ganlab.callbacks.grids import draw_points
@@ -244,6 +245,35 @@ def test_quality_shows_the_same_latents_and_labels_of_the_moving_average(make_ga
         (70, {"quality/distance": 1.0, "quality/other": 2.0, "quality/distance_floor": 0.5}),
         (77, {"quality/distance": 2.0, "quality/other": 2.0, "quality/distance_floor": 0.5}),
     ]
+
+
+class Size(Metric):
+    """What ganlab/metrics/__init__.py asks of a metric, and no more."""
+
+    objective = "size_40"
+
+    def __init__(self):
+        super().__init__()
+        self.samples = 40
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def setup(self, datamodule, device):
+        self.to(device)
+        self.floor, self.protocol = {"size_40": float(datamodule.test.x.norm(dim=1).mean())}, {"metric": "size", "samples": 40}
+
+    def update(self, samples, labels):
+        self.total += samples.norm(dim=1).sum()
+
+    def compute(self):
+        return {"size_40": self.total / self.samples}
+
+
+def test_quality_takes_a_metric_of_one_s_own(make_gan, fit):
+    memory, quality = Memory(), Quality(Size(), every=35)
+    fit(make_gan(), Points(), quality, Budget(70), max_epochs=-1, logger=memory)
+    rows = [row for _, row in memory.rows if "quality/size_40" in row]
+    assert len(rows) == 2 and quality.best == min(row["quality/size_40"] for row in rows)
+    assert rows[0]["quality/size_40_floor"] == quality.metric.floor["size_40"]
 
 
 def test_quality_keeps_the_best(make_gan, fit):
