@@ -37,6 +37,10 @@ def main() -> None:
         if verb not in VERBS:
             sys.exit(f"ganlab: unknown verb {verb!r}; choose one of {', '.join(VERBS)}, or write overrides as key=value")
 
+    late = [word for before, word in zip(sys.argv, sys.argv[1:]) if word in VERBS and not before.startswith("-")]
+    if late:
+        sys.exit(f"ganlab: {late[0]} comes first: python -m ganlab {late[0]} …")
+
     sys.path.insert(0, os.getcwd())  # a user's own module, in the folder where they stand: gan._target_=my_gan.MyGAN
     if verb == "train" and any(word.startswith("resume=") for word in sys.argv[1:]):
         verb = "resume"

@@ -17,7 +17,9 @@ def unknown_key(key: str, conf: Path) -> str:
     brings = {key: choice for key, choice, _ in reversed(list(keys(conf)))}  # the first file that has a key wins
     if choice := brings.get(key):
         return f"there is no {key} in this config; it comes with {choice}"
-    near = difflib.get_close_matches(key, brings, n=3, cutoff=0.75)
+    group, end = key.partition(".")[0], key.rpartition(".")[2]
+    inside = [other for other in brings if other.startswith(f"{group}.") and other.endswith(f".{end}")]
+    near = sorted(inside)[:3] or difflib.get_close_matches(key, brings, n=3, cutoff=0.75)
     meant = f"did you mean {' or '.join(near)}?" if near else "python -m ganlab --cfg job prints all keys."
     return f"there is no key {key}; {meant} (One of your own is added by +{key}=VALUE.)"
 

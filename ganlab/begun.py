@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -72,6 +74,17 @@ def named(cfg: DictConfig) -> list[str]:
     return sorted({target.partition(".")[0] for target in targets(OmegaConf.to_container(cfg, resolve=True))})
 
 
+def way_on(folder: Path) -> str:
+    """The command that goes on with the run in this folder, to paste into a shell."""
+    from ganlab.loading import ALWAYS, OWN, targets
+
+    known, names = {*ALWAYS, *OWN, "torch"}, []
+    with suppress(ValueError, OSError):
+        names = [name.partition(".")[0] for name in targets(OmegaConf.to_container(read(folder / "config.yaml")))]
+    own = [name for name in dict.fromkeys(names) if name not in known]
+    return shlex.join(["python", "-m", "ganlab", f"resume={folder}", *([f"trust={','.join(own)}"] if own else [])])
+
+
 class Died(ValueError):
     """A sweep's job that would end the sweep with it once more."""
 
@@ -90,7 +103,7 @@ def note_start(folder: Path) -> None:
     if before[-2:] == [now, now]:
         raise Died(
             "its process ended twice without a word (killed, or no memory left), so the sweep leaves it out; "
-            f"python -m ganlab resume={folder} tries it alone"
+            f"{way_on(folder)} tries it alone"
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, " ".join([*before, now]) + "\n")

@@ -137,6 +137,7 @@ def guarded(run: Callable[[], float], folder: Path, name: str, *, go_on: bool) -
     """The run's result. A failure is recorded in its folder and told in a sentence; it ends the program or is nan."""
     from lightning.pytorch.utilities import rank_zero_only
 
+    from ganlab.begun import way_on
     from ganlab.callbacks.checkpoints import Interrupted
     from ganlab.files import write_json
     from ganlab.folders import Occupied
@@ -145,11 +146,11 @@ def guarded(run: Callable[[], float], folder: Path, name: str, *, go_on: bool) -
         return run()
     except Interrupted as stop:
         if not rank_zero_only.rank:
-            print(f"ganlab: {stop}; python -m ganlab resume={folder} goes on", file=sys.stderr)
+            print(f"ganlab: {stop}; {way_on(folder)} goes on", file=sys.stderr)
         sys.exit(128 + stop.signal)
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # a second Ctrl-C, or one before training: Lightning says nothing
-            sys.exit(f"ganlab: interrupted; python -m ganlab resume={folder} goes on with what was saved before")
+            sys.exit(f"ganlab: interrupted; {way_on(folder)} goes on with what was saved before")
         raise
     except Exception as error:
         sentence = explain(error)

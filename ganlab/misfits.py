@@ -56,6 +56,13 @@ def at_start(gan, trainer) -> None:
             f"trainer.precision={trainer.precision} keeps weights so coarse that a step of the moving average rounds to "
             "none; use trainer.precision=bf16-mixed"
         )
+    one = gan.one
+    learning = {id(p) for player in (one.generator, one.discriminator) for p in player.parameters()}
+    if free := [name for name, p in one.named_parameters() if p.requires_grad and id(p) not in learning]:
+        rank_zero_warn(
+            f"nothing trains {', '.join(free)} of {gan.family}, since neither player holds it; put it into the "
+            "discriminator or the generator, or use register_buffer for what shall not learn"
+        )
     shape = getattr(trainer.datamodule, "shape", None)
     lazy = [n for n, r in gan.regularizers.items() if r.per_sample and r.every > 1]
     if lazy and shape is not None and len(shape) == 1:

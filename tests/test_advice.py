@@ -27,6 +27,8 @@ def refusal(*overrides):
         ("gan.n_crtic", "gan.n_critic"),
         ("networks.widht", "networks.width"),
         ("optimizer.generator.lt", "optimizer.generator.lr"),
+        ("optimizer.lr", "optimizer.discriminator.lr or optimizer.generator.lr?"),
+        ("regularizer.gamma", "regularizer.r1.gamma or regularizer.r1_approx.gamma or"),
         ("trainer.precison", "trainer.precision"),
     ],
 )

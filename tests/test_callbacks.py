@@ -141,7 +141,13 @@ ROW = {
 
 @pytest.mark.parametrize(
     ("n_critic", "every", "at"),
-    [(1, 4, [7, 35, 63, 91, 119]), (3, 4, [21, 42, 63, 105, 126]), (5, 4, [35, 70, 105, 140]), (2, 7, [14, 56, 112])],
+    [
+        (1, 4, [7, 35, 63, 91, 119]),
+        (3, 4, [21, 42, 63, 105, 126]),
+        (5, 4, [35, 70, 105, 140]),
+        (2, 7, [14, 56, 112]),
+        (1, 0, []),
+    ],
 )
 def test_each_row_holds_both_players_at_images_seen(make_gan, fit, n_critic, every, at):
     memory = Memory()

@@ -228,6 +228,7 @@ def broken_image_folder() -> str:
         (["hydra.run.dir=file/run"], ["file"]),
         (["hydra.run.dir=" + "x" * 400], ["too long for a file's name"]),
         (["trainer.precision=17"], ["17"]),
+        (["inspect"], ["inspect comes first: python -m ganlab inspect"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

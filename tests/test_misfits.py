@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ganlab.conditioning import AuxiliaryClassifier, ClassLabels, Unconditional
+from ganlab.ensemble import Ensemble
 from ganlab.losses import CGAN, LSGAN, WGAN, HingeGAN, NonSaturatingGAN, RaGAN, RpGAN
 from ganlab.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
 from ganlab.regularizers import (
@@ -198,6 +199,23 @@ def at_start(gan, trainer):
     from ganlab.misfits import at_start
 
     return warnings_of(lambda: at_start(gan, trainer))
+
+
+class Learned(NonSaturatingGAN):
+    """A loss with a weight of its own, one that does not learn, and one that D has, too."""
+
+    def __init__(self, *players, **settings):
+        super().__init__(*players, **settings)
+        self.scale = nn.Parameter(torch.ones(()))
+        self.register_buffer("shift", torch.zeros(()))
+        self.head = next(self.discriminator.parameters())
+
+
+@pytest.mark.parametrize("copies", [None, 2])
+def test_a_loss_s_own_weights_that_nothing_trains_are_told(copies):
+    gans = [build(Learned) for _ in range(copies or 1)]
+    (message,) = at_start(Ensemble(gans, [1, 2]) if copies else gans[0], Trainer())
+    assert message.startswith("nothing trains scale of Learned, since neither player holds it; put it into the discriminator")
 
 
 @pytest.mark.parametrize(

@@ -583,6 +583,16 @@ def test_a_sweep_asks_for_trust_once(tmp_path, cli, monkeypatch):
     assert code == 0 and json.loads(left_out.read_text())["status"] == "finished", out
 
 
+def test_the_way_on_can_be_pasted_into_a_shell_and_names_whom_to_trust(tmp_path):
+    (folder := tmp_path / "a run").mkdir()
+    assert begun.way_on(folder) == f"python -m ganlab 'resume={folder}'"  # whatever it holds
+    classes = [
+        {"_target_": name} for name in ("ganlab.GAN", "torch.optim.Adam", "lightning.Trainer", "mine.A", "other.B", "mine.C")
+    ]
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml({"parts": classes}))
+    assert begun.way_on(folder) == f"python -m ganlab 'resume={folder}' trust=mine,other"
+
+
 def test_a_run_that_goes_on_adds_to_its_log(tmp_path, cli, monkeypatch):
     assert cli(*WORDS, "hydra.run.dir=run")[0] == 0
     (tmp_path / "run" / "summary.json").unlink()  # as if it had been killed just before

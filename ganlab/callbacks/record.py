@@ -64,7 +64,8 @@ class Record(Callback):
         self._row_at = (self.training_seconds, self.images)
 
     def on_train_batch_start(self, trainer, gan, batch, batch_idx):
-        if trainer.fit_loop.epoch_loop.total_batch_idx % trainer.log_every_n_steps == 0:
+        every = trainer.log_every_n_steps  # 0: never, as in Lightning
+        if every and trainer.fit_loop.epoch_loop.total_batch_idx % every == 0:
             gan.observing = True
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):

@@ -119,7 +119,7 @@ def best_logits(gan: GAN, real_counts: Tensor, fake_counts: Tensor) -> tuple[Ten
         step = ellipsoid @ cut / width
         at = at - step / (k + 1)
         ellipsoid = k**2 / (k**2 - 1) * (ellipsoid - 2 / (k + 1) * torch.outer(step, step))
-    return basis @ at, gan.discriminator_loss(to_real @ at, to_fake @ at)
+    return basis @ at, gan.discriminator_loss(to_real @ at, to_fake @ at).detach()  # of a loss with weights of its own
 
 
 def logit_where_alike(gan: GAN) -> float:

@@ -249,6 +249,21 @@ class Vector(NonSaturatingGAN):
         return real_logits - fake_logits
 
 
+class Learned(LSGAN):
+    def __init__(self, *players, **settings):
+        super().__init__(*players, **settings)
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def discriminator_loss(self, real_logits, fake_logits):
+        return self.scale * LSGAN.discriminator_loss(real_logits, fake_logits)
+
+
+def test_of_a_loss_with_weights_of_its_own_numbers_are_found():
+    found = optimum(Learned)
+    torch.testing.assert_close(found.value, optimum(LSGAN).value)
+    assert not found.value.requires_grad and not found.logits.requires_grad
+
+
 def test_a_loss_that_is_no_scalar_is_refused():
     with pytest.raises(ValueError, match=r"one number as a tensor, got a tensor \[3\]"):
         optimum(Vector)
