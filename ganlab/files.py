@@ -10,9 +10,11 @@ import os
 import pickle
 import re
 import shutil
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import NoneType
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -35,7 +37,8 @@ def save_whole(path: Path, value, suffix: str = "") -> None:
     partial = path.with_name(f"{path.name}{suffix}.partial")
     try:
         torch.save(value, partial)
-        torch.load(partial, map_location="cpu", mmap=True, weights_only=True)  # takes milliseconds: no tensor is read
+        if not made_of(value, {NoneType, bool, int, float, str, torch.Tensor}):  # reading takes longer than writing
+            torch.load(partial, map_location="cpu", mmap=True, weights_only=True)
         put(partial, path)
     except pickle.UnpicklingError as error:
         partial.unlink(missing_ok=True)
@@ -50,6 +53,15 @@ def save_whole(path: Path, value, suffix: str = "") -> None:
         if isinstance(error, RuntimeError):  # torch says "unexpected pos …" or "iostream error" of a full disk
             reason = "not all of it was written, the disk may be full"
         raise OSError(reason) from error
+
+
+def made_of(value, kinds: set[type]) -> bool:
+    """Whether there is nothing else in it, in dicts, lists and tuples."""
+    if type(value) in (dict, OrderedDict):
+        return all(made_of(part, kinds) for item in value.items() for part in item)
+    if type(value) in (list, tuple):
+        return all(made_of(part, kinds) for part in value)
+    return type(value) in kinds
 
 
 def put(partial: Path, path: Path) -> None:
