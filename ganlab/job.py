@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ganlab import kinds, secrets, slurm
+from ganlab import begun, kinds, secrets, slurm
 from ganlab.errors import explain
 from ganlab.finding import conf_folder
 from ganlab.resolvers import one_name
@@ -95,7 +95,6 @@ def train(cfg: DictConfig) -> float:
 
     A job that is started a second time, by `resume=SWEEP`, by Slurm or by the same command typed again, goes on.
     """
-    from ganlab import begun
     from ganlab.callbacks.checkpoints import heed
     from ganlab.train import train  # torch and lightning load here, after Hydra has accepted the command line
 
@@ -137,7 +136,6 @@ def guarded(run: Callable[[], float], folder: Path, name: str, *, go_on: bool) -
     """The run's result. A failure is recorded in its folder and told in a sentence; it ends the program or is nan."""
     from lightning.pytorch.utilities import rank_zero_only
 
-    from ganlab.begun import way_on
     from ganlab.callbacks.checkpoints import Interrupted
     from ganlab.files import write_json
     from ganlab.folders import Occupied
@@ -146,15 +144,15 @@ def guarded(run: Callable[[], float], folder: Path, name: str, *, go_on: bool) -
         return run()
     except Interrupted as stop:
         if not rank_zero_only.rank:
-            print(f"ganlab: {stop}; {way_on(folder)} goes on", file=sys.stderr)
+            print(f"ganlab: {stop}; {begun.way_on(folder)} goes on", file=sys.stderr)
         sys.exit(128 + stop.signal)
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # a second Ctrl-C, or one before training: Lightning says nothing
-            sys.exit(f"ganlab: interrupted; {way_on(folder)} goes on with what was saved before")
+            sys.exit(f"ganlab: interrupted; {begun.way_on(folder)} goes on with what was saved before")
         raise
     except Exception as error:
         sentence = explain(error)
-        status = "failed" if began(error, folder) else "refused"  # a run that never began says nothing about its loss
+        status = "failed" if trained(error, folder) else "refused"  # a run that never began says nothing about its loss
         summary = {"name": name, "status": status, "error": sentence, "error_type": type(error).__name__}
         if verdicts := getattr(error, "verdicts", None):
             summary["verdicts"] = verdicts
@@ -169,11 +167,9 @@ def guarded(run: Callable[[], float], folder: Path, name: str, *, go_on: bool) -
         sys.exit(f"ganlab: {sentence}")
 
 
-def began(error: Exception, folder: Path) -> bool:
+def trained(error: Exception, folder: Path) -> bool:
     """Whether the run trained, or crashed in its first turn; what ganlab itself refuses there in words is a setting."""
-    from ganlab.begun import Died
-
-    if isinstance(error, (FloatingPointError, Died)) or any((folder / left).exists() for left in LEFT_BY_TRAINING):
+    if isinstance(error, (FloatingPointError, begun.Died)) or any((folder / left).exists() for left in LEFT_BY_TRAINING):
         return True
     frames = traceback.extract_tb(error.__traceback__)
     in_words = isinstance(error, ValueError) and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
@@ -182,7 +178,6 @@ def began(error: Exception, folder: Path) -> bool:
 
 def resumed(folder: Path, trust: list[str]) -> float:
     """A sweep's job once more: what it brought, or what it brings when it goes on."""
-    from ganlab import begun
     from ganlab.train import objective
 
     if begun.over(folder):

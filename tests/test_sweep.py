@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from ganlab.begun import Died, note_start
 from ganlab.finding import conf_folder
-from ganlab.job import began
+from ganlab.job import trained
 from ganlab.report.jobs import read_jobs, show
 from ganlab.sweep import SweepTable
 
@@ -110,7 +110,7 @@ def test_a_job_whose_process_died_twice_ends_no_third_sweep(tmp_path, part):
     (job / "summary.json").write_text('{"status": "failed", "error_type": "Died"}')
     with pytest.raises(Died) as died:
         note_start(job)
-    assert began(died.value, job), "no refusal of a setting: it says something about the loss"
+    assert trained(died.value, job), "no refusal of a setting: it says something about the loss"
     (job / "summary.json").write_text('{"status": "failed", "error_type": "RuntimeError"}')
     note_start(job)
     assert not (job / "summary.json").exists(), "of the start before"
