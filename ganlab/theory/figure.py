@@ -102,9 +102,10 @@ def _optimum(axis, found, others) -> None:
     _heading(axis, "What does D measure at its best?", own.name or "the class declares no divergence")
     if not own.attained or own.declared_logits is None:
         places = torch.arange(len(own.value))
-        axis.bar(places - 0.18, own.value, 0.34, color=BLUE, label="found: -min of D's loss")
+        beside = 0 if own.declared_value is None else 0.18
+        axis.bar(places - beside, own.value, 0.34, color=BLUE, label="found: -min of D's loss")
         if own.declared_value is not None:
-            axis.bar(places + 0.18, own.declared_value, 0.34, color=FAINT, label="declared divergence")
+            axis.bar(places + beside, own.declared_value, 0.34, color=FAINT, label="declared divergence")
         axis.set_xticks(places, [f"p, q no. {i + 1}" for i in places])
         axis.legend(frameon=False, fontsize=8.5)
         return None
