@@ -17,16 +17,21 @@ __all__ = [
     "MinimaxGAN",
     "NonSaturatingGAN",
     "PearsonGAN",
-    "Play",
     "RaGAN",
     "ReverseKLGAN",
     "RpGAN",
     "SquaredHellingerGAN",
+    "StepOutputs",
     "load",
 ]
 
 # torch and lightning take seconds to import; a typo on the command line should not wait for them
-_HOMES = {"GAN": "ganlab.gan", "Play": "ganlab.gan", "Ensemble": "ganlab.ensemble", "load": "ganlab.loading"}
+_HOMES = {
+    "GAN": "ganlab.models.gan",
+    "StepOutputs": "ganlab.models.gan",
+    "Ensemble": "ganlab.models.ensemble",
+    "load": "ganlab.runs.loading",
+}
 
 
 def __getattr__(name: str):

@@ -10,10 +10,10 @@ from hydra.utils import instantiate
 from lightning import Callback, Trainer
 
 import ganlab.losses
-from ganlab.__main__ import main
-from ganlab.conditioning import ClassLabels
-from ganlab.ensemble import Ensemble
-from ganlab.gan import GAN
+from ganlab.cli.main import main
+from ganlab.models.conditioning import ClassLabels
+from ganlab.models.ensemble import Ensemble
+from ganlab.models.gan import GAN
 from ganlab.networks import MLPDiscriminator, MLPGenerator
 
 
@@ -68,7 +68,7 @@ def make_gan():
 
 @pytest.fixture
 def make_batches():
-    """Labelled batches off centre, so that no symmetry hides a sign."""
+    """Labeled batches off center, so that no symmetry hides a sign."""
 
     def make(count, size=6, shape=(2,), classes=3, seed=1):
         random = torch.Generator().manual_seed(seed)
@@ -192,7 +192,7 @@ def make_run():
                 },
                 "generator_optimizer": adam,
                 "discriminator_optimizer": adam,
-                "conditioning": {"_target_": "ganlab.conditioning.ClassLabels", **about} if classes else None,
+                "conditioning": {"_target_": "ganlab.models.conditioning.ClassLabels", **about} if classes else None,
             },
         }  # fmt: skip
         copies = []
@@ -206,7 +206,7 @@ def make_run():
             copies.append(gan)
         game = copies[0] if seeds is None else Ensemble(copies, seeds)
         game.run_config = config
-        content = {"state_dict": game.state_dict(), "callbacks": {"Quality": {"best": 1.0, "latest": {"quality/x": 1.5}}}}
+        content = {"state_dict": game.state_dict(), "callbacks": {"Evaluation": {"best": 1.0, "latest": {"quality/x": 1.5}}}}
         game.on_save_checkpoint(content)
         (folder / "checkpoints").mkdir(parents=True)
         torch.save(content, folder / "checkpoints" / "last.ckpt")

@@ -6,10 +6,10 @@ import pytest
 import torch
 from lightning import Callback, Trainer
 
-from ganlab.conditioning import ClassLabels
 from ganlab.data import Ring, Split, TensorData
-from ganlab.ensemble import Ensemble
 from ganlab.losses import NonSaturatingGAN, RpGAN
+from ganlab.models.conditioning import ClassLabels
+from ganlab.models.ensemble import Ensemble
 from ganlab.networks import DCGANDiscriminator, DCGANGenerator, ResNetDiscriminator, ResNetGenerator
 from ganlab.regularizers import R1, DiffAugment, GradientPenalty, LeCam
 
@@ -51,7 +51,7 @@ def ring():
 
 
 class Noise(TensorData):
-    """Small grey images of three classes."""
+    """Small gray images of three classes."""
 
     def __init__(self):
         super().__init__(shape=(1, 28, 28), num_classes=3, batch_size=32)
@@ -150,7 +150,7 @@ def test_resume_is_exact(cli, tmp_path, graphs, copies):
     (tmp_path / "my_gan.py").write_text(STOP)
     words = [
         "data=ring", "data.train_size=1000", "data.batch_size=50", "networks=mlp", "trainer=deterministic", "logger=csv",
-        "monitor=[]", "max_images=2000", "look_every=500", f"gan.cuda_graphs={str(graphs).lower()}", *copies,
+        "monitor=[]", "max_images=2000", "eval_every=500", f"gan.cuda_graphs={str(graphs).lower()}", *copies,
     ]  # fmt: skip
     assert cli(*words, f"hydra.run.dir={tmp_path / 'whole'}")[0] == 0
     assert cli(*words, f"hydra.run.dir={tmp_path / 'half'}", "+callbacks.stop._target_=my_gan.Stop")[0] == 1

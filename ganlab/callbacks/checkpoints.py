@@ -13,16 +13,16 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from ganlab import slurm
-from ganlab.callbacks.cadence import Periodic, sibling
-from ganlab.callbacks.quality import Quality
-from ganlab.files import save_whole
+from ganlab.callbacks.evaluation import Evaluation
+from ganlab.callbacks.periodic import Periodic, find_callback
+from ganlab.utils import slurm
+from ganlab.utils.files import atomic_torch_save
 
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 OF_CLUSTERS = (signal.SIGUSR1, signal.SIGUSR2)  # Slurm's, if --signal=USR1@SECONDS asks for it, and submitit's
-UNHEEDED: list[int] = []  # signals that came too late to stop their run
+PENDING_SIGNALS: list[int] = []  # signals that came too late to stop their run
 ASK_EVERY = 16  # batches between two agreements of several processes about a signal that may have reached one of them
 
 
@@ -38,7 +38,7 @@ class Checkpoints(Periodic):
     """`checkpoints/last.ckpt` at each look, and `best.ckpt` before it when the quality's objective improved.
 
     Stands last, so that a checkpoint holds what every other callback did at the same look. Beside Lightning's own
-    (weights, optimisers, schedules, loops, callbacks) it holds the random states of all processes; the place in the
+    (weights, optimizers, schedules, loops, callbacks) it holds the random states of all processes; the place in the
     data is the data module's.
 
     On SIGTERM, and on the first Ctrl-C, the batch is finished, last.ckpt is written and `Interrupted` raised; a second
@@ -65,9 +65,9 @@ class Checkpoints(Periodic):
                 "hydra.run.dir=FOLDER"
             )
 
-    def look(self, trainer, gan):
-        quality = sibling(trainer, Quality)
-        measured = quality is not None and quality.looked_at == gan.images_seen  # at this look, which may be one of more
+    def run(self, trainer, gan):
+        quality = find_callback(trainer, Evaluation)
+        measured = quality is not None and quality.last_run_at == gan.images_seen  # at this look, which may be one of more
         if measured and quality.improved:  # first: a kill in between repeats this look, and writes it again
             self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
@@ -89,7 +89,7 @@ class Checkpoints(Periodic):
             set_random_state(self._random[trainer.global_rank % len(self._random)])
             self._random = None
         self._signal = None
-        UNHEEDED.clear()
+        PENDING_SIGNALS.clear()
         if threading.current_thread() is threading.main_thread():
             requeueing = [n for n in OF_CLUSTERS if by_submitit(signal.getsignal(n)) or (slurm.job() and n == signal.SIGUSR1)]
             self._handlers = {number: signal.signal(number, self._asked_to_stop) for number in (*SIGNALS, *requeueing)}
@@ -123,7 +123,7 @@ class Checkpoints(Periodic):
     def on_train_end(self, trainer, gan):
         super().on_train_end(trainer, gan)
         if self._signal is not None:
-            UNHEEDED.append(self._signal)  # it came in the last looks, when nothing was left to stop
+            PENDING_SIGNALS.append(self._signal)  # it came in the last looks, when nothing was left to stop
 
     def teardown(self, trainer, gan, stage):
         for number, handler in self._handlers.items():
@@ -131,10 +131,10 @@ class Checkpoints(Periodic):
         self._handlers = {}
 
 
-def heed() -> None:
+def reraise_pending_signal() -> None:
     """A signal that came in the last looks of a run, which then ended as if nothing had been, ends what comes after it."""
-    if UNHEEDED:
-        signal.raise_signal(UNHEEDED.pop())
+    if PENDING_SIGNALS:
+        signal.raise_signal(PENDING_SIGNALS.pop())
 
 
 def by_submitit(handler) -> bool:
@@ -146,7 +146,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
         try:
-            save_whole(Path(path), checkpoint)
+            atomic_torch_save(Path(path), checkpoint)
         except OSError as error:
             raise OSError(f"the checkpoint {path} cannot be written ({error}); the one before it stays as it was") from error
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from ganlab.callbacks.cadence import Periodic
-from ganlab.gan import GAN
-from ganlab.theory.bare import shipped_families
-from ganlab.theory.counterfactual import generator_gradient_norms, own_hooks
+from ganlab.analysis.generator_gradients import generator_gradient_norms, own_hooks
+from ganlab.analysis.minimal import shipped_families
+from ganlab.callbacks.periodic import Periodic
+from ganlab.models.gan import GAN
 
 
 class Counterfactual(Periodic):
@@ -36,7 +36,7 @@ class Counterfactual(Periodic):
             self._z = gan.noise(len(self._real))
         self._families = families_beside(gan)
 
-    def look(self, trainer, gan):
+    def run(self, trainer, gan):
         with own_randomness(self.seed, gan.device):
             norms = generator_gradient_norms(gan, self._families, self._real, self._y, self._z)
         row = {f"theory/generator_gradient_{name}": float(norm) for name, norm in norms.items()}

@@ -8,8 +8,8 @@ import time
 from lightning import Callback
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from ganlab.callbacks.cadence import sibling
-from ganlab.callbacks.record import Record
+from ganlab.callbacks.periodic import find_callback
+from ganlab.callbacks.train_metrics import TrainMetrics
 
 
 class ProgressBar(Callback):
@@ -19,7 +19,7 @@ class ProgressBar(Callback):
         self.images = images
 
     def on_train_start(self, trainer, gan):
-        self._bar, self._drawn, self._record = None, 0.0, sibling(trainer, Record)
+        self._bar, self._drawn, self._record = None, 0.0, find_callback(trainer, TrainMetrics)
         if not (trainer.is_global_zero and sys.stdout.isatty()):
             return
         self._bar = Progress(

@@ -8,10 +8,10 @@ import math
 from itertools import islice
 from pathlib import Path
 
-from ganlab.callbacks.cadence import Budget, Periodic, checked_count, sibling
+from ganlab.analysis.generator_gradients import generator_gradient_norms
 from ganlab.callbacks.counterfactual import families_beside, own_randomness, require_one_gan, training_batches
-from ganlab.files import save_figure, write_csv
-from ganlab.theory.counterfactual import generator_gradient_norms
+from ganlab.callbacks.periodic import MaxImages, Periodic, find_callback, validate_count
+from ganlab.utils.files import save_figure, write_csv
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +21,8 @@ WHEN = ("age", "images_seen", "epochs", "critic_step", "critic_loss")  # the tab
 class Vanishing(Periodic):
     """At each age of G: freezes a copy, trains a fresh critic against it, and measures every family's gradient for G.
 
-    The protocol of Arjovsky & Bottou 2017 (theirs: G after 1, 10 and 25 epochs). The critic minimises the run's own
-    objective with the run's own optimiser, without schedule and clipping, in the networks' full precision. Every family's
+    The protocol of Arjovsky & Bottou 2017 (theirs: G after 1, 10 and 25 epochs). The critic minimizes the run's own
+    objective with the run's own optimizer, without schedule and clipping, in the networks' full precision. Every family's
     norm is that of `Counterfactual`, at the same weights, on the same batch and latents. The run goes on as if nothing
     had been there; `seconds` adds up what it cost.
 
@@ -42,11 +42,11 @@ class Vanishing(Periodic):
     """
 
     def __init__(self, ages: list[int], critic_steps: int, every: int, folder: str, seed: int = 0):
-        super().__init__(checked_count("callbacks.vanishing.every", every))
+        super().__init__(validate_count("callbacks.vanishing.every", every))
         if not ages:
             raise ValueError("callbacks.vanishing.ages must hold at least one age of G in images, got none")
-        self.ages = sorted(checked_count("an age of G", age) for age in ages)
-        self.critic_steps = checked_count("critic_steps", critic_steps)
+        self.ages = sorted(validate_count("an age of G", age) for age in ages)
+        self.critic_steps = validate_count("critic_steps", critic_steps)
         self.folder, self.seed = Path(folder), seed
         self.rows: list[dict[str, float]] = []
 
@@ -57,11 +57,11 @@ class Vanishing(Periodic):
                 f"the vanishing-gradient laboratory needs an untrained critic, this one has {gan.d_updates} updates; "
                 "start from a new GAN, or resume from its checkpoint"
             )
-        budget = sibling(trainer, Budget)
+        budget = find_callback(trainer, MaxImages)
         if budget is not None and self.ages[-1] > budget.images:
             raise ValueError(f"max_images={budget.images} ends before G is {self.ages[-1]} images old; raise it to that")
         # A fresh critic is the run's own from before its first step, together with regularizers and clocks. Drawing it
-        # anew by `reset_parameters` would not do: spectrally normalised layers ignore the call, and layers that their
+        # anew by `reset_parameters` would not do: spectrally normalized layers ignore the call, and layers that their
         # network starts in its own way would start in torch's.
         self._untrained = copy.deepcopy(gan)
 
@@ -79,13 +79,13 @@ class Vanishing(Periodic):
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
         while self._due and gan.images_seen >= self._due[0]:
-            self._timed_look(trainer, gan)
+            self._timed_run(trainer, gan)
 
     def on_train_end(self, trainer, gan):
         if self.rows and trainer.is_global_zero:
             save_figure(self.folder / "vanishing.png", draw(self.rows))
 
-    def look(self, trainer, gan):
+    def run(self, trainer, gan):
         age = self._due.pop(0)
         when = {"age": age, "images_seen": gan.images_seen, "epochs": gan.images_seen / len(trainer.datamodule.train.x)}
         rows = [when | row for row in self._measure(trainer, gan)]
@@ -107,10 +107,10 @@ class Vanishing(Periodic):
             real, y = next(batches)
             probe = real, y, lab.noise(len(real))
             for step, (real, y) in enumerate(islice(batches, self.critic_steps + 1)):
-                lab.tell_the_time()
-                play = lab.play(real, y, with_real=True, grad_to_generator=False)
-                terms = lab.discriminator_terms(play)
-                lab.watch(terms)
+                lab.on_step_start()
+                outputs = lab.forward_pass(real, y, with_real=True, grad_to_generator=False)
+                terms = lab.discriminator_terms(outputs)
+                lab.queue_finite_check(terms)
                 objective = sum(terms.values())
                 if step % self.every == 0 or step == self.critic_steps:
                     lab.check_finite()

@@ -2,9 +2,9 @@
 
 from ganlab.data.base import Images, TensorData, to_float, to_uint8
 from ganlab.data.batches import Batches, Split
+from ganlab.data.digits import CIFAR10, Digits
 from ganlab.data.folder import ImageFolder
-from ganlab.data.idx import MNIST, FashionMNIST
-from ganlab.data.images import CIFAR10, Digits
+from ganlab.data.mnist import MNIST, FashionMNIST
 from ganlab.data.stacked import Stacked, StackedDigits, StackedFashionMNIST, StackedMNIST
 from ganlab.data.toy import Grid, Mixture, Ring
 

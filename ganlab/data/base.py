@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ganlab.data.batches import Batches, EnsembleBatches, Split, Stream, distributed, near
+from ganlab.data.batches import Batches, EnsembleBatches, InfiniteBatches, Split, distributed, to_device_if_fits
 
 
 def to_float(x: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class TensorData(L.LightningDataModule, ABC):
 
     Args:
         shape: one sample's shape, (C, H, W) or (2,).
-        num_classes: labels are 0..num_classes-1; 0 = unlabelled, all labels are 0.
+        num_classes: labels are 0..num_classes-1; 0 = unlabeled, all labels are 0.
         batch_size: samples per batch and per process.
 
     After `setup()`, `train` and `test` are `Split`s. `seeds`: those of an ensemble's copies, whose batches are then
@@ -68,7 +68,7 @@ class TensorData(L.LightningDataModule, ABC):
         self.train: Split | None = None
         self.test: Split | None = None
         self._place: tuple[int, int] | None = None
-        self._stream: Stream | None = None
+        self._stream: InfiniteBatches | None = None
 
     @abstractmethod
     def load(self) -> tuple[Split, Split]:
@@ -87,14 +87,14 @@ class TensorData(L.LightningDataModule, ABC):
 
     def batches(self) -> Batches | EnsembleBatches:
         """The train split's passes."""
-        split = near(self.train, self.trainer.strategy.root_device if self.trainer else torch.device("cpu"))
+        split = to_device_if_fits(self.train, self.trainer.strategy.root_device if self.trainer else torch.device("cpu"))
         if self.seeds:
             return EnsembleBatches(split, self.batch_size, self.seeds)
         rank, world_size = (dist.get_rank(), dist.get_world_size()) if distributed() else (0, 1)
         return Batches(split, self.batch_size, rank, world_size)
 
-    def train_dataloader(self) -> Stream:
-        self._stream = Stream(self.batches(), self._place)
+    def train_dataloader(self) -> InfiniteBatches:
+        self._stream = InfiniteBatches(self.batches(), self._place)
         return self._stream
 
     def state_dict(self) -> dict:

@@ -20,7 +20,7 @@ def distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def near(split: Split, device: torch.device) -> Split:
+def to_device_if_fits(split: Split, device: torch.device) -> Split:
     """The split on the device that trains, if it takes a quarter of the memory that is free there or less: then no batch
     has to wait for the way to a GPU."""
     if device.type == "cuda" and sum(part.nbytes for part in split) > torch.cuda.mem_get_info(device)[0] / 4:
@@ -53,15 +53,15 @@ class Batches:
         return self.batches
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.cut(self.next_pass(None))
+        return self.iter_batches(self.start_epoch(None))
 
-    def next_pass(self, last: int | None) -> int:
+    def start_epoch(self, last: int | None) -> int:
         seed = [int(torch.randint(2**62, ()))]
         if self.world_size > 1 and distributed():
             dist.broadcast_object_list(seed, src=0)
         return seed[0]
 
-    def cut(self, name: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def iter_batches(self, name: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of the pass of this name, from the `start`-th on."""
         order = torch.randperm(len(self.split.x), generator=torch.Generator().manual_seed(name))
         mine = order[self.rank :: self.world_size][start * self.batch_size : self.batches * self.batch_size]
@@ -80,20 +80,20 @@ class EnsembleBatches:
     """
 
     def __init__(self, split: Split, batch_size: int, seeds: Sequence[int]):
-        self.one, self.seeds = Batches(split, batch_size), seeds
+        self.template, self.seeds = Batches(split, batch_size), seeds
 
     def __len__(self) -> int:
-        return len(self.one)
+        return len(self.template)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.cut(self.next_pass(None))
+        return self.iter_batches(self.start_epoch(None))
 
-    def next_pass(self, last: int | None) -> int:
+    def start_epoch(self, last: int | None) -> int:
         return 0 if last is None else last + 1
 
-    def cut(self, name: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def iter_batches(self, name: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of the pass of this number, from the `start`-th on."""
-        (x, y), n = self.one.split, self.one.batch_size
+        (x, y), n = self.template.split, self.template.batch_size
         with ThreadPoolExecutor() as threads:  # hundreds of them would keep a GPU waiting
             orders = threads.map(lambda seed: self._order(len(x), seed, name)[start * n : len(self) * n], self.seeds)
         orders = torch.stack([*orders])
@@ -106,7 +106,7 @@ class EnsembleBatches:
         return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + number))
 
 
-class Stream:
+class InfiniteBatches:
     """Pass after pass without an end, from a place that can be kept: training then goes on with the very next batch.
 
     For Lightning one endless epoch: ganlab counts images, and a run stops by its budget. `place`: the pass's name and
@@ -121,14 +121,14 @@ class Stream:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self.place is None or self.place[1] == 0:
-            self.place = (self.batches.next_pass(None), 0)
+            self.place = (self.batches.start_epoch(None), 0)
         return self._onwards(*self.place)
 
     def _onwards(self, name: int, taken: int) -> Iterator[tuple[Tensor, Tensor]]:
         while True:
             if taken >= len(self.batches):  # beyond it where a resumed run was given larger batches
-                name, taken = self.batches.next_pass(name), 0
-            for batch in self.batches.cut(name, taken):
+                name, taken = self.batches.start_epoch(name), 0
+            for batch in self.batches.iter_batches(name, taken):
                 taken += 1
                 self.place = (name, taken)
                 yield batch

@@ -21,8 +21,8 @@ class ImageFolder(Images):
     With `num_classes` > 0 the class of an image is the subdirectory of `root` that it lies in, labels count the
     subdirectories in alphabetical order, and `classes` names them. With 0 all labels are 0 and `classes` is empty.
 
-    An image is turned upright (EXIF), its shorter side resized to `size` (bicubic, antialiased), its centre cut out,
-    and converted to `channels`: 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. All are kept in memory:
+    An image is turned upright (EXIF), its shorter side resized to `size` (bicubic, antialiased), its center cut out,
+    and converted to `channels`: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA. All are kept in memory:
     N * channels * size² bytes.
 
     Args:
@@ -58,8 +58,8 @@ class ImageFolder(Images):
         if [] in images:
             raise FileNotFoundError(f"{folders[images.index([])]} holds no image: remove it or put images there")
         self.classes = tuple(folder.name for folder in folders) if self.num_classes else ()
-        labelled = [(path, label) for label, paths in enumerate(images) for path in paths]
-        paths, labels = zip(*labelled, strict=True)
+        labeled = [(path, label) for label, paths in enumerate(images) for path in paths]
+        paths, labels = zip(*labeled, strict=True)
         x, y = torch.empty(n, *self.shape, dtype=torch.uint8), torch.tensor(labels)
         with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes outside Python's lock
             for row, image in zip(x, pool.map(self._read, paths), strict=True):

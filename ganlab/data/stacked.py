@@ -1,4 +1,4 @@
-"""Many modes whose number is known: grey images stacked as channels (Metz et al. 2017; VEEGAN, Srivastava et al. 2017)."""
+"""Many modes whose number is known: gray images stacked as channels (Metz et al. 2017; VEEGAN, Srivastava et al. 2017)."""
 
 import hashlib
 from functools import cached_property
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ganlab.data.base import Images, require_whole
 from ganlab.data.batches import Split
-from ganlab.data.idx import MNIST, FashionMNIST
-from ganlab.data.images import Digits
+from ganlab.data.digits import Digits
+from ganlab.data.mnist import MNIST, FashionMNIST
 
 
 def mode_number(classes: Tensor, num_classes: int) -> Tensor:
@@ -52,7 +52,7 @@ class Stacks:
 
 
 class Stacked(Images):
-    """Stacks x uint8 [N, channels, size, size] of independent grey images; a subclass says `of` which set.
+    """Stacks x uint8 [N, channels, size, size] of independent gray images; a subclass says `of` which set.
 
     Each channel holds an image drawn uniformly from the base set's split of the same name. The label is the number
     whose digits are the channels' classes, the first channel's first, so K classes make `num_classes` = K^channels

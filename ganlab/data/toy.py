@@ -1,4 +1,4 @@
-"""Mixtures of 2-D Gaussians whose centres and density are known exactly: mode collapse can be counted on them."""
+"""Mixtures of 2-D Gaussians whose centers and density are known exactly: mode collapse can be counted on them."""
 
 import math
 
@@ -13,23 +13,23 @@ class Mixture(TensorData):
     """Equally likely isotropic Gaussians in the plane; the label of a point is the mode it was drawn from.
 
     Args:
-        centres: [K, 2].
+        centers: [K, 2].
         std: standard deviation of each mode along each axis.
         train_size, test_size: number of points in the splits.
         data_seed: seed of the points. Part of the protocol, independent of the run's seed.
     """
 
     def __init__(
-        self, centres: Tensor, *, dim: int, std: float, batch_size: int, train_size: int, test_size: int, data_seed: int
+        self, centers: Tensor, *, dim: int, std: float, batch_size: int, train_size: int, test_size: int, data_seed: int
     ):
-        super().__init__(shape=(2,), num_classes=len(centres), batch_size=batch_size)
+        super().__init__(shape=(2,), num_classes=len(centers), batch_size=batch_size)
         require_whole(1, train_size=train_size, test_size=test_size)
         require_whole(0, data_seed=data_seed)
         if dim != 2:
             raise ValueError(f"data.dim must be 2, these mixtures lie in the plane, got {dim!r}")
         if type(std) not in (int, float) or not 0 < std < math.inf:
             raise ValueError(f"data.std must be a number above 0, got {std!r}")
-        self.centres, self.dim, self.std = centres.float(), dim, std
+        self.centers, self.dim, self.std = centers.float(), dim, std
         self.train_size, self.test_size, self.data_seed = train_size, test_size, data_seed
 
     def load(self) -> tuple[Split, Split]:
@@ -38,33 +38,33 @@ class Mixture(TensorData):
 
     def _draw(self, n: int, generator: torch.Generator) -> Split:
         y = torch.randint(self.num_classes, (n,), generator=generator)
-        return Split(self.centres[y] + self.std * torch.randn(n, 2, generator=generator), y)
+        return Split(self.centers[y] + self.std * torch.randn(n, 2, generator=generator), y)
 
     def log_density(self, x: Tensor) -> Tensor:
         """Exact log density [n] at points x [n, 2], differentiable, in x's type.
 
         log p(x) = logsumexp_k(-|x - c_k|² / 2σ²) - log K - log 2πσ², in float64: the exponents reach 10⁵.
         """
-        squares = (x.double()[:, None] - self.centres.to(x.device).double()).square().sum(-1)
+        squares = (x.double()[:, None] - self.centers.to(x.device).double()).square().sum(-1)
         log_p = torch.logsumexp(squares / (-2 * self.std**2), dim=1)
         return (log_p - math.log(2 * math.pi * self.std**2 * self.num_classes)).to(x.dtype)
 
 
 class Ring(Mixture):
-    """`num_classes` modes on the unit circle, centre i = (cos, sin)(2πi / num_classes), i = 0..num_classes-1.
+    """`num_classes` modes on the unit circle, center i = (cos, sin)(2πi / num_classes), i = 0..num_classes-1.
 
     With 8 modes and std 0.01 the ring of PacGAN (Lin 2018) and of the (αD,αG)-GANs (Welfert 2023).
     """
 
     def __init__(self, *, num_classes: int, **mixture):
         require_whole(1, num_classes=num_classes)
-        # 2πi/K, not linspace(0, 2π, K): that meets its first centre again and leaves K - 1 modes.
+        # 2πi/K, not linspace(0, 2π, K): that meets its first center again and leaves K - 1 modes.
         angle = torch.arange(num_classes, dtype=torch.float64) * (2 * math.pi / num_classes)
         super().__init__(torch.stack([angle.cos(), angle.sin()], dim=1), **mixture)
 
 
 class Grid(Mixture):
-    """A square lattice of `num_classes` = k² modes, 2 apart and centred on 0; 25 modes are {-4, -2, 0, 2, 4}².
+    """A square lattice of `num_classes` = k² modes, 2 apart and centered on 0; 25 modes are {-4, -2, 0, 2, 4}².
 
     With std 0.05 the grid of PacGAN (Lin 2018).
     """

@@ -7,9 +7,9 @@ the *minimax* loss whose gradient vanishes when the discriminator wins; they are
 from ganlab.losses.alpha import AlphaGAN
 from ganlab.losses.f_gan import KLGAN, JensenShannonGAN, PearsonGAN, ReverseKLGAN, SquaredHellingerGAN
 from ganlab.losses.least_squares import LSGAN
-from ganlab.losses.linear import WGAN, HingeGAN
-from ganlab.losses.logistic import CGAN, MinimaxGAN, NonSaturatingGAN
+from ganlab.losses.non_saturating import CGAN, MinimaxGAN, NonSaturatingGAN
 from ganlab.losses.relativistic import RaGAN, RpGAN
+from ganlab.losses.wgan import WGAN, HingeGAN
 
 __all__ = [
     "CGAN",

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ganlab.gan import GAN
 from ganlab.losses.exponential import exp_minus_one
+from ganlab.models.gan import GAN
 
 
 class AlphaGAN(GAN):

@@ -8,16 +8,16 @@ from abc import abstractmethod
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ganlab.gan import GAN
 from ganlab.losses.divergences import jensen_shannon, kullback_leibler
 from ganlab.losses.exponential import exp_minus_one
+from ganlab.models.gan import GAN
 
 
 class FGAN(GAN):
-    """D minimises -E T(r) + E f*(T(f)) (Nowozin et al. 2016, eq. 6-7): a lower bound of D_f(real, fake), tight at D's best.
+    """D minimizes -E T(r) + E f*(T(f)) (Nowozin et al. 2016, eq. 6-7): a lower bound of D_f(real, fake), tight at D's best.
 
     T = `activation`(logit), increasing, keeps D's output where the conjugate f* is finite; both are in the paper's
-    tables 2 and 6. G minimises the bound, -E f*(T(f)) (`saturating`), or, as the paper trains it (sec. 3.2), -E T(f).
+    tables 2 and 6. G minimizes the bound, -E f*(T(f)) (`saturating`), or, as the paper trains it (sec. 3.2), -E T(f).
 
     Where f* o T is an exponential, it overflows float32 above a logit of 88: these need small learning rates or a penalty.
     """

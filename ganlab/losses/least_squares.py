@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ganlab.gan import GAN
+from ganlab.models.gan import GAN
 
 
 class LSGAN(GAN):

@@ -6,8 +6,8 @@ import math
 
 from torch.nn.functional import softplus
 
-from ganlab.gan import GAN
 from ganlab.losses.divergences import jensen_shannon
+from ganlab.models.gan import GAN
 
 
 class RpGAN(GAN):

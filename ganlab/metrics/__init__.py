@@ -5,8 +5,8 @@ that returns numbers by name; `objective`, the name of the one that ranks (lower
 data scores, by name, and `protocol`, a dict that JSON can hold. `evaluate` also asks for `features(samples)` [n, d] and `extractor`.
 """
 
-from ganlab.metrics.modes import ToyQuality
-from ganlab.metrics.quality import ClassifierQuality, InceptionQuality
+from ganlab.metrics.image_quality import ClassifierQuality, InceptionQuality
+from ganlab.metrics.mode_coverage import ToyQuality
 from ganlab.metrics.stacked import StackedQuality
 
 __all__ = ["ClassifierQuality", "InceptionQuality", "StackedQuality", "ToyQuality"]

@@ -1,4 +1,4 @@
-"""The frozen extractor of labelled images: a small classifier, trained once on the data set's own train split."""
+"""The frozen extractor of labeled images: a small classifier, trained once on the data set's own train split."""
 
 import hashlib
 import logging
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganlab.data import to_float
-from ganlab.files import save_whole
+from ganlab.utils.files import atomic_torch_save
 
 log = logging.getLogger("ganlab")
 
@@ -133,7 +133,7 @@ def _cached_or_trained(datamodule, data: str, device: torch.device) -> dict:
     card["accuracy"] = accuracy(network, datamodule.test, device)
     saved = {"weights": weights, "card": card}
     try:
-        save_whole(path, saved, suffix=f".{os.getpid()}")  # jobs of a sweep may train it side by side
+        atomic_torch_save(path, saved, suffix=f".{os.getpid()}")  # jobs of a sweep may train it side by side
         where = f"cached in {path}"
     except OSError as error:
         where = f"not cached ({error})"

@@ -20,8 +20,8 @@ def kl_divergence(counts: Tensor, target: Tensor) -> Tensor:
     counts, target = counts.double(), target.double()
     if counts.sum() == 0:
         return counts.new_tensor(torch.inf)
-    observed = counts / counts.sum()
-    return (torch.xlogy(observed, observed) - torch.xlogy(observed, target)).sum()
+    step_metrics = counts / counts.sum()
+    return (torch.xlogy(step_metrics, step_metrics) - torch.xlogy(step_metrics, target)).sum()
 
 
 def binomial_pmf(n: int, p: float) -> Tensor:

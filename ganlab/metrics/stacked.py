@@ -85,7 +85,7 @@ class StackedQuality(Metric):
         self.base_classes, self.target = base.num_classes, mass / mass.sum()
         self.add_state("counts", torch.zeros(len(mass), dtype=torch.long), dist_reduce_fx="sum")
         self.to(device)
-        self.floor = self._named(stacked_floor(self.target.cpu(), self.samples))
+        self.real_scores = self._named(stacked_floor(self.target.cpu(), self.samples))
         self.protocol = {
             "metric": "stacked modes",
             "data": data,
@@ -98,7 +98,7 @@ class StackedQuality(Metric):
         }
 
     def classify(self, images: Tensor) -> Tensor:
-        """Classes [n] of grey images [n, 1, S, S] in [-1, 1]."""
+        """Classes [n] of gray images [n, 1, S, S] in [-1, 1]."""
         return self.classifier(images)[1].argmax(1)
 
     def features(self, stacks: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalized
 
 from ganlab.networks.discriminator import Discriminator, packed_inputs
-from ganlab.networks.layers import NORMS_2D, LabelledSequential, generator_norm, norm_by_name, with_labels
+from ganlab.networks.layers import NORMS_2D, LabeledSequential, generator_norm, norm_by_name, with_labels
 
 
 def _pyramid(size: int, width: int) -> tuple[int, list[int]]:
@@ -38,7 +38,7 @@ class DCGANGenerator(nn.Module):
         for before, after in pairwise(widths):
             layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=norm == "none"), make_norm(after), nn.ReLU()]
         self.stem = nn.Linear(latent_dim + self.label_inputs, widths[0] * side * side)
-        self.body = LabelledSequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh())
+        self.body = LabeledSequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh())
         self.to(memory_format=torch.channels_last)  # a tenth less time per step on CPUs
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:

@@ -61,7 +61,7 @@ class Discriminator(nn.Module):
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.head(self.features(x, y), y)
 
-    def judge(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward_with_classes(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits [n], and the auxiliary classifier's class logits [n, auxiliary_classes].
 
         Raises:

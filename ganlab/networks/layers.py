@@ -61,7 +61,7 @@ class TakesLabels:
     """Marks a layer whose forward is (h, y)."""
 
 
-class LabelledSequential(TakesLabels, nn.Sequential):
+class LabeledSequential(TakesLabels, nn.Sequential):
     """nn.Sequential that hands the labels on to the layers that take them."""
 
     def forward(self, h: Tensor, y: Tensor | None = None) -> Tensor:

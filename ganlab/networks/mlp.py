@@ -12,15 +12,15 @@ from torch.nn.utils.parametrizations import spectral_norm as spectrally_normaliz
 from torch.nn.utils.parametrize import is_parametrized
 
 from ganlab.networks.discriminator import Discriminator, packed_inputs
-from ganlab.networks.layers import NORMS_1D, LabelledSequential, generator_norm, norm_by_name, with_labels
+from ganlab.networks.layers import NORMS_1D, LabeledSequential, generator_norm, norm_by_name, with_labels
 
 
-def _hidden(sizes: Sequence[int], activation: nn.Module, make_norm, spectral_norm: bool, pieces: int = 1) -> LabelledSequential:
+def _hidden(sizes: Sequence[int], activation: nn.Module, make_norm, spectral_norm: bool, pieces: int = 1) -> LabeledSequential:
     wrap = spectrally_normalized if spectral_norm else nn.Identity()
     layers = []
     for before, after in pairwise(sizes):
         layers += [wrap(nn.Linear(before, pieces * after)), make_norm(pieces * after), activation]
-    return LabelledSequential(*layers)
+    return LabeledSequential(*layers)
 
 
 def _asked_for(name: str, number: float | None, otherwise: str) -> bool:
@@ -36,7 +36,7 @@ def _draw_weights(net: nn.Module, std: float | None) -> None:
 
     Weights under spectral norm stay torch's, too: it divides their scale out again.
     """
-    if not _asked_for("init_std", std, "for torch's own initialisation"):
+    if not _asked_for("init_std", std, "for torch's own initialization"):
         return
     for layer in net.modules():
         if isinstance(layer, nn.Linear):
@@ -72,7 +72,7 @@ def _draw_shifts(net: nn.Module, std: float | None) -> None:
 
 
 class Maxout(nn.Module):
-    """h [n, units * pieces] -> the largest of each unit's neighbouring pieces, [n, units] (Goodfellow et al. 2013).
+    """h [n, units * pieces] -> the largest of each unit's neighboring pieces, [n, units] (Goodfellow et al. 2013).
 
     Raises:
         ValueError: fewer than 2 pieces, which would leave a linear network.
@@ -93,7 +93,7 @@ class MLPGenerator(nn.Module):
     """z [n, latent_dim] and labels [n] -> samples [n, *shape]; `bounded` ends in tanh, for data in [-1, 1].
 
     Labels enter beside z, or in the norm layers alone (`norm="conditional_batch"`). `init_std`: standard deviation of
-    the linear layers' first weights, whose biases are then 0; None is torch's own initialisation. `init_shift`: standard
+    the linear layers' first weights, whose biases are then 0; None is torch's own initialization. `init_shift`: standard
     deviation of the norm layers' first shifts; None is 0.
 
     Raises:

@@ -16,7 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm as spectrally_normaliz
 from ganlab.networks.discriminator import Discriminator, packed_inputs
 from ganlab.networks.layers import (
     NORMS_2D,
-    LabelledSequential,
+    LabeledSequential,
     TakesLabels,
     generator_norm,
     norm_by_name,
@@ -55,7 +55,7 @@ def _conv1(before: int, after: int) -> nn.Conv2d:
 class Residual(TakesLabels, nn.Module):
     """residual(h, y) + shortcut(h)."""
 
-    def __init__(self, residual: LabelledSequential, shortcut: nn.Module):
+    def __init__(self, residual: LabeledSequential, shortcut: nn.Module):
         super().__init__()
         self.residual, self.shortcut = residual, shortcut
 
@@ -84,7 +84,7 @@ class ResNetGenerator(nn.Module):
         make_norm, self.label_inputs = generator_norm(NORMS_2D, norm, num_classes)
         last_norm = norm_by_name(NORMS_2D, "batch" if norm == "conditional_batch" else norm)
         self.stem = _glorot(nn.Linear(latent_dim + self.label_inputs, widths[0] * side * side))
-        self.body = LabelledSequential(
+        self.body = LabeledSequential(
             nn.Unflatten(1, (widths[0], side, side)),
             *[self._block(before, after, make_norm) for before, after in pairwise(widths)],
             last_norm(widths[-1]),
@@ -99,7 +99,7 @@ class ResNetGenerator(nn.Module):
         residual = [make_norm(before), nn.ReLU(), nn.Upsample(scale_factor=2), _conv3(before, after)]
         residual += [make_norm(after), nn.ReLU(), _conv3(after, after)]
         # the authors' shortcut doubles first: the same image for four times the work
-        return Residual(LabelledSequential(*residual), nn.Sequential(_conv1(before, after), nn.Upsample(scale_factor=2)))
+        return Residual(LabeledSequential(*residual), nn.Sequential(_conv1(before, after), nn.Upsample(scale_factor=2)))
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.body(self.stem(with_labels(z, y, self.label_inputs)), y)
@@ -131,7 +131,7 @@ class ResNetDiscriminator(Discriminator):
 
         def first_block(before: int, after: int) -> Residual:
             residual = [wrap(_conv3(before, after)), nn.ReLU(), wrap(_conv3(after, after)), nn.AvgPool2d(2)]
-            return Residual(LabelledSequential(*residual), nn.Sequential(nn.AvgPool2d(2), wrap(_conv1(before, after))))
+            return Residual(LabeledSequential(*residual), nn.Sequential(nn.AvgPool2d(2), wrap(_conv1(before, after))))
 
         def block(before: int, after: int, halve: bool) -> Residual:
             pool = [nn.AvgPool2d(2)] if halve else []
@@ -139,7 +139,7 @@ class ResNetDiscriminator(Discriminator):
             residual += [make_norm(before), nn.ReLU(), wrap(_conv3(before, after)), *pool]
             # the authors' shortcut halves last: the same values for four times the work
             shortcut = [*pool, wrap(_conv1(before, after))] if halve or before != after else []
-            return Residual(LabelledSequential(*residual), nn.Sequential(*shortcut))
+            return Residual(LabeledSequential(*residual), nn.Sequential(*shortcut))
 
         blocks = [block(*sides, level < halvings) for level, sides in enumerate(pairwise(widths), start=1)]
         body = nn.Sequential(first_block(inputs, widths[0]), *blocks, nn.ReLU(), SumPool())

@@ -2,9 +2,9 @@
 
 from ganlab.regularizers.augmentation import DiffAugment, InstanceNoise
 from ganlab.regularizers.base import Regularizer, at_least_float32, is_spectrally_normalized
-from ganlab.regularizers.differences import Consistency, FiniteDifferenceR1, FiniteDifferenceR2
-from ganlab.regularizers.gradients import DRAGAN, R1, R2, GradientPenalty, squared_gradient_norm
-from ganlab.regularizers.outputs import LeCam, WeightClipping
+from ganlab.regularizers.finite_difference import Consistency, FiniteDifferenceR1, FiniteDifferenceR2
+from ganlab.regularizers.gradient_penalty import DRAGAN, R1, R2, GradientPenalty, squared_gradient_norm
+from ganlab.regularizers.lecam import LeCam, WeightClipping
 
 __all__ = [
     "DRAGAN",

@@ -29,7 +29,7 @@ class InstanceNoise(Regularizer):
         # a tensor, so that a recorded turn reads today's; not kept, since it follows from the turn
         self.register_buffer("left", torch.ones(()), persistent=False)
 
-    def begin(self, turn):
+    def on_step_start(self, turn):
         if self.fade is not None:
             self.left.fill_(max(0.0, 1 - turn / self.fade))
 
@@ -102,7 +102,7 @@ def _cut(x: Tensor, share: float) -> Tensor:
 
 
 def _hole(n: int, side: int, length: int, device) -> Tensor:
-    """Booleans [n, side], true on `length` pixels around a centre drawn uniformly; it may reach over the edge."""
+    """Booleans [n, side], true on `length` pixels around a center drawn uniformly; it may reach over the edge."""
     start = torch.randint(side + 1 - length % 2, (n, 1), device=device) - length // 2
     pixels = torch.arange(side, device=device)
     return (pixels >= start) & (pixels < start + length)

@@ -11,7 +11,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 
 class Regularizer(nn.Module):
-    """Acts on the discriminator besides its loss; overrides `term`, `project` or `augment`, and `begin` to follow time.
+    """Acts on the discriminator besides its loss; overrides `penalty`, `project` or `augment`, and `on_step_start` to follow time.
 
     `every`: lazy terms are computed on every k-th update of D and counted k times, so that their mean over
     time does not depend on k. `lipschitz`: keeps the critic's slope bounded, as WGAN needs. `per_sample`: asks
@@ -22,7 +22,7 @@ class Regularizer(nn.Module):
     per_sample = False
     # Theory that a regularizer may declare and `ganlab inspect` holds it to: (slope) -> its term on a critic
     # D(x) = <w, x> + b with ||w||_2 = slope, or the term's mean where it draws random numbers
-    on_linear = None
+    closed_form_linear = None
 
     def __init__(self, every: int = 1):
         super().__init__()
@@ -30,13 +30,13 @@ class Regularizer(nn.Module):
             raise ValueError(f"a regularizer's `every` must be an integer of at least 1, got {every!r}")
         self.every = every
 
-    def begin(self, turn: int) -> None:
+    def on_step_start(self, turn: int) -> None:
         """Called before each turn of either player, outside CUDA graphs; `turn`: D's updates so far."""
 
-    def term(self, discriminator: nn.Module, play) -> Tensor | None:
-        """Scalar to add to D's loss on this `Play`, in float32 or better, or None."""
+    def penalty(self, discriminator: nn.Module, outputs) -> Tensor | None:
+        """Scalar to add to D's loss on this `StepOutputs`, in float32 or better, or None."""
 
-    def phase(self, turn: int) -> Hashable:
+    def graph_key(self, turn: int) -> Hashable:
         """What of D's update number this depends on; turns with equal phases can share a CUDA graph."""
         return turn % self.every == 0
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from ganlab.arguments import parsed
-from ganlab.files import write_whole
+from ganlab.cli.options import parsed
 from ganlab.report import gallery, page
 from ganlab.report.cards import BUDGET, differing
 from ganlab.report.details import card, costs, coverage, troubles
@@ -19,6 +18,7 @@ from ganlab.report.ranking import Ranking
 from ganlab.report.runs import Run, find_runs
 from ganlab.report.tables import Table, differences, leaderboard, published
 from ganlab.report.texts import short_value
+from ganlab.utils.files import atomic_write
 
 __all__ = ["Comparison", "Report", "build", "compare", "letters", "main", "titled_tables", "write"]
 
@@ -105,10 +105,10 @@ def write(report: Report, folder: Path) -> list[Path]:
     beside = folder / "report"
     beside.mkdir(parents=True, exist_ok=True)
     for picture in report.pictures():
-        write_whole(beside / picture.name, picture.content)
+        atomic_write(beside / picture.name, picture.content)
     written = [folder / "report.html", folder / "report.md"]
     for path, text in zip(written, (page.html(report), page.markdown(report, beside.name)), strict=True):
-        write_whole(path, text)
+        atomic_write(path, text)
     return written
 
 

@@ -46,7 +46,7 @@ def card_of(setting: Setting, protocol: dict) -> dict[str, str]:
     if not protocol:  # nothing was measured: what the config says must do
         card |= {key: value for key, value in setting.flat.items() if key.partition(".")[0] in ("data", "metrics")}
         card = {key: value for key, value in card.items() if key.rpartition(".")[2] not in NOT_THE_MEASURE}
-    card.setdefault("split", "the modes' exact centres" if "modes" in protocol else "unknown")
+    card.setdefault("split", "the modes' exact centers" if "modes" in protocol else "unknown")
     card["precision"] = str(known("precision", (config.get("trainer") or {}).get("precision", "unknown")))
     card["EMA of the generator"] = f"{known('ema_decay', (config.get('gan') or {}).get('ema_decay', 'unknown'))}"
     budget = config.get("max_images", "unknown")

@@ -8,9 +8,9 @@ from collections import defaultdict
 from ganlab.report.cards import BUDGET
 from ganlab.report.ranking import Ranking
 from ganlab.report.runs import PREFIX, Run, Seed
-from ganlab.report.statistics import first_reaching, wilson
 from ganlab.report.tables import Table
 from ganlab.report.texts import duration, percent, ranges, short_value, span, spread
+from ganlab.utils.statistics import first_reaching, wilson
 
 MOST_ROWS = 50  # of runs in trouble
 
@@ -34,7 +34,7 @@ def coverage(ranking: Ranking) -> Table | None:
         )
     note = (
         f"All {ranking.modes} modes in one look of {ranking.protocol['samples']:,} samples; looks are as far apart as "
-        "look_every, so these are upper bounds. Median and quartiles over all seeds; a seed that never had all "
+        "eval_every, so these are upper bounds. Median and quartiles over all seeds; a seed that never had all "
         "counts as never. Modes can be lost again: compare with success above."
     )
     notes = [note]

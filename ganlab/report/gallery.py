@@ -74,7 +74,7 @@ def samples_note(ranking: Ranking) -> str:
     averaged = "averaged " * (ranking.settings[0].card["EMA of the generator"] not in ("0", "0.0"))
     note = f"The same latents for every setting, of the {averaged}generator; the smallest seed that all have, not a chosen one."
     if ranking.is_toy and not ranking.has_ensembles:
-        note += " Red: 2,500 samples at the end; grey: the true density, widened until it can be seen."
+        note += " Red: 2,500 samples at the end; gray: the true density, widened until it can be seen."
     if ranking.has_ensembles:
         order = "row by row" if ranking.is_toy else "from top to bottom"
         note += f" Of an ensemble the first seeds that did not fail, {order}."

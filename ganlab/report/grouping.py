@@ -17,7 +17,7 @@ NO_MATTER = {"data.data_dir", "metrics.batch_size",
                                             "log_every_n_steps", "enable_checkpointing", "enable_progress_bar",
                                             "enable_model_summary", "default_root_dir"))}  # fmt: skip
 # What tells a run's place and number; all else may name a setting, if it goes with what the run is trained by.
-NO_NAME = {"seed", "seeds", "seeds_at_once", "look_every", "published", "run_dir", "name", "data_dir", "callbacks",
+NO_NAME = {"seed", "seeds", "seeds_at_once", "eval_every", "published", "run_dir", "name", "data_dir", "callbacks",
            "logger", "monitor"}  # fmt: skip
 
 

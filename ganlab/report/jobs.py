@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ganlab.files import write_csv
 from ganlab.report.runs import PREFIX, Run, read_run, worst
-from ganlab.report.statistics import quartiles
 from ganlab.report.texts import number
+from ganlab.utils.files import write_csv
+from ganlab.utils.statistics import quartiles
 
 
 def tell(folder: Path) -> list[Run]:

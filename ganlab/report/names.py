@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ganlab.config.resolvers import family
 from ganlab.report.settings import Setting
-from ganlab.resolvers import family
 
 # Presets that a name says before anything else; the loss and the regularizers have their own place.
 FIRST, OWN_PLACE = ("networks", "conditioning"), ("loss", "gan._target_", "regularizer", "experiment")

@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ganlab.parts import part_folders, seeds_in
 from ganlab.report.ranking import RATES, TOYS, Ranking
 from ganlab.report.runs import PREFIX, Run, worst
 from ganlab.report.settings import Setting
-from ganlab.report.statistics import quartiles
+from ganlab.runs.parts import part_folders, seeds_in
+from ganlab.utils.statistics import quartiles
 
 MOST, MOST_SEEDS = 8, 16  # settings in a picture of curves, and in one with a row for each
 MOST_PANELS = 16  # of an ensemble of points (ganlab/callbacks/grids.py)
@@ -42,7 +42,7 @@ def curve(ranking: Ranking, metric: str, against: str) -> bytes | None:
             axes.plot(x, middle, "o-", ms=3.5, lw=1.8, color=color, label=_wrapped(name))
             axes.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
         _scale(axes, [value for line in lines for part in line[2:] for value in part])
-        floor = next((r.summary["floor"] for s in ranking.settings for r in s.runs if r.summary.get("floor")), {})
+        floor = next((r.summary["real"] for s in ranking.settings for r in s.runs if r.summary.get("real")), {})
         if (best := floor.get(PREFIX + metric)) is not None:
             axes.axhline(best, color=INK, lw=1, ls=":", label="a perfect sampler" if ranking.modes else "real data")
         axes.set_xlim(left=0)
@@ -148,7 +148,7 @@ def over_density(run: Run) -> bytes | None:
     from hydra.errors import HydraException
 
     from ganlab import data
-    from ganlab.loading import load
+    from ganlab.runs.loading import load
 
     try:
         toy = getattr(data, target.rpartition(".")[2])(**settings)
@@ -156,7 +156,7 @@ def over_density(run: Run) -> bytes | None:
             points = load(run.folder / "checkpoints" / "last.ckpt").sample(2500, seed=0).cpu()
     except (*DAMAGED, RuntimeError, TypeError, HydraException):  # a user's own class, an older version's checkpoint
         return None
-    limit = toy.centres.abs().max().item() * 1.4
+    limit = toy.centers.abs().max().item() * 1.4
     # A mode of std 0.01 is thinner than a pixel: the density is that of the modes seen through a lens of 1/80 of the
     # picture, on a logarithmic scale, so that its place and its relative height can be seen.
     blurred = type(toy)(**settings | {"std": max(toy.std, limit / 80)})

@@ -8,8 +8,8 @@ from statistics import fmean, median
 
 from ganlab.report.runs import PREFIX, Seed, higher_is_better, worst
 from ganlab.report.settings import Setting
-from ganlab.report.statistics import Difference, Estimate, bootstrap_mean, paired_difference, wilson
 from ganlab.report.texts import interval, number, percent, plain
+from ganlab.utils.statistics import Difference, Estimate, bootstrap_mean, paired_difference, wilson
 
 RATES = ("success", "failure")
 TOYS = ("Ring", "Grid")

@@ -59,7 +59,7 @@ def hydra_config(path: Path) -> dict:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    import ganlab.resolvers  # noqa: F401  what conf/ asks for
+    import ganlab.config.resolvers  # noqa: F401  what conf/ asks for
 
     config = OmegaConf.load(path)
     config.name, config.run_dir = "", ""  # only Hydra can resolve these, and a setting does not depend on them

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ganlab.parts import in_one_time, part_folders, seeds_in
 from ganlab.report.reading import as_number, hydra_config, plain_yaml, read_summary, table, whole
+from ganlab.runs.parts import in_one_time, part_folders, seeds_in
 
 LEFT_BY_A_RUN = ("summary.json", "metrics.csv", "seeds.csv", "config.yaml", ".hydra")
 NOT_SEARCHED = {".hydra", "checkpoints", "samples", "wandb", "extractors", "report"}
@@ -171,7 +171,7 @@ def _append(seed: Seed, images: float, seconds: float, values: dict[str, str]) -
 
 
 def _is_quality(name: str | None) -> bool:
-    return name is not None and name.startswith(PREFIX) and not name.endswith(("_floor", "_q1", "_q3"))
+    return name is not None and name.startswith(PREFIX) and not name.endswith(("_real", "_q1", "_q3"))
 
 
 def _or_worst(name: str, value: float | None) -> float:

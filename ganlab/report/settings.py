@@ -17,7 +17,7 @@ class Setting:
     replaced: int = 0
     """Runs left out since others have the same config and seeds."""
     flat: dict[str, str] = field(default_factory=dict)
-    """What makes it another setting: the config's keys that training and measuring heed, as text."""
+    """What makes it another setting: the config's keys that training and measuring reraise_pending_signal, as text."""
     everything: dict[str, str] = field(default_factory=dict)
     """The same with the presets that feed these, under the keys that people type."""
     card: dict[str, str] = field(default_factory=dict)

@@ -11,8 +11,8 @@ from ganlab.report.names import loss
 from ganlab.report.ranking import FEWEST_PAIRS, RATES, Ranking
 from ganlab.report.runs import PREFIX
 from ganlab.report.settings import Setting
-from ganlab.report.statistics import Estimate
 from ganlab.report.texts import interval, number, percent, span
+from ganlab.utils.statistics import Estimate
 
 
 @dataclass
@@ -46,7 +46,7 @@ def leaderboard(ranking: Ranking) -> Table:
             latest = [latest_cell(setting, name) for name in metrics]
             empty = [""] * (len(columns) - len(metrics))
             rows.append(["–", setting.name, seeds_cell(setting), *empty, *latest])
-    floor = next((run.summary["floor"] for s in ranking.settings for run in s.runs if run.summary.get("floor")), {})
+    floor = next((run.summary["real"] for s in ranking.settings for run in s.runs if run.summary.get("real")), {})
     if floor:
         cells = ["" if floor.get(PREFIX + n) is None else number(floor[PREFIX + n]) for n in metrics]
         rates = [""] * (len(columns) - len(metrics))
@@ -131,7 +131,7 @@ def published(ranking: Ranking) -> Table | None:
 
 
 # What a person may type without leaving the published setting: how long, how often, where and how it is looked at.
-LENGTH = {"experiment", "loss", "max_images", "look_every", "seed", "seeds", "seeds_at_once", "data_dir", "run_dir", "name"}
+LENGTH = {"experiment", "loss", "max_images", "eval_every", "seed", "seeds", "seeds_at_once", "data_dir", "run_dir", "name"}
 LOOKS = ("trainer", "logger", "monitor", "callbacks", "metrics", "hydra", "published")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from ganlab.report.statistics import Estimate, quartiles
+from ganlab.utils.statistics import Estimate, quartiles
 
 
 def number(x: float, sign: bool = False) -> str:

@@ -14,13 +14,13 @@ import torch
 from lightning import Trainer
 from loops import synchronize
 
-from ganlab.callbacks import Budget, Record
+from ganlab.callbacks import MaxImages, TrainMetrics
 from ganlab.data import Ring
-from ganlab.ensemble import Ensemble
 from ganlab.losses import WGAN, NonSaturatingGAN
+from ganlab.models.ensemble import Ensemble
 from ganlab.networks import MLPDiscriminator, MLPGenerator
-from ganlab.quiet import quieten_libraries
 from ganlab.regularizers import R1, GradientPenalty
+from ganlab.utils.quiet import quieten_libraries
 
 GPU = torch.cuda.is_available()
 BATCH, STEPS = 256, {"single": 150, "ensemble": 150 if GPU else 15}
@@ -50,7 +50,7 @@ def seed_steps_per_second(gan, seeds, steps):
     data.seeds = seeds
     warm, marks = steps // 5, []
 
-    class Clock(Budget):
+    class Clock(MaxImages):
         def on_train_batch_end(self, trainer, gan, *rest):
             if gan.d_updates in (warm, steps):
                 synchronize()
@@ -59,7 +59,7 @@ def seed_steps_per_second(gan, seeds, steps):
 
     trainer = Trainer(
         accelerator="auto", devices=1, max_epochs=-1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=[Record(), Clock(steps * BATCH)],
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[TrainMetrics(), Clock(steps * BATCH)],
     )  # fmt: skip
     trainer.fit(gan, data)
     return (steps - warm) * max(len(seeds), 1) / (marks[1] - marks[0])

@@ -23,11 +23,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from ganlab import advice
-from ganlab.__main__ import main
-from ganlab.finding import conf_folder
+from ganlab.cli.main import main
+from ganlab.config import suggestions
+from ganlab.config.paths import conf_folder
 
-TINY = "max_images=256 look_every=128 logger=csv trainer=cpu hydra.run.dir=run".split()
+TINY = "max_images=256 eval_every=128 logger=csv trainer=cpu hydra.run.dir=run".split()
 RING = "data=ring data.train_size=256 data.test_size=64 networks.hidden=[2] metrics.samples=16".split()
 DIGITS = "networks.width=2 metrics=none".split()
 SECONDS = 20  # of a command line; then it is asked to stop, and has as long again
@@ -58,7 +58,7 @@ FREE = [
     "regularizer=[r1,r1]", "regularizer={r1:null}", "'a b'", "seed=1 loss=ns", "seed =1", " seed=1", "seed= 1", "\n", "", "''", "ключ=1", "数.x=1", "seed:1", "{}", "[]", "$(touch owned)",
     ";touch owned", "gan._target_=os.system", "gan._target_=nowhere.X", "gan._target_=", "gan._target_=torch.nn.Linear", "gan._target_=ganlab.GAN", "gan._target_=..",
     "gan.generator._target_=builtins.print", "optimizer.generator._target_=torch.optim.LBFGS", "optimizer.generator._target_=torch.optim.SparseAdam",
-    "optimizer.generator._partial_=false", "data._target_=ganlab.data.Grid", "callbacks.record._target_=ganlab.callbacks.Budget", "metrics._target_=ganlab.metrics.Nowhere",
+    "optimizer.generator._partial_=false", "data._target_=ganlab.data.Grid", "callbacks.train_metrics._target_=ganlab.callbacks.MaxImages", "metrics._target_=ganlab.metrics.Nowhere",
 ]  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def keys() -> list[tuple[str, str]]:
     own = ["hydra.job.name", "hydra.run.dir", "hydra.sweep.dir", "hydra.verbose", "hydra.job.chdir", "hydra.output_subdir"]
     downloads = [f"data={name}" for name in ("mnist", "fashion_mnist", "cifar10", "stacked_mnist", "stacked_fashion")]
     left_out = ("logger=[wandb]", "metrics=inception", *downloads)
-    found = [(key, choice.replace("'", "")) for key, choice, _ in advice.keys(conf)]
+    found = [(key, choice.replace("'", "")) for key, choice, _ in suggestions.keys(conf)]
     return groups + [(key, "") for key in own] + [pair for pair in found if pair[1] not in left_out]
 
 
@@ -158,11 +158,12 @@ def load() -> None:
     import torch
     from hydra.core.plugins import Plugins
 
-    from ganlab import inspection, kinds, losses, metrics, networks, train  # noqa: F401
+    from ganlab.config import schema
+    from ganlab.runs import train  # noqa: F401
 
     torch.set_num_threads(1)
     Plugins.instance()
-    kinds.known(Path(conf_folder()))
+    schema.known(Path(conf_folder()))
 
 
 def as_a_process(arguments: list[str], folder: Path) -> int:
@@ -208,10 +209,10 @@ def outcome(words: list[str], folder: Path, start=in_a_fork, seconds: float = SE
         return "violation", "the word was executed"
     if any(SECRET in path.read_text(errors="replace") for path in folder.parents[1].rglob("*") if path.is_file()):
         return "violation", f"the secret was written; {err.strip()[-300:]}"
-    return judged(code, out, err, asked)
+    return evaluate_rules(code, out, err, asked)
 
 
-def judged(code: int, out: str, err: str, asked: bool) -> tuple[str, str]:
+def evaluate_rules(code: int, out: str, err: str, asked: bool) -> tuple[str, str]:
     if "Traceback" in out + err:
         return "violation", "traceback: " + err.strip().splitlines()[-1]
     said = [line for line in err.splitlines() if line.startswith("ganlab: ")]
@@ -225,7 +226,7 @@ def judged(code: int, out: str, err: str, asked: bool) -> tuple[str, str]:
     return "violation", f"exit code {code}: {err.strip()[:600]}"
 
 
-def normalised(sentence: str) -> str:
+def normalized(sentence: str) -> str:
     """With long words and run folders cut, so that equal sentences are equal."""
     sentence = re.sub(r"\S*/a/b/c", "HERE", sentence)
     return re.sub(r"(\S{60})\S+", r"\1…", sentence)
@@ -261,7 +262,7 @@ def run(arguments: list[str]) -> int:
     sentences: dict[str, list[str]] = {}
     for (kind, said), words in zip(found, lines, strict=True):
         if kind != "run":
-            sentences.setdefault(f"[{kind}] {normalised(said)}", []).append(" ".join(words))
+            sentences.setdefault(f"[{kind}] {normalized(said)}", []).append(" ".join(words))
     with open("sentences.txt", "w") as file:
         for said, typed in sorted(sentences.items()):
             file.write(f"{said}\n    {len(typed)}x, e.g. {typed[0]!r:.160}\n")

@@ -17,9 +17,10 @@ from lightning import Callback, Trainer
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from ganlab import NonSaturatingGAN
-from ganlab.callbacks import Budget, ProgressBar, Record
+from ganlab.callbacks import MaxImages, ProgressBar, TrainMetrics
+from ganlab.callbacks.loggers import CSV
 from ganlab.data import Ring, TensorData
-from ganlab.data.batches import Batches, Split, Stream, near
+from ganlab.data.batches import Batches, InfiniteBatches, Split, to_device_if_fits
 from ganlab.networks import (
     DCGANDiscriminator,
     DCGANGenerator,
@@ -28,7 +29,6 @@ from ganlab.networks import (
     ResNetDiscriminator,
     ResNetGenerator,
 )
-from ganlab.tracking import CSV
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ADAM = partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999))
@@ -97,10 +97,10 @@ class ByHand:
         x, y = data.train
         if levers.float_data and x.dtype == torch.uint8:
             x = x.float() / 127.5 - 1
-        self.batches = Batches(near(Split(x, y), DEVICE), data.batch_size)
+        self.batches = Batches(to_device_if_fits(Split(x, y), DEVICE), data.batch_size)
 
     def seconds(self, steps: int) -> float:
-        stream = iter(Stream(self.batches))
+        stream = iter(InfiniteBatches(self.batches))
         synchronize()
         start = time.perf_counter()
         for done in range(1, steps + 1):
@@ -175,7 +175,7 @@ class Ganlab:
             precision=self.precision,
             max_epochs=-1,
             logger=False if self.silent else CSV(self.folder),
-            callbacks=[*([] if self.silent else [Record(), ProgressBar(budget)]), Budget(budget), stopwatch],
+            callbacks=[*([] if self.silent else [TrainMetrics(), ProgressBar(budget)]), MaxImages(budget), stopwatch],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -19,12 +19,12 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import OmegaConf
 
-import ganlab.job  # noqa: F401  registers the resolvers that the config uses
-from ganlab.callbacks import Budget, Record
-from ganlab.finding import conf_folder
-from ganlab.quiet import quieten_libraries
-from ganlab.tracking import CSV
-from ganlab.train import seeded
+import ganlab.cli.job  # noqa: F401  registers the resolvers that the config uses
+from ganlab.callbacks import MaxImages, TrainMetrics
+from ganlab.callbacks.loggers import CSV
+from ganlab.config.paths import conf_folder
+from ganlab.runs.train import seeded
+from ganlab.utils.quiet import quieten_libraries
 
 
 def config_of(*overrides: str) -> dict:
@@ -39,10 +39,10 @@ CLOCK = time.perf_counter if torch.cuda.is_available() else time.process_time  #
 def seconds(config: dict, steps: int, watched: bool) -> float:
     """Of so many steps, looks among them; what comes before the first is left out."""
     data = instantiate(config["data"], _convert_="all")
-    budget, monitor = Budget(steps * data.batch_size), instantiate(config["callbacks"]["verdicts"], _convert_="all")
+    budget, monitor = MaxImages(steps * data.batch_size), instantiate(config["callbacks"]["verdicts"], _convert_="all")
     started = []
 
-    class Start(Record):
+    class Start(TrainMetrics):
         def on_train_start(self, *run):
             super().on_train_start(*run)
             started.append(CLOCK())

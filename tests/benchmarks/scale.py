@@ -26,17 +26,17 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import OmegaConf
 
-import ganlab.job  # noqa: F401  registers the resolvers that the config uses
-from ganlab.callbacks import Budget, Record
-from ganlab.ensemble import Ensemble
-from ganlab.finding import conf_folder
-from ganlab.quiet import quieten_libraries
-from ganlab.train import seeded
+import ganlab.cli.job  # noqa: F401  registers the resolvers that the config uses
+from ganlab.callbacks import MaxImages, TrainMetrics
+from ganlab.config.paths import conf_folder
+from ganlab.models.ensemble import Ensemble
+from ganlab.runs.train import seeded
+from ganlab.utils.quiet import quieten_libraries
 
 MLP = ("data=ring", "loss=ns")
 DCGAN = ("data=digits", "loss=ns", "networks.width=16")
 BATCHES, SEEDS, STEPS = (64, 128, 256, 512, 1024), (1, 2, 4, 8, 16, 32), 40
-DDP = ["trainer=cpu", "logger=csv", "metrics=none", "monitor=[]", "callbacks.grids=null"]
+DDP = ["trainer=cpu", "logger=csv", "metrics=none", "monitor=[]", "callbacks.sample_grid=null"]
 GAMES = {  # of several processes: its words, and images a second of one of them, roughly
     "MLP": ([*MLP, "data.train_size=8192"], 20_000),
     "DCGAN of width 64": (["data=digits", "loss=ns", "networks.width=64"], 2_000),
@@ -56,14 +56,14 @@ def milliseconds(overrides, batch: int, seeds: int | None = None) -> float:
         numbers = list(range(1, seeds + 1))
         game, data.seeds = Ensemble([seeded(config, seed) for seed in numbers], numbers), numbers
 
-    class Clock(Budget):
+    class Clock(MaxImages):
         def on_train_batch_end(self, *run):
             marks.append(time.perf_counter())
             super().on_train_batch_end(*run)
 
     trainer = Trainer(
         accelerator="cpu", devices=1, max_epochs=-1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=[Record(), Clock(STEPS * batch)],
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[TrainMetrics(), Clock(STEPS * batch)],
     )  # fmt: skip
     trainer.fit(game, data)
     warm = STEPS // 5
@@ -92,7 +92,7 @@ def images_per_second(game: str, processes: int, batch: int, seconds: float) -> 
         if processes > 1:
             words.append("trainer.strategy=ddp_find_unused_parameters_true")
         images = int(speed * seconds)
-        command = [sys.executable, "-m", "ganlab", *DDP, *overrides, *words, f"max_images={images}", f"look_every={images}"]
+        command = [sys.executable, "-m", "ganlab", *DDP, *overrides, *words, f"max_images={images}", f"eval_every={images}"]
         subprocess.run(command, check=True, cwd=folder, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         return json.loads(Path(folder, "run", "summary.json").read_text())["images_per_second"]
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/slurm.py
 
 One job hears SIGUSR1, one is requeued from outside, one has a process on each node, and of a submitit_slurm sweep one job raises
-and one is preempted. Checked: each ends in its own folder with the weights, optimisers and rows of an undisturbed run. Exit code 1
+and one is preempted. Checked: each ends in its own folder with the weights, optimizers and rows of an undisturbed run. Exit code 1
 if something is not so. Everything lies in a temporary folder, and the daemons end with the script.
 """
 
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from test_launchers import PLANTED, TINY, assert_same
 
 GANLAB = [sys.executable, "-m", "ganlab"]
-RUN = [word for word in TINY if word != "trainer=cpu"] + ["trainer.accelerator=cpu", "max_images=100_000", "look_every=5_000"]
+RUN = [word for word in TINY if word != "trainer=cpu"] + ["trainer.accelerator=cpu", "max_images=100_000", "eval_every=5_000"]
 CONF = """
 ClusterName=one
 SlurmctldHost={host}(127.0.0.1)

@@ -30,8 +30,8 @@ from lightning import seed_everything
 from loops import DEVICE, NETWORKS, ByHand, Ganlab, Levers
 from omegaconf import OmegaConf
 
-from ganlab.quiet import quieten_libraries
-from ganlab.resolvers import fast_precision
+from ganlab.config.resolvers import fast_precision
+from ganlab.utils.quiet import quieten_libraries
 
 FAST = fast_precision(DEVICE.type)  # for images
 
@@ -145,7 +145,7 @@ def runs(options) -> None:
         shares = " | ".join(
             f"{spent[part] / spent['total']:.1%}" for part in ("training", "quality", "quality_setup", "monitor", "grids")
         )
-        looks = math.ceil(clocks["images_seen"] / OmegaConf.load(folder / "config.yaml").look_every)
+        looks = math.ceil(clocks["images_seen"] / OmegaConf.load(folder / "config.yaml").eval_every)
         first = float((folder / "first_step").read_text()) - began
         print(
             f"| `{' '.join(['python -m ganlab', *words.split()])}` | {first:.1f} s | {spent['total']:.0f} s | {shares} | "

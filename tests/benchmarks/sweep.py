@@ -47,7 +47,7 @@ JOBS = [*(f"ganlab.NonSaturatingGAN seed={seed}" for seed in range(1, 36)),
 WHY = {"Raises": "planted", "NotFinite": "d/loss is nan", "Exits": "ended twice without a word", "Killed": "ended twice without a word",
        "n_critic=0": "gan.n_critic must be"}  # fmt: skip
 TINY = ["logger=csv", "trainer=cpu", "data=ring", "loss=ns", "data.train_size=400", "data.test_size=50", "data.batch_size=16",
-        "networks.hidden=[8,8]", "metrics.samples=50", "monitor=[]", "max_images=800", "look_every=400"]  # fmt: skip
+        "networks.hidden=[8,8]", "metrics.samples=50", "monitor=[]", "max_images=800", "eval_every=400"]  # fmt: skip
 
 
 def main(launcher: list[str]) -> None:

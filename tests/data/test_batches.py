@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch.multiprocessing import start_processes
 
 from ganlab.data import Batches, Ring, Split, TensorData, to_float, to_uint8
-from ganlab.data.batches import Stream
+from ganlab.data.batches import InfiniteBatches
 
 N = 103  # prime: divides into nothing evenly
 
@@ -238,5 +238,5 @@ def test_a_stream_goes_on_with_the_very_next_batch(seeds, taken):
 def test_a_place_beyond_a_pass_begins_the_next_one():
     """A resumed run that was given larger batches has fewer in a pass; an empty one would be a NaN."""
     torch.manual_seed(0)
-    x, _ = next(iter(Stream(Batches(Split(torch.arange(10), torch.zeros(10)), batch_size=5), place=(1, 7))))
+    x, _ = next(iter(InfiniteBatches(Batches(Split(torch.arange(10), torch.zeros(10)), batch_size=5), place=(1, 7))))
     assert len(x) == 5

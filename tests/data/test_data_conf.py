@@ -50,8 +50,8 @@ def test_the_published_numbers():
 
 
 def test_modes_come_from_num_classes():
-    assert build("ring", "data.num_classes=12").centres.shape == (12, 2)
-    assert build("grid", "data.num_classes=9").centres.shape == (9, 2)
+    assert build("ring", "data.num_classes=12").centers.shape == (12, 2)
+    assert build("grid", "data.num_classes=9").centers.shape == (9, 2)
 
 
 @pytest.mark.parametrize("name", FILES)

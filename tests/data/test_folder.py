@@ -25,9 +25,9 @@ def everything(data):
     return torch.cat([data.train.x, data.test.x]), torch.cat([data.train.y, data.test.y])
 
 
-def save(path, colour=(10, 20, 30), size=(8, 8), mode="RGB", **options):
+def save(path, color=(10, 20, 30), size=(8, 8), mode="RGB", **options):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, colour).save(path, **options)
+    Image.new(mode, size, color).save(path, **options)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_subdirectories_are_classes_in_alphabetical_order(zoo):
     assert (x[:, 2] == 99).all() and len(data.test.x) == 2  # 1.5 rounded
 
 
-def test_without_num_classes_the_same_images_are_unlabelled(zoo):
+def test_without_num_classes_the_same_images_are_unlabeled(zoo):
     data = loaded(zoo)
     x, y = everything(data)
     assert len(x) == 15 and y.dtype == torch.int64 and not y.any() and data.classes == () and data.num_classes == 0
@@ -65,26 +65,26 @@ def test_the_split_is_fixed_and_its_share_obeyed(zoo):
     assert len(rows) == 15  # no image in both
 
 
-@pytest.mark.parametrize("channels, colour", [(1, [76]), (2, [76, 255]), (3, [255, 0, 0]), (4, [255, 0, 0, 255])])
+@pytest.mark.parametrize("channels, color", [(1, [76]), (2, [76, 255]), (3, [255, 0, 0]), (4, [255, 0, 0, 255])])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
-def test_red_in_any_mode_to_any_channels(tmp_path, mode, channels, colour):
+def test_red_in_any_mode_to_any_channels(tmp_path, mode, channels, color):
     for name in "ab":
         path = tmp_path / f"{name}.png"
         Image.new("RGB", (9, 8), (255, 0, 0)).convert(mode).save(path)
     x, _ = everything(loaded(tmp_path, channels=channels))
-    assert x.shape == (2, channels, 8, 8) and x[:, :, 3, 5].tolist() == [colour] * 2  # 76 = 0.299 · 255
+    assert x.shape == (2, channels, 8, 8) and x[:, :, 3, 5].tolist() == [color] * 2  # 76 = 0.299 · 255
 
 
-@pytest.mark.parametrize("mode, grey", [("L", 77), ("1", 255), ("LA", 77)])
-def test_grey_becomes_colour(tmp_path, mode, grey):
+@pytest.mark.parametrize("mode, gray", [("L", 77), ("1", 255), ("LA", 77)])
+def test_grey_becomes_color(tmp_path, mode, gray):
     for name in "ab":
         save(tmp_path / f"{name}.png", {"L": 77, "1": 1, "LA": (77, 128)}[mode], mode=mode)
     x, _ = everything(loaded(tmp_path))
-    assert (x == grey).all()
+    assert (x == gray).all()
 
 
 @pytest.mark.parametrize("width, height", [(40, 8), (8, 40), (80, 16), (16, 48), (20, 4)])
-def test_the_shorter_side_is_resized_and_the_centre_kept(tmp_path, width, height):
+def test_the_shorter_side_is_resized_and_the_center_kept(tmp_path, width, height):
     for name in "ab":
         Image.effect_noise((width, height), 80).save(tmp_path / f"{name}.png")
     x, _ = everything(loaded(tmp_path, channels=1))

@@ -22,9 +22,9 @@ def test_digits_are_scikit_learns(tmp_path):
     data.setup()
     assert data.train.x.shape == (1437, 1, 8, 8) and data.test.x.shape == (360, 1, 8, 8) and data.shape == (1, 8, 8)
     assert data.train.x.dtype == torch.uint8 and data.train.y.dtype == torch.int64
-    grey = np.array([0, 16, 32, 48, 64, 80, 96, 112, 128, 143, 159, 175, 191, 207, 223, 239, 255])  # 255·v/16, rounded
+    gray = np.array([0, 16, 32, 48, 64, 80, 96, 112, 128, 143, 159, 175, 191, 207, 223, 239, 255])  # 255·v/16, rounded
     source = load_digits()
-    expected = sorted((tuple(grey[row.astype(int)]), int(y)) for row, y in zip(source.data, source.target, strict=True))
+    expected = sorted((tuple(gray[row.astype(int)]), int(y)) for row, y in zip(source.data, source.target, strict=True))
     rows = [(x, y) for split in (data.train, data.test) for x, y in zip(split.x.flatten(1), split.y, strict=True)]
     assert sorted((tuple(x.tolist()), int(y)) for x, y in rows) == expected
 
@@ -54,7 +54,7 @@ def test_facts_in_the_config_are_held_to_the_data(tmp_path, change, message):
         digits(tmp_path, **change).setup()
 
 
-@pytest.mark.parametrize("change", [{"size": 0}, {"channels": -1}, {"channels": "grey"}, {"num_classes": -1}])
+@pytest.mark.parametrize("change", [{"size": 0}, {"channels": -1}, {"channels": "gray"}, {"num_classes": -1}])
 def test_facts_are_whole_numbers(tmp_path, change):
     with pytest.raises(ValueError, match=f"data.{next(iter(change))} must be a whole number of at least"):
         digits(tmp_path, **change)

@@ -10,11 +10,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from scipy.stats import chisquare
 
-import ganlab.job  # noqa: F401  registers the resolvers that the config uses
+import ganlab.cli.job  # noqa: F401  registers the resolvers that the config uses
+from ganlab.config.paths import conf_folder
 from ganlab.data import Batches, Digits, FashionMNIST, Images, Split, Stacked, StackedDigits, StackedFashionMNIST
 from ganlab.data.batches import EnsembleBatches
 from ganlab.data.stacked import Stacks, mode_number
-from ganlab.finding import conf_folder
 
 FACTS = {"channels": 3, "size": 2, "num_classes": 64, "batch_size": 4, "data_dir": "data"}
 SIZES = {"train_size": 50, "test_size": 20, "data_seed": 0}
@@ -141,7 +141,7 @@ def test_fingerprint_sees_base_images_members_and_channels():
         data.base.train.x[3, 0, 1, 1] += 1
         return data
 
-    def relabelled(data):
+    def relabeled(data):
         data.base.train.y[3] += 1
         return data
 
@@ -153,7 +153,7 @@ def test_fingerprint_sees_base_images_members_and_channels():
             stacked(train_size=49),
             stacked(channels=2, num_classes=16, train_size=75),
             flipped(stacked()),
-            relabelled(stacked()),
+            relabeled(stacked()),
         )
     ]
     assert len(set(prints)) == len(prints) and all(len(p) == 64 and int(p, 16) for p in prints)
@@ -220,7 +220,7 @@ def test_a_file_chooses_the_metric_and_holds_pacgan_s_numbers(name, size):
     assert isinstance(data, Stacked) and data.shape == (3, size, size) and data.num_classes == 1000
     assert (data.train_size, data.batch_size) == (128_000, 64)
     assert config.metrics._target_ == "ganlab.metrics.StackedQuality" and config.metrics.samples == 26_000
-    assert "quality" in config.callbacks and composed(f"data={name}", "metrics=none").callbacks.quality is None
+    assert "evaluation" in config.callbacks and composed(f"data={name}", "metrics=none").callbacks.evaluation is None
 
 
 def test_the_variant_of_ten_thousand_modes_builds():
@@ -250,4 +250,4 @@ def test_a_step_of_the_experiment_is_of_64_packs(pack):
     """As in PacGAN's code, whose training images are packs already: batches of 64 of them, 100,000 steps for every pack."""
     config = composed("+experiment=stacked", f"gan.pack={pack}")
     assert config.data.batch_size == 64 * pack
-    assert config.max_images == 10_000 * config.data.batch_size == 5 * config.look_every
+    assert config.max_images == 10_000 * config.data.batch_size == 5 * config.eval_every

@@ -29,20 +29,20 @@ def data(request):
 
 
 @pytest.mark.parametrize("modes", [1, 2, 7, 8, 100])
-def test_ring_centres_are_distinct_and_evenly_spaced(modes):
-    centres = ring(num_classes=modes).centres
-    assert centres.shape == (modes, 2) and centres.dtype == torch.float32
+def test_ring_centers_are_distinct_and_evenly_spaced(modes):
+    centers = ring(num_classes=modes).centers
+    assert centers.shape == (modes, 2) and centers.dtype == torch.float32
     roots = np.exp(2j * np.pi * np.arange(modes) / modes)
-    np.testing.assert_allclose(centres.numpy(), np.stack([roots.real, roots.imag], 1), atol=1e-7)
-    if modes > 1:  # the chord between neighbours
-        assert pdist(centres.numpy()).min() == pytest.approx(2 * math.sin(math.pi / modes), rel=1e-4)
+    np.testing.assert_allclose(centers.numpy(), np.stack([roots.real, roots.imag], 1), atol=1e-7)
+    if modes > 1:  # the chord between neighbors
+        assert pdist(centers.numpy()).min() == pytest.approx(2 * math.sin(math.pi / modes), rel=1e-4)
 
 
-def test_grid_centres_are_the_published_ones():
+def test_grid_centers_are_the_published_ones():
     expected = {(x, y) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4)}
-    assert {tuple(map(int, c)) for c in grid().centres.tolist()} == expected
-    assert grid().centres.shape == (25, 2)
-    assert sorted(map(tuple, grid(num_classes=4).centres.tolist())) == [(-1, -1), (-1, 1), (1, -1), (1, 1)]
+    assert {tuple(map(int, c)) for c in grid().centers.tolist()} == expected
+    assert grid().centers.shape == (25, 2)
+    assert sorted(map(tuple, grid(num_classes=4).centers.tolist())) == [(-1, -1), (-1, 1), (1, -1), (1, 1)]
 
 
 def test_splits_have_the_sizes_types_and_labels(data):
@@ -56,18 +56,18 @@ def test_splits_have_the_sizes_types_and_labels(data):
     assert not set(map(tuple, data.train.x.tolist())) & set(map(tuple, data.test.x.tolist()))
 
 
-def test_points_lie_around_the_centre_of_their_label(data):
+def test_points_lie_around_the_center_of_their_label(data):
     x, y = data.train
-    z = ((x.double() - data.centres[y]) / data.std).numpy()
+    z = ((x.double() - data.centers[y]) / data.std).numpy()
     assert stats.kstest(z.ravel(), "norm").pvalue > 1e-4
     assert abs(np.corrcoef(z.T)[0, 1]) < 0.02
 
 
 @pytest.mark.parametrize("make", [ring, grid])
-def test_98_89_percent_lie_within_three_sigma_of_the_nearest_centre(make):
+def test_98_89_percent_lie_within_three_sigma_of_the_nearest_center(make):
     data = make()
     data.setup()
-    distance = cdist(data.train.x.double(), data.centres.double())
+    distance = cdist(data.train.x.double(), data.centers.double())
     inside = (distance.min(1) < 3 * data.std).mean()
     assert inside == pytest.approx(1 - math.exp(-4.5), abs=4 * math.sqrt(0.0111 * 0.9889 / 50_000))
     assert (distance.argmin(1) == data.train.y.numpy()).all()
@@ -77,7 +77,7 @@ def test_log_density_is_scipys(data):
     rng = np.random.default_rng(0)
     near = data.train.x[:200].double().numpy()
     x = np.concatenate([near, rng.uniform(-5, 5, (200, 2))])
-    modes = [stats.multivariate_normal(c, data.std**2).logpdf(x) for c in data.centres.double().numpy()]
+    modes = [stats.multivariate_normal(c, data.std**2).logpdf(x) for c in data.centers.double().numpy()]
     expected = np.logaddexp.reduce(modes, axis=0) - np.log(len(modes))
     ours = data.log_density(torch.from_numpy(x))
     np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-7, atol=1e-7)

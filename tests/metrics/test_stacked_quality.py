@@ -120,9 +120,9 @@ def test_real_stacks_are_at_the_floor_and_collapse_is_not(digits, metric):
         metric.reset()
         metric.update(to_float(stacks))
         scores.append(metric.compute())
-    assert set(scores[0]) == set(metric.floor) == {"modes_2k", "kl_2k", "kl_uniform_2k"}
+    assert set(scores[0]) == set(metric.real_scores) == {"modes_2k", "kl_2k", "kl_uniform_2k"}
     spread = {"modes_2k": 12, "kl_2k": 0.012, "kl_uniform_2k": 0.012}  # of one look: about 9.7 modes, 0.008 nats
-    for name, floor in metric.floor.items():
+    for name, floor in metric.real_scores.items():
         assert np.mean([float(s[name]) for s in scores]) == pytest.approx(floor, abs=4 * spread[name] / 3**0.5), name
     metric.reset()
     stuck = to_float(digits.train.x[:2000])
@@ -146,7 +146,7 @@ def test_four_channels(digits):
     truth = torch.bincount(data.train.y, minlength=10_000)
     assert metric.protocol["modes"] == len(metric.counts) == 10_000
     assert int((metric.counts - truth).abs().sum()) <= 2 * 15  # the classifier errs on some of 1,200 channels
-    assert metric.floor["modes_300"] == pytest.approx(float(metric.compute()["modes_300"]), abs=12)
+    assert metric.real_scores["modes_300"] == pytest.approx(float(metric.compute()["modes_300"]), abs=12)
 
 
 def test_objective_protocol_and_a_setup_without_trace(digits):
@@ -155,7 +155,7 @@ def test_objective_protocol_and_a_setup_without_trace(digits):
     metric = StackedQuality(samples=26_000)
     metric.setup(digits, "cpu")
     assert torch.equal(torch.get_rng_state(), state) and "counts" not in metric.state_dict()
-    assert metric.objective == "kl_26k" and metric.objective in metric.floor and not metric.higher_is_better
+    assert metric.objective == "kl_26k" and metric.objective in metric.real_scores and not metric.higher_is_better
     card = metric.protocol["extractor"]
     assert card["name"] == "classifier" and len(card["sha256"]) == 64 and 0.97 <= card["accuracy"] < 1
     assert metric.protocol["samples"] == 26_000 and metric.protocol["fingerprint"] == digits.fingerprint
@@ -164,9 +164,9 @@ def test_objective_protocol_and_a_setup_without_trace(digits):
 
 def test_the_classifier_is_the_base_set_s_own(digits, metric, monkeypatch):
     monkeypatch.setattr(classifier_module, "train_classifier", lambda *_: pytest.fail("trained again"))
-    grey = ClassifierQuality(samples=100)
-    grey.setup(digits.base, "cpu")
-    assert grey.protocol["extractor"] == metric.protocol["extractor"]
+    gray = ClassifierQuality(samples=100)
+    gray.setup(digits.base, "cpu")
+    assert gray.protocol["extractor"] == metric.protocol["extractor"]
 
 
 def test_states_of_two_processes_add_up_and_reset(digits):

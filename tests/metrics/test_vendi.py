@@ -32,6 +32,6 @@ def test_points_at_a_distance():
 
 
 def test_tight_modes_far_apart_count_by_their_entropy():
-    centres = torch.tensor([[0.0, 0.0], [100.0, 0.0], [0.0, 70.0]]).repeat_interleave(GROUPS, 0)
+    centers = torch.tensor([[0.0, 0.0], [100.0, 0.0], [0.0, 70.0]]).repeat_interleave(GROUPS, 0)
     noise = 0.001 * torch.randn(10, 2, generator=torch.Generator().manual_seed(0))
-    assert vendi_of_points(centres + noise, 5.0) == pytest.approx(EFFECTIVE, rel=1e-4)
+    assert vendi_of_points(centers + noise, 5.0) == pytest.approx(EFFECTIVE, rel=1e-4)

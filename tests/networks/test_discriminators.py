@@ -99,12 +99,12 @@ def test_labels_that_do_not_fit_the_samples_are_refused(kind, labels):
 def test_the_auxiliary_classifier_reads_the_same_features(kind, spectral_norm):
     d = build(kind, auxiliary_classes=6, spectral_norm=spectral_norm).eval()
     x, y = inputs(kind, 4), torch.tensor([5, 0, 2, 1])
-    logits, classes = d.judge(x, y)
+    logits, classes = d.forward_with_classes(x, y)
     h = d.features(x)
     assert logits.shape == (4,) and classes.shape == (4, 6)
     assert torch.equal(logits, d(x, y))
     torch.testing.assert_close(classes, h @ d.auxiliary.weight.T + d.auxiliary.bias)
-    for got, wanted in zip(d.judge(x), (logits, classes)):  # AC-GAN's D sees no label
+    for got, wanted in zip(d.forward_with_classes(x), (logits, classes)):  # AC-GAN's D sees no label
         assert torch.equal(got, wanted)
     if spectral_norm:
         norm = torch.linalg.matrix_norm(d.auxiliary.weight, 2).item()
@@ -119,7 +119,7 @@ def test_an_auxiliary_classifier_leaves_the_rest_of_the_network_as_it_was(kind):
 
 def test_the_auxiliary_classifier_s_loss_reaches_every_weight_but_the_logit_s(kind):
     d = build(kind, auxiliary_classes=6)
-    torch.nn.functional.cross_entropy(d.judge(inputs(kind, 4))[1], torch.tensor([5, 0, 2, 1])).backward()
+    torch.nn.functional.cross_entropy(d.forward_with_classes(inputs(kind, 4))[1], torch.tensor([5, 0, 2, 1])).backward()
     without = {name for name, p in d.named_parameters() if p.grad is None}
     assert without == {"head.linear.weight", "head.linear.bias"}
 
@@ -128,12 +128,12 @@ def test_the_auxiliary_classifier_goes_with_projection_and_concatenation(kind):
     for labels in ({"concat_classes": 6}, {"projection_classes": 6}):
         d = build(kind, auxiliary_classes=6, **labels)
         x, y = inputs(kind, 2), torch.tensor([1, 4])
-        assert torch.equal(d.judge(x, y)[0], d(x, y)) and d.judge(x, y)[1].shape == (2, 6)
+        assert torch.equal(d.forward_with_classes(x, y)[0], d(x, y)) and d.forward_with_classes(x, y)[1].shape == (2, 6)
 
 
 def test_judge_without_a_classifier_and_a_classifier_of_packs_are_refused(kind):
     with pytest.raises(ValueError, match="auxiliary_classes=0 and names no classes; use conditioning=ac"):
-        build(kind).judge(inputs(kind, 2))
+        build(kind).forward_with_classes(inputs(kind, 2))
     with pytest.raises(ValueError, match=r"got gan\.pack=2; use gan\.pack=1"):
         build(kind, pack=2, auxiliary_classes=3)
 

@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-import ganlab.job  # noqa: F401  registers the resolvers that the config uses
-from ganlab.finding import conf_folder
+import ganlab.cli.job  # noqa: F401  registers the resolvers that the config uses
+from ganlab.config.paths import conf_folder
 from ganlab.regularizers import is_spectrally_normalized
 
 CONF = Path(conf_folder())
@@ -57,12 +57,12 @@ def a_turn(networks, data, conditioning, pack):
     assert is_spectrally_normalized(gan.discriminator)
     y = torch.arange(6) % facts.num_classes
     real = gan.sample(6, None if conditioning == "none" else y) * 0.9 + 0.1
-    play = gan.play(real, y, with_real=True, grad_to_generator=True)
-    assert play.real_logits.shape == play.fake_logits.shape == (6 // pack,)
-    classes = play.fake_class_logits
+    outputs = gan.forward_pass(real, y, with_real=True, grad_to_generator=True)
+    assert outputs.real_logits.shape == outputs.fake_logits.shape == (6 // pack,)
+    classes = outputs.fake_class_logits
     assert (classes.shape == (6, facts.num_classes)) if conditioning == "ac" else classes is None
-    gan.generator_objective(play).backward(retain_graph=True)
-    gan.discriminator_objective(play).backward()
+    gan.generator_objective(outputs).backward(retain_graph=True)
+    gan.discriminator_objective(outputs).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in gan.generator.parameters())
     assert all(p.grad is not None and p.grad.isfinite().all() for p in gan.discriminator.parameters())
 

@@ -69,7 +69,7 @@ def test_as_many_weights_as_the_authors_64_pixel_networks():
 def test_28_pixels_have_the_32_pixel_networks_less_one_doubling():
     block = 2 * conv(256, 256, 3) + 2 * 2 * 256 + conv(256, 256, 1)
     assert count(ResNetGenerator(128, 1, 28, 64)) == (128 + 1) * 7 * 7 * 256 + 2 * block + 2 * 256 + conv(256, 1, 3)
-    extra = (3 - 1) * 128 * (9 + 1)  # three colours instead of one
+    extra = (3 - 1) * 128 * (9 + 1)  # three colors instead of one
     assert count(ResNetDiscriminator(3, 32, 64)) - count(ResNetDiscriminator(1, 28, 64)) == extra
 
 
@@ -151,7 +151,7 @@ def test_a_gradient_reaches_every_weight(size, norm):
     y = torch.tensor([0, 1, 2, 0, 1, 2])
     g = ResNetGenerator(5, 3, size, 4, "batch", num_classes=3)
     d = ResNetDiscriminator(3, size, 4, norm, projection_classes=3, auxiliary_classes=3)
-    logits, classes = d.judge(g(torch.randn(6, 5), y), y)
+    logits, classes = d.forward_with_classes(g(torch.randn(6, 5), y), y)
     (torch.nn.functional.softplus(-logits).mean() + torch.nn.functional.cross_entropy(classes, y)).backward()
     for net in (g, d):
         for name, p in net.named_parameters():

@@ -24,7 +24,7 @@ def protocol(**changes) -> dict:
         "samples": N,
         "modes": K,
         "std": 0.01,
-        "high_quality": "within 3 std of the nearest centre",
+        "high_quality": "within 3 std of the nearest center",
         "off_mode_mass": OFF_MODE,
     } | changes
 
@@ -37,7 +37,7 @@ def config(loss="ns", seed=1, seeds=None, ema=0.999, budget=60_000, folder="", *
         "data_dir": "data",
         "run_dir": str(folder),
         "max_images": budget,
-        "look_every": 20_000,
+        "eval_every": 20_000,
         "gan": {"_target_": f"ganlab.{FAMILY.get(loss, loss)}", "ema_decay": ema, "n_critic": 1, "pack": 1, **gan},
         "metrics": {"_target_": "ganlab.metrics.ToyQuality", "samples": N},
         "callbacks": {"grids": {"folder": str(folder)}},
@@ -52,7 +52,7 @@ def scores(modes: float, kl: float) -> dict[str, float]:
     return dict(zip(NAMES, (modes, modes / 10, kl if modes else float("inf"), kl), strict=True))
 
 
-def floor() -> dict[str, float]:
+def real_scores() -> dict[str, float]:
     return {f"quality/{k}": v for k, v in zip(NAMES, (8.0, 0.9889, 0.0014, 0.0016), strict=True)}
 
 
@@ -60,10 +60,10 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def picture(path: Path, colour: str = "red") -> None:
+def picture(path: Path, color: str = "red") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", (60, 60), "white")
-    ImageDraw.Draw(image).ellipse((20, 20, 40, 40), fill=colour)
+    ImageDraw.Draw(image).ellipse((20, 20, 40, 40), fill=color)
     image.save(path)
 
 
@@ -93,7 +93,7 @@ def single(folder: Path, looks: list[dict[str, float]] | None, *, loss="ns", see
     rows = [{"images_seen": 128, "d/loss": 1.4, "seconds": 0.01}]
     for i, look in enumerate(looks or [], 1):
         rows.append({"images_seen": 20_000 * i, **{f"quality/{k}": v for k, v in look.items()},
-                     **{f"{k}_floor": v for k, v in floor().items()}})  # fmt: skip
+                     **{f"{k}_real": v for k, v in real_scores().items()}})  # fmt: skip
         rows.append({"images_seen": 20_000 * i + 128, "d/loss": 1.2, "seconds": 2.0 * i})
         if pictures:
             picture(folder / "samples" / f"{20_000 * i:010d}.png", ("red", "blue", "green")[i % 3])
@@ -107,7 +107,7 @@ def single(folder: Path, looks: list[dict[str, float]] | None, *, loss="ns", see
         objective = "quality/kl_with_off_mode_2500"
         summary = {
             "name": made["name"], "status": "finished", "family": FAMILY.get(loss, loss), "seed": seed, "quality": last,
-            "floor": floor(), "objective": {"name": objective, "value": last.get(objective), "best": 0.0},
+            "real": real_scores(), "objective": {"name": objective, "value": last.get(objective), "best": 0.0},
             "protocol": card or protocol(), "seconds": {"total": 6.5, "training": 5.5}, "images_per_second": 12_000.0,
             "clocks": {"images_seen": ended or -(-made["max_images"] // 128) * 128}, "ema_decay": made["gan"]["ema_decay"],
             "precision": "32-true", "device": "A processor, 2 threads", "versions": {"ganlab": "0.1.0", "torch": "2.11.0"},
@@ -134,7 +134,7 @@ def ensemble(folder: Path, finals: dict[int, dict[str, float] | None], *, loss="
     if over:
         good = next(final for final in finals.values() if final)
         summary = {
-            "name": made["name"], "status": "finished", "seeds": list(finals), "floor": floor(), "protocol": protocol(),
+            "name": made["name"], "status": "finished", "seeds": list(finals), "real": real_scores(), "protocol": protocol(),
             "quality": {f"quality/{k}": finite(v) for k, v in good.items()}, "memory_bytes": 3 * 2**20,
             "objective": {"name": "quality/kl_with_off_mode_2500", "value": 0.1, "best": 0.1},
             "seconds": {"total": 45.0}, "images_per_second": 1000.0, "ema_decay": made["gan"]["ema_decay"],

@@ -76,9 +76,9 @@ def test_it_is_dark_text_on_white(page, width, tmp_path):
     shot = tmp_path / "shot.png"
     browse(f"--screenshot={shot}", f"--window-size={width},1600", page.as_uri())
     with Image.open(shot) as image:
-        grey = image.convert("L")
-    assert grey.size == (width, 1600)
-    shades = grey.histogram()
+        gray = image.convert("L")
+    assert gray.size == (width, 1600)
+    shades = gray.histogram()
     assert sum(shades[250:]) > 0.6 * sum(shades)
     assert sum(shades[:90]) > 0.01 * sum(shades)
 

@@ -230,7 +230,7 @@ def test_a_published_figure_stands_beside_the_paper_s_setting_alone(tmp_path, ov
 
 @pytest.mark.parametrize("experiment", ["ring_alpha", "ring_pac", "grid_pac", "stacked"])
 def test_every_published_figure_of_the_experiments_is_a_metric_that_is_measured(experiment):
-    from ganlab.finding import conf_folder
+    from ganlab.config.paths import conf_folder
 
     claims = yaml.safe_load((Path(conf_folder()) / "experiment" / f"{experiment}.yaml").read_text())["published"]
     assert claims.pop("source")
@@ -437,12 +437,12 @@ def test_a_long_training_s_gif_is_short_and_ends_with_the_end(tmp_path):
     single(tmp_path, [scores(8, 0.1)])
     (run,) = find_runs([tmp_path])
     with Image.open(BytesIO(training_gif(run))) as gif:
-        colours = []
+        colors = []
         for frame in range(gif.n_frames):
             gif.seek(frame)
-            colours.append(gif.convert("RGB").getpixel((30, 30)))
+            colors.append(gif.convert("RGB").getpixel((30, 30)))
         assert 2 <= gif.n_frames <= FRAMES
-    assert colours[-1][2] > 200 and colours[-1][0] < 50
+    assert colors[-1][2] > 200 and colors[-1][0] < 50
 
 
 def test_different_protocols_are_different_rankings_and_it_says_why(tmp_path):
@@ -498,7 +498,7 @@ def test_runs_that_left_nothing_but_an_error(tmp_path):
 
 
 def test_runs_without_a_quality_metric(tmp_path):
-    none = {"quality": None, "floor": None, "objective": None, "protocol": None}
+    none = {"quality": None, "real": None, "objective": None, "protocol": None}
     single(tmp_path, [], measured=none)
     main([str(tmp_path)])
     assert "measured no quality" in (tmp_path / "report.html").read_text()
@@ -549,7 +549,7 @@ def test_a_thousand_runs_within_a_minute(tmp_path):
 
 def test_a_real_sweep(cli, tmp_path):
     """Names come from the loss presets, toys are drawn over their density from the last checkpoint."""
-    short = ["max_images=1300", "look_every=640", "logger=csv", "trainer=cpu", "hydra.sweep.dir=sweep"]
+    short = ["max_images=1300", "eval_every=640", "logger=csv", "trainer=cpu", "hydra.sweep.dir=sweep"]
     code, printed = cli("-m", "+experiment=ring", "loss=minimax,wgan_gp", *short)
     assert code == 0, printed
     report = build([tmp_path / "sweep"])
@@ -558,8 +558,8 @@ def test_a_real_sweep(cli, tmp_path):
     assert [cells[2] for cells in section.tables[0].rows[:2]] == ["1", "1"]  # no run ends short of a budget between batches
     (run, _) = find_runs([tmp_path / "sweep"])
     with Image.open(BytesIO(over_density(run))) as picture:
-        colours = picture.convert("RGB").getcolors(1_000_000)
-    assert any(r > 150 and g < 120 and b < 120 for _, (r, g, b) in colours)  # samples
+        colors = picture.convert("RGB").getcolors(1_000_000)
+    assert any(r > 150 and g < 120 and b < 120 for _, (r, g, b) in colors)  # samples
     assert len([picture for picture in section.samples if picture.name.endswith("gif")]) == 2
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganlab.metrics.modes import OFF_MODE_MASS, mode_scores
+from ganlab.metrics.mode_coverage import OFF_MODE_MASS, mode_scores
 from ganlab.report.cards import differing
 from ganlab.report.grouping import group
 from ganlab.report.runs import find_runs, higher_is_better, worst
@@ -28,7 +28,7 @@ def test_a_single_run(tmp_path):
     assert seed.images == [20_000, 40_000]
     assert seed.quality["quality/modes_2500"] == [3, 8]
     assert seed.final["quality/kl_with_off_mode_2500"] == 0.02
-    assert not any(name.endswith("_floor") for name in seed.quality)
+    assert not any(name.endswith("_real") for name in seed.quality)
 
 
 def test_seconds_at_a_look_lie_between_the_rows_around_it(tmp_path):
@@ -121,7 +121,7 @@ def test_a_run_that_stopped_before_it_wrote_its_config(tmp_path):
     single(tmp_path / "seed=1", [scores(8, 0.1)], seed=1)
     lost = single(tmp_path / "seed=2", None, seed=2, error="could not build")
     (lost / "metrics.csv").unlink()
-    config = (lost / "config.yaml").read_text().replace("look_every: 20000", "look_every: ${max_images_of.looks}")
+    config = (lost / "config.yaml").read_text().replace("eval_every: 20000", "eval_every: ${max_images_of.looks}")
     config += "max_images_of: {looks: 20000}\n"
     config = config.replace("name: ring-ns-seed2", "name: ${hydra:runtime.choices.data}-${ganlab.family:a,b}")
     (lost / ".hydra" / "config.yaml").write_text(config)
@@ -243,8 +243,8 @@ def test_another_class_of_ganlab_than_the_preset_s_is_called_by_its_name(tmp_pat
 
 def test_what_was_typed_for_one_setting_alone_is_never_left_out(tmp_path):
     """Its loss would tell it apart, and hide that its rate is another one's."""
-    optimised(tmp_path / "a", (1e-3, 1e-3), ())
-    optimised(tmp_path / "b", (3e-4, 1e-3), ("optimizer.generator.lr=3e-4",))
+    optimized(tmp_path / "a", (1e-3, 1e-3), ())
+    optimized(tmp_path / "b", (3e-4, 1e-3), ("optimizer.generator.lr=3e-4",))
     config, overrides = tmp_path / "b" / "config.yaml", tmp_path / "b" / ".hydra" / "overrides.yaml"
     config.write_text(config.read_text().replace("NonSaturatingGAN", "RpGAN"))
     overrides.write_text(overrides.read_text().replace("loss=ns", "loss=rpgan"))
@@ -261,7 +261,7 @@ def test_names_without_overrides_come_from_the_config(tmp_path):
 @pytest.mark.parametrize(
     "where, old, new",
     [
-        ("look_every", "look_every: 20000", "look_every: 5000"),
+        ("eval_every", "eval_every: 20000", "eval_every: 5000"),
         ("data_dir", "data_dir: data", "data_dir: elsewhere"),
         ("seeds_at_once", "seeds: null", "seeds: null\nseeds_at_once: 7"),
         ("trainer.log_every_n_steps", "accelerator: cpu", "accelerator: gpu\n  log_every_n_steps: 9"),
@@ -271,8 +271,8 @@ def test_names_without_overrides_come_from_the_config(tmp_path):
     ],
 )
 def test_where_when_and_how_often_it_is_looked_at_is_no_setting(tmp_path, where, old, new):
-    single(tmp_path / "a", [scores(8, 0.1)], overrides=("look_every=1",))
-    other = single(tmp_path / "b", [scores(8, 0.1)], seed=2, overrides=("look_every=2", "data_dir=there")) / "config.yaml"
+    single(tmp_path / "a", [scores(8, 0.1)], overrides=("eval_every=1",))
+    other = single(tmp_path / "b", [scores(8, 0.1)], seed=2, overrides=("eval_every=2", "data_dir=there")) / "config.yaml"
     assert old in other.read_text()
     other.write_text(other.read_text().replace(old, new))
     ((setting,),) = group(find_runs([tmp_path]))
@@ -304,7 +304,7 @@ def test_regularizers_of_an_experiment_are_named_beside_those_that_were_typed(tm
     assert [name.removesuffix(" r2.gamma=1.0") for name in found] == ["ns + r2", "ls + r1", "minimax"]
 
 
-def optimised(folder, rates, overrides=(), preset=None):
+def optimized(folder, rates, overrides=(), preset=None):
     """A run whose players have these learning rates, as the presets of conf/optimizer leave it in a config."""
     g, d = ({"_target_": "torch.optim.Adam", "lr": rate} for rate in rates)
     single(folder, [scores(8, 0.1)], generator_optimizer=g, discriminator_optimizer=d, overrides=overrides)
@@ -316,12 +316,12 @@ def optimised(folder, rates, overrides=(), preset=None):
         )
 
 
-def test_a_sweep_over_optimisers_is_named_by_the_preset_or_by_the_rate(tmp_path):
+def test_a_sweep_over_optimizers_is_named_by_the_preset_or_by_the_rate(tmp_path):
     for rate, preset in ((2e-4, "adam"), (1e-3, "adam_fast")):
-        optimised(tmp_path / "typed" / preset, (rate, rate), (f"optimizer={preset}",), preset)
-        optimised(tmp_path / "chosen" / preset, (rate, rate), (), preset)  # by an experiment's file
-        optimised(tmp_path / "both" / preset, (rate, rate))
-        optimised(tmp_path / "one" / preset, (rate, 1e-3), (f"optimizer.generator.lr={rate}",))
+        optimized(tmp_path / "typed" / preset, (rate, rate), (f"optimizer={preset}",), preset)
+        optimized(tmp_path / "chosen" / preset, (rate, rate), (), preset)  # by an experiment's file
+        optimized(tmp_path / "both" / preset, (rate, rate))
+        optimized(tmp_path / "one" / preset, (rate, 1e-3), (f"optimizer.generator.lr={rate}",))
     assert names(tmp_path / "typed") == names(tmp_path / "chosen") == [["ns optimizer=adam", "ns optimizer=adam_fast"]]
     assert names(tmp_path / "both") == [["ns lr=0.0002", "ns lr=0.001"]]
     assert names(tmp_path / "one") == [["ns generator.lr=0.0002", "ns generator.lr=0.001"]]
@@ -329,7 +329,7 @@ def test_a_sweep_over_optimisers_is_named_by_the_preset_or_by_the_rate(tmp_path)
 
 def test_a_preset_that_changed_nothing_names_nothing(tmp_path):
     for i, preset in enumerate(("adam", "adam_fast")):
-        optimised(tmp_path / preset, (1e-3, 1e-3), (f"data.num_workers={i}", f"gan.n_critic={i}"), preset)
+        optimized(tmp_path / preset, (1e-3, 1e-3), (f"data.num_workers={i}", f"gan.n_critic={i}"), preset)
         config = tmp_path / preset / "config.yaml"
         config.write_text(config.read_text().replace("n_critic: 1", f"n_critic: {i}"))
     assert names(tmp_path) == [["ns n_critic=0", "ns n_critic=1"]]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ganlab import tracking
 from ganlab.report import compare
+from ganlab.report import wandb as wandb_report
 
 spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
 folders = importlib.util.module_from_spec(spec)
@@ -37,7 +37,7 @@ class Live:
 
 def test_every_table_and_every_number(sweep):
     live = Live()
-    tracking.log_report(live, sweep)
+    wandb_report.log_report(live, sweep)
     assert {"report/Leaderboard", "report/Cost", "report/Paired differences", "report/Protocol"} <= set(live.logged)
     board = live.logged["report/Leaderboard"]
     first = dict(zip(board.columns, board.data[0], strict=True))
@@ -57,15 +57,15 @@ def test_numbers_that_are_not_finite_stay_out(tmp_path):
 def test_two_protocols_do_not_share_a_name(sweep):
     single(sweep / "other", [scores(8, 0.7)], loss="minimax", ema=0)
     live = Live()
-    tracking.log_report(live, sweep)
+    wandb_report.log_report(live, sweep)
     assert {"report/Ranking A/Leaderboard", "report/Ranking B/Leaderboard"} <= set(live.logged)
     assert live.summary["report/Ranking B/kl_with_off_mode_2500"] == pytest.approx(0.7)
 
 
 def test_a_sweep_s_own_run_offline(sweep, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    settings = {"_target_": "ganlab.tracking.Wandb", "project": "ganlab", "name": "${name}", "save_dir": "${run_dir}"}
-    tracking.report_beside(sweep, {"csv": {"_target_": "ganlab.tracking.CSV"}, "wandb": settings})
+    settings = {"_target_": "ganlab.callbacks.loggers.Wandb", "project": "ganlab", "name": "${name}", "save_dir": "${run_dir}"}
+    wandb_report.report_beside(sweep, {"csv": {"_target_": "ganlab.callbacks.loggers.CSV"}, "wandb": settings})
     (table,) = sweep.glob("wandb/offline-run-*/files/media/table/report/Leaderboard_*.table.json")
     content = json.loads(table.read_text())
     assert content["columns"][:3] == ["#", "setting", "seeds"]
@@ -76,11 +76,11 @@ def test_a_sweep_s_own_run_offline(sweep, monkeypatch):
 
 
 def test_nothing_where_wandb_is_off(sweep, monkeypatch):
-    monkeypatch.setattr(tracking, "Wandb", type("Wandb", (), {"__init__": lambda *a, **k: pytest.fail("opened")}))
-    tracking.report_beside(sweep, {"csv": {"_target_": "ganlab.tracking.CSV"}, "wandb": None})
+    monkeypatch.setattr(wandb_report, "Wandb", type("Wandb", (), {"__init__": lambda *a, **k: pytest.fail("opened")}))
+    wandb_report.report_beside(sweep, {"csv": {"_target_": "ganlab.callbacks.loggers.CSV"}, "wandb": None})
 
 
 def test_what_goes_wrong_is_said_and_stops_nothing(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        tracking.log_report(Live(), tmp_path / "nowhere")
+        wandb_report.log_report(Live(), tmp_path / "nowhere")
     assert "did not go to W&B" in caplog.text and "nowhere is not there" in caplog.text

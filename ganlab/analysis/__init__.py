@@ -1,0 +1,24 @@
+"""What can be known of a loss before it is trained: pure functions of a family, no data, no training."""
+
+from ganlab.analysis.checks import Check, assert_conforms, conformance
+from ganlab.analysis.dirac_gan import Dirac, dirac
+from ganlab.analysis.generator_gradients import generator_gradient_norms
+from ganlab.analysis.minimal import family_class, minimal_gan, shipped_families
+from ganlab.analysis.optimal_discriminator import Optimum, optimum
+from ganlab.analysis.saturation import Saturation, saturation
+
+__all__ = [
+    "Check",
+    "Dirac",
+    "Optimum",
+    "Saturation",
+    "assert_conforms",
+    "conformance",
+    "dirac",
+    "family_class",
+    "generator_gradient_norms",
+    "minimal_gan",
+    "optimum",
+    "saturation",
+    "shipped_families",
+]

@@ -1,0 +1,139 @@
+"""One picture of a loss: saturation, the Dirac-GAN, what D measures, conformance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+
+from ganlab.analysis.saturation import Saturation
+from ganlab.utils.files import save_figure
+
+INK, FAINT, BLUE, ORANGE, GREEN, RED = "#1f2430", "#c9ced8", "#2563c9", "#e07b1a", "#2a9d5c", "#cc3333"
+VERDICT = {True: ("✓", GREEN), False: ("✗", RED), None: ("–", "#9aa1ad")}
+AS_IT_IS = {"parse_math": False}  # a class's own words, whose LaTeX may be more than matplotlib's
+
+
+def draw(path: Path, found, others: Mapping[str, Saturation]) -> None:
+    """Writes a PNG of 1600 x 1000 pixels. `found` has title, summary, checks, and saturation, dirac, optimum or None."""
+    with matplotlib.rc_context({"font.size": 9.5, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT}):
+        figure = Figure(figsize=(12.8, 8), dpi=125, layout="constrained")
+        figure.suptitle(found.title, fontsize=17, fontweight="bold", x=0.012, ha="left")
+        figure.text(0.99, 0.985, found.summary, ha="right", va="top", color="#6b7280", fontsize=9, **AS_IT_IS)
+        axes = figure.subplots(2, 2)
+        parts = (_saturation, _dirac, _optimum, _checks)
+        for axis, part in zip(axes.flat, parts):
+            axis.spines[["top", "right"]].set_visible(False)
+            part(axis, found, others)
+        save_figure(path, figure)
+
+
+def _heading(axis, text: str, verdict: str = "") -> None:
+    axis.set_title(text, loc="left", fontsize=11.5, fontweight="bold", pad=22)
+    axis.text(0, 1.025, verdict, transform=axis.transAxes, fontsize=9.5, color=BLUE, va="bottom", **AS_IT_IS)
+
+
+def _nothing(axis, text: str) -> None:
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color="#9aa1ad", wrap=True, **AS_IT_IS)
+
+
+def _saturation(axis, found, others) -> None:
+    own = found.saturation
+    if own is None:
+        _heading(axis, "Saturation")
+        return _nothing(axis, "the generator's loss could not be evaluated")
+    _heading(axis, "Does the generator's gradient survive a winning critic?", own.verdict)
+    axis.set_yscale("log")
+    axis.set_ylim(1e-8, 1e3)
+    axis.set_xlim(-30, 30)
+    for other in others.values():
+        axis.plot(other.logits, other.gradient.clamp(min=1e-12), color=FAINT, lw=0.9)
+    axis.plot(own.logits, own.gradient.clamp(min=1e-12), color=BLUE, lw=2.4)
+    if 1e-8 < own.at_minus_10 < 1e3:
+        axis.plot([-10], [own.at_minus_10], "o", color=BLUE, ms=6)
+        above = own.at_minus_10 < 1e-3
+        axis.annotate(
+            f"{own.at_minus_10:.3g} at -10", (-10, own.at_minus_10), (-11 if above else -29, own.at_minus_10 * (3 if above else 3.5)),
+            color=BLUE, ha="right" if above else "left",
+        )  # fmt: skip
+    axis.axvspan(-30, 0, color="#f4f6fa", zorder=0, lw=0)
+    axis.text(-29.3, 2.2e-8, "D tells: fake", color="#8a92a0")
+    axis.text(29.3, 2.2e-8, "D is fooled", color="#8a92a0", ha="right")
+    axis.set_xlabel("logit f of a fake  (other families in gray)")
+    axis.set_ylabel("|dL_G / df|")
+
+
+def _dirac(axis, found, others) -> None:
+    own = found.dirac
+    if own is None or own.simultaneous is None:
+        _heading(axis, "Dirac-GAN")
+        return _nothing(axis, "the game cannot be played on points" if own is None else own.not_defined)
+    _heading(
+        axis,
+        f"Does the game converge?  (Dirac-GAN, 500 steps of {own.lr:g})",
+        own.verdict + (f"; eigenvalues {own.spectrum}" if own.eigenvalues else ""),
+    )
+    for points, radius, color, name in (
+        (own.simultaneous, own.radius_simultaneous, BLUE, "simultaneous"),
+        (own.alternating, own.radius_alternating, ORANGE, "alternating"),
+    ):
+        shown = points.clamp(-1e3, 1e3)
+        axis.plot(shown[:, 0], shown[:, 1], color=color, lw=0.9, alpha=0.85, label=f"{name}: ends at radius {radius:.2g}")
+        axis.plot(*shown[-1], "o", color=color, ms=6)
+    axis.plot(*own.simultaneous[0], "o", color="white", mec=INK, ms=7)
+    axis.annotate("start", own.simultaneous[0].tolist(), xytext=(7, -4), textcoords="offset points")
+    axis.plot(0, 0, "+", color=INK, ms=13, mew=1.8)
+    reach = torch.cat([own.simultaneous, own.alternating]).abs()
+    reach = min(max(1.3, 1.1 * reach[reach.isfinite()].max().item()), 8)
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="θ, where the generator puts its point (real: 0)")
+    axis.set_ylabel("ψ, the critic's slope")
+    axis.legend(frameon=False, loc="upper right", fontsize=8.5)
+
+
+def _optimum(axis, found, others) -> None:
+    own = found.optimum
+    if own is None:
+        _heading(axis, "What D measures")
+        return _nothing(axis, "the discriminator's loss could not be minimized")
+    _heading(axis, "What does D measure at its best?", own.name or "the class declares no divergence")
+    if not own.attained or own.declared_logits is None:
+        places = torch.arange(len(own.value))
+        beside = 0 if own.declared_value is None else 0.18
+        axis.bar(places - beside, own.value, 0.34, color=BLUE, label="found: -min of D's loss")
+        if own.declared_value is not None:
+            axis.bar(places + beside, own.declared_value, 0.34, color=FAINT, label="declared divergence")
+        axis.set_xticks(places, [f"p, q no. {i + 1}" for i in places])
+        axis.legend(frameon=False, fontsize=8.5)
+        return None
+    ratio = (own.p / own.q).log().flatten()
+    order = ratio.argsort()
+    axis.plot(ratio[order], own.declared_logits.flatten()[order], "-", color=FAINT, lw=5, label="declared optimal logit")
+    axis.plot(ratio, own.logits.flatten(), "o", color=BLUE, ms=6, label="found by minimizing D's loss")
+    axis.axhline(0, color=FAINT, lw=0.8, zorder=0)
+    axis.axvline(0, color=FAINT, lw=0.8, zorder=0)
+    axis.set(xlabel="log p/q at a point (real over fake density)", ylabel="D's best logit there")
+    axis.legend(frameon=False, loc="upper left", fontsize=8.5)
+    return None
+
+
+def _checks(axis, found, others) -> None:
+    failed = sum(check.ok is False for check in found.checks)
+    passed = sum(check.ok is True for check in found.checks)
+    _heading(axis, "Is it implemented right?", f"{passed} checks passed, {failed} failed")
+    axis.set_axis_off()
+    answers: dict[str, list] = {}  # the same question is asked of several parts
+    for check in found.checks:
+        answers.setdefault(check.name, []).append(check.ok)
+    rows = max((len(answers) + 1) // 2, 1)
+    for i, (name, oks) in enumerate(answers.items()):
+        column, row = divmod(i, rows)
+        ok = False if False in oks else True if True in oks else None
+        mark, color = VERDICT[ok]
+        at = {"y": 0.97 - row * min(0.075, 0.97 / rows), "transform": axis.transAxes, "va": "center"}
+        axis.text(0.52 * column, s=mark, color=color, fontweight="bold", **at)
+        ink = {True: INK, False: RED, None: "#9aa1ad"}[ok]
+        axis.text(0.52 * column + 0.035, s=name, color=ink, fontsize=9, **at)

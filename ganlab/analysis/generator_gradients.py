@@ -1,0 +1,66 @@
+"""What every family's gradient would be at the place where a run stands: same weights, same batch, same latents."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ganlab.analysis.minimal import Family, LinearCritic, Point, minimal_gan
+from ganlab.models.gan import GAN
+
+
+def generator_gradient_norms(
+    gan: GAN, families: Mapping[str, Family | GAN], real: Tensor, y: Tensor | None, z: Tensor
+) -> dict[str, Tensor]:
+    """||dL_G/dtheta_G||_2 of every family at the weights of this GAN's players (Arjovsky & Bottou 2017).
+
+    One forward pass, as G's turn makes it (labels, augmentation, packing, the players in the mode they are in, outside
+    autocast), is shared by all; each family's own hook gives dL_G/d(fake logits), which is pulled back through it.
+    Regularizers act on D alone and an auxiliary classifier's term is the same for all: neither is counted.
+
+    The GAN is left as it was: no `.grad`, no random state, no running statistics, no clocks.
+
+    Args:
+        gan: the players, the conditioning and the augmentation.
+        families: families by name, with their settings; a GAN lends its own hooks.
+        real: samples [n, ...] as training shows them, on the GAN's device; y: their labels int64 [n], or None.
+        z: latents [n, latent_dim].
+
+    Returns:
+        name -> float64 scalar. Hooks are evaluated in float64 and the pull-back is scaled, so that a vanished gradient
+        of 1e-100 is still a number and not 0.
+
+    Raises:
+        ValueError: real and z differ in length.
+    """
+    if len(real) != len(z):
+        raise ValueError(f"real and z must hold as many samples, got {len(real)} and {len(z)}; draw z with gan.noise(n)")
+    devices = [gan.device] if gan.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.autocast(gan.device.type, enabled=False), torch.enable_grad():
+        hooks = {name: own_hooks(family) for name, family in families.items()}
+        twin = copy.copy(gan)
+        twin._modules = copy.deepcopy(gan._modules)  # running statistics move, and the run's may be part of a graph
+        twin.noise = lambda n: z
+        with_real = any(family.generator_sees_real for family in hooks.values())
+        outputs = twin.forward_pass(real, y, with_real=with_real, grad_to_generator=True)
+        return {name: _norm(family, outputs, twin.generator) for name, family in hooks.items()}
+
+
+def own_hooks(family: Family | GAN) -> GAN:
+    """Something to ask for a family's losses: the GAN itself, or the family around the smallest players there are."""
+    return family if isinstance(family, GAN) else minimal_gan(family, Point(), LinearCritic(torch.ones(1)))
+
+
+def _norm(family: GAN, outputs, generator: torch.nn.Module) -> Tensor:
+    fake_logits = outputs.fake_logits.detach().double().requires_grad_()
+    real_logits = outputs.real_logits.detach().double() if family.generator_sees_real else None
+    (slope,) = torch.autograd.grad(family.generator_loss(fake_logits, real_logits), fake_logits)
+    # the pull-back is linear: with the largest slope at 1 nothing underflows on the way through float32 layers
+    largest = slope.abs().max()
+    scaled = (slope / largest.clamp_min(torch.finfo(slope.dtype).tiny)).to(outputs.fake_logits.dtype)
+    weights = [p for p in generator.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(outputs.fake_logits, weights, scaled, retain_graph=True, allow_unused=True)
+    return largest * torch.stack([g.double().norm() for g in gradients if g is not None]).norm()

@@ -1,0 +1,79 @@
+"""A family with the smallest players there are: what theory needs instead of networks and data."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+import ganlab.losses
+from ganlab.models.conditioning import ClassLabels
+from ganlab.models.gan import GAN
+
+Family = Callable[..., GAN]  # a subclass of GAN, or a functools.partial of one with settings and regularizers
+
+
+class Point(nn.Module):
+    """G(z) = theta for every z: [n, 1]."""
+
+    latent_dim = 1
+
+    def __init__(self, theta: float = 0.0):
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor(theta))
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.theta.expand(len(z), 1)
+
+
+class LinearCritic(nn.Module):
+    """D(x) = <weight, x> + offset, [n]; x of any shape [n, ...] with as many values as `weight`. It ignores labels."""
+
+    def __init__(self, weight: Tensor, offset: float = 0.0):
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone())
+        self.register_buffer("offset", torch.tensor(offset, dtype=weight.dtype))
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return x.flatten(1) @ self.weight.flatten() + self.offset
+
+
+def family_class(family: Family) -> type[GAN]:
+    """The class behind a family with settings."""
+    while not isinstance(family, type):
+        family = family.func
+    return family
+
+
+def shipped_families() -> dict[str, type[GAN]]:
+    """Every public family of ganlab by its class's name, without those that only require labels (CGAN): on the same
+    logits they are their parent."""
+    kinds = {name: getattr(ganlab.losses, name) for name in ganlab.losses.__all__}
+    return {name: kind for name, kind in kinds.items() if not kind.requires_labels}
+
+
+def minimal_gan(family: Family, generator: nn.Module, discriminator: nn.Module, *, lr: float = 0.1) -> GAN:
+    """The family with these players, plain gradient descent, its own settings, and copies of its regularizers.
+
+    A family that requires labels gets two classes; batches for it need labels.
+    """
+
+    def sgd(parameters):
+        return torch.optim.SGD(parameters, lr=lr)
+
+    settings = dict(getattr(family, "keywords", {}))
+    regularizers = {name: copy.deepcopy(r) for name, r in (settings.get("regularizers") or {}).items()}
+    conditioning = ClassLabels(2) if family_class(family).requires_labels else None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*without a Lipschitz constraint.*")
+        return family(
+            generator,
+            discriminator,
+            generator_optimizer=sgd,
+            discriminator_optimizer=sgd,
+            conditioning=conditioning,
+            regularizers=regularizers,
+        )

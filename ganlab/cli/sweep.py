@@ -1,0 +1,52 @@
+"""What a sweep does at its beginning and at its end."""
+
+from __future__ import annotations
+
+import atexit
+from contextlib import suppress
+from pathlib import Path
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from ganlab.utils.files import atomic_write
+
+
+class SweepTable(Callback):
+    """Prints the table, writes `sweep.csv` (a row per job), and ends with exit code 1 if a job failed.
+
+    So it does for the jobs that there are when the sweep ends early: asked to stop, or a launcher's process died.
+    Where Weights & Biases is on, the report's tables go there, as a run of the sweep's own name.
+    A search whose sampler has no seed gets the run's, so that `resume=` asks for the same trials once more.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        sampler = OmegaConf.select(config, "hydra.sweeper.sampler") or {}
+        if "seed" in sampler and sampler.seed is None:
+            with read_write(config):
+                sampler.seed = config.seed
+        with suppress(OSError):  # the first job tells it
+            folder.mkdir(parents=True, exist_ok=True)
+            atomic_write(folder / "multirun.yaml", OmegaConf.to_yaml(config))  # Hydra's own sweeper does; Optuna's does not
+        atexit.register(end_early, folder)  # a launcher's exception passes Hydra's callbacks by
+
+    def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
+        from ganlab.report.jobs import tell  # loads matplotlib
+
+        atexit.unregister(end_early)
+        folder = Path(config.hydra.sweep.dir)
+        jobs = tell(folder)
+        if any(job.seeds and job.status == "finished" for job in jobs):
+            from ganlab.report.wandb import report_beside
+
+            report_beside(folder, OmegaConf.to_container(config, resolve=False).get("logger") or {})
+        if failed := sum(job.status != "finished" for job in jobs):
+            raise SystemExit(f"ganlab: {failed} of {len(jobs)} jobs failed; see the table above")
+
+
+def end_early(folder: Path) -> None:
+    from ganlab.report.jobs import tell
+
+    if tell(folder):
+        print(f"not all jobs are over; python -m ganlab resume={folder} goes on")

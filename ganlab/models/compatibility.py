@@ -1,0 +1,77 @@
+"""Parts that do not go together: refused before a run starts, or warned of where they are only known to fail."""
+
+from __future__ import annotations
+
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import nn
+
+from ganlab.regularizers import is_spectrally_normalized
+
+
+def validate_combination(gan) -> None:
+    """Raise ValueError where a part needs what another lacks; warn of combinations that are known to fail."""
+    name = type(gan).__name__
+    conditioning, discriminator = gan.conditioning, gan.discriminator
+    if gan.requires_labels and not conditioning.num_classes:
+        raise ValueError(f"{name} needs labels and has none; add conditioning=labels (or conditioning=concat)")
+    for role, player in (("generator", gan.generator), ("discriminator", discriminator)):
+        built_for = getattr(player, "num_classes", conditioning.num_classes)
+        if built_for != conditioning.num_classes:
+            raise ValueError(
+                f"the {role} was built for {built_for} classes and the conditioning has {conditioning.num_classes}; "
+                "choose both with conditioning=none, labels, concat, cbn or ac"
+            )
+    if (built_for := getattr(discriminator, "pack", gan.pack)) != gan.pack:
+        raise ValueError(f"the discriminator was built for packs of {built_for} and gan.pack is {gan.pack}; set gan.pack")
+    if conditioning.auxiliary and gan.pack > 1:
+        raise ValueError(
+            f"an auxiliary classifier names one sample and cannot name a pack of {gan.pack}; "
+            "use gan.pack=1, or conditioning=labels or concat"
+        )
+    if getattr(discriminator, "auxiliary_classes", 0) and not conditioning.auxiliary:
+        raise ValueError("the discriminator has an auxiliary classifier that nothing trains; choose both with conditioning=ac")
+    has_classifier = getattr(discriminator, "auxiliary_classes", hasattr(discriminator, "forward_with_classes"))
+    if conditioning.auxiliary and not has_classifier:
+        raise ValueError("an auxiliary classifier needs a discriminator with one; choose both with conditioning=ac")
+
+    lipschitz = any(r.lipschitz for r in gan.regularizers.values()) or is_spectrally_normalized(discriminator)
+    if gan.requires_lipschitz and not lipschitz:
+        rank_zero_warn(
+            f"{name} without a Lipschitz constraint measures no Wasserstein distance and tends to explode; "
+            "add regularizer=clip, regularizer=gp or regularizer=sn"
+        )
+    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in discriminator.modules()):
+        reasons = [n for n, r in gan.regularizers.items() if r.per_sample] + [name] * gan.generator_sees_real
+        if reasons:
+            rank_zero_warn(
+                f"batch norm in the discriminator makes each logit depend on the whole batch and does not go with "
+                f"{', '.join(reasons)}; use networks.discriminator.norm=none (or layer)"
+            )
+
+
+def validate_at_fit_start(gan, trainer) -> None:
+    """Combinations that show only once data and precision are known: refused, or warned of."""
+    if trainer.precision in ("bf16-true", "16-true"):
+        raise ValueError(
+            f"trainer.precision={trainer.precision} keeps weights so coarse that a step of the moving average rounds to "
+            "none; use trainer.precision=bf16-mixed"
+        )
+    one = gan.template
+    learning = {id(p) for player in (one.generator, one.discriminator) for p in player.parameters()}
+    if free := [name for name, p in one.named_parameters() if p.requires_grad and id(p) not in learning]:
+        rank_zero_warn(
+            f"nothing trains {', '.join(free)} of {gan.family}, since neither player holds it; put it into the "
+            "discriminator or the generator, or use register_buffer for what shall not learn"
+        )
+    shape = getattr(trainer.datamodule, "shape", None)
+    lazy = [n for n, r in gan.regularizers.items() if r.per_sample and r.every > 1]
+    if lazy and shape is not None and len(shape) == 1:
+        rank_zero_warn(
+            f"lazy penalties ({', '.join(lazy)}) are reported to fail on 2-D toys (R3GAN, Huang et al. 2024); "
+            f"use regularizer.{lazy[0]}.every=1"
+        )
+    if trainer.precision == "16-mixed":
+        rank_zero_warn(
+            "fp16 is reported to cripple GAN training where bf16 is fine (R3GAN, Huang et al. 2024); "
+            "use trainer.precision=bf16-mixed"
+        )

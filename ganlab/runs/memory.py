@@ -1,0 +1,51 @@
+"""Many seeds of one run: how many fit into memory."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from ganlab.models.gan import GAN
+
+
+def memory_per_copy(gan: GAN, datamodule) -> int:
+    """Bytes that one copy takes while it trains, estimated: what grows with the number of copies.
+
+    Weights, gradients, two moments and the moving average; twice what the dearer of the two turns keeps for its
+    backward pass, for the gradients that flow there.
+    """
+    datamodule.prepare_data()
+    datamodule.setup()
+    real, y = datamodule.on_after_batch_transfer(next(iter(datamodule.train_dataloader())), 0)
+    weights = sum(p.nbytes for p in chain(gan.generator.parameters(), gan.discriminator.parameters()))
+    average = sum(p.nbytes for p in gan.generator_ema.parameters())
+    return 4 * weights + average + 2 * max(_kept(turn, real, y) for turn in (gan.discriminator_step, gan.generator_step))
+
+
+def _kept(turn, real: Tensor, y: Tensor | None) -> int:
+    """Bytes of the distinct tensors that autograd saves in a turn."""
+    storages: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        kept_alive = turn(real, y)
+    del kept_alive
+    return sum(storages.values())
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Bytes free on the device; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)

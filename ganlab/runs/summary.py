@@ -1,0 +1,141 @@
+"""What a run leaves for people: `summary.json`, and a table at the end of the terminal's output."""
+
+from __future__ import annotations
+
+import math
+import platform
+import sys
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ganlab.callbacks import Evaluation, Periodic, TrainMetrics
+from ganlab.callbacks.periodic import find_callback
+from ganlab.diagnostics import Monitor
+from ganlab.diagnostics.monitor import in_a_line
+
+PACKAGES = ("ganlab", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
+
+
+def summarize(config: dict, gan, trainer, seconds: float) -> dict:
+    """Everything that a number needs to be believed, JSON-able; what does not exist is null."""
+    quality, record, monitor = (find_callback(trainer, kind) for kind in (Evaluation, TrainMetrics, Monitor))
+    looks = {type(c).__name__.lower(): c.seconds for c in trainer.callbacks if isinstance(c, Periodic)}
+    return {
+        "name": config["name"],
+        "status": "finished",
+        "family": gan.family,
+        "seed": config["seed"],
+        "seeds": gan.seeds,
+        "ended_by": ended_by(config, gan, monitor),
+        "failed_seeds": [s for s, failed in zip(gan.seeds, gan.failed.tolist()) if failed] if gan.seeds else [],
+        "quality": quality and quality.latest,
+        "real": quality and {f"quality/{name}": value for name, value in quality.metric.real_scores.items()},
+        "objective": quality and {"name": quality.objective, "value": quality.latest[quality.objective], "best": quality.best},
+        "protocol": quality and quality.metric.protocol,
+        "verdicts": monitor and monitor.verdicts,
+        "clocks": gan.get_extra_state(),
+        "seconds": {
+            "total": seconds + (record.before if record else 0),
+            "training": record and record.training_seconds,
+            **looks,
+        }
+        | ({"quality_setup": quality.setup_seconds} if quality else {}),
+        "images_per_second": record and record.images / record.training_seconds,
+        "memory_bytes": peak_memory(trainer),
+        "ema_decay": gan.ema_decay,
+        "precision": str(trainer.precision),
+        "device": device_name(trainer),
+        "processes": trainer.world_size,
+        "versions": {package: version(package) for package in PACKAGES} | {"python": platform.python_version()},
+        "command": ["ganlab", *sys.argv[1:]],
+    }
+
+
+def ended_by(config: dict, gan, monitor: Monitor | None) -> str | None:
+    """What ended the run short of max_images: a verdict, the trainer's limits, or another callback; None if nothing did."""
+    if gan.images_seen >= config["max_images"]:
+        return None
+    if monitor and monitor.stopped_by:
+        return monitor.stopped_by
+    limits = {key: config["trainer"].get(key) for key in ("max_steps", "max_epochs", "max_time", "fast_dev_run")}
+    typed = [f"trainer.{key}={limit}" for key, limit in limits.items() if limit not in (None, False, -1)]
+    return " or ".join(typed) or "a callback"
+
+
+def device_name(trainer) -> str:
+    """The accelerator's own name, or the processor's with its threads."""
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        model = names[0] if names else model
+    return f"{model}, {torch.get_num_threads()} threads"
+
+
+def peak_memory(trainer) -> int | None:
+    """Bytes: the most that tensors took on a GPU; on a CPU the most that this process ever took (None on Windows)."""
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def show(summary: dict, folder: Path) -> None:
+    """Prints the table. What cannot be printed, as into a file on a full disk, is in the folder."""
+    with suppress(OSError):
+        _print(summary, folder)
+
+
+def _print(summary: dict, folder: Path) -> None:
+    console = Console(highlight=False, markup=False)  # a name may hold square brackets
+    seeds = summary["seeds"]
+    if summary["quality"]:
+        table = Table(title=f"{summary['name']} ({summary['family']})", title_justify="left")
+        table.add_column("quality of the averaged generator" if summary["ema_decay"] else "quality of the generator")
+        table.add_column(f"median of {len(seeds) - len(summary['failed_seeds'])} seeds" if seeds else "value", justify="right")
+        table.add_column("of real data", justify="right", style="dim")
+        for name, value in summary["quality"].items():
+            floor = summary["real"].get(name)
+            table.add_row(name.removeprefix("quality/"), f"{value:.4g}", "" if floor is None else f"{floor:.4g}")
+        console.print(table)
+    for line in standing(summary):
+        console.print(line, soft_wrap=True)
+    seconds, clocks = summary["seconds"], summary["clocks"]
+    speed = summary["images_per_second"] or math.nan
+    early = f" (ended by {summary['ended_by']})" if summary["ended_by"] else ""
+    share = {part: seconds.get(part, 0) / seconds["total"] for part in ("quality", "quality_setup")}
+    console.print(
+        f"{clocks['images_seen']:,} images{early}, {clocks['d_updates']:,} D and {clocks['g_updates']:,} G updates "
+        f"{'of each seed ' if seeds else ''}in "
+        f"{seconds['total']:.0f} s; {speed:,.0f} images/s while training{' over all seeds' if seeds else ''}\n"
+        f"looking at quality took {share['quality']:.1%} of the time, and {share['quality_setup']:.1%} its preparation\n"
+        f"pictures     {folder / 'samples.png'}\neverything   {folder}",
+        soft_wrap=True,
+    )
+
+
+def standing(summary: dict) -> list[str]:
+    """What stands at the end, a line for each verdict with its evidence, and what to try."""
+    verdicts = summary.get("verdicts")
+    if not verdicts:
+        return []
+    latest = {entry["verdict"]: entry for entry in verdicts["history"] if entry["active"]}  # a later part may have lost it
+    if seeds := verdicts.get("seeds"):  # of all parts of an ensemble, where an entry knows its own
+        latest |= {name: latest[name] | {"seeds": some} for name, some in seeds.items()}
+    lines = []
+    for name in verdicts["current"]:
+        tries = " or ".join(latest[name].get("tries", ()))  # a checkpoint from before they were kept has none
+        lines.append(in_a_line(name, latest[name], len(summary["seeds"] or [1])) + (f"; try {tries}" if tries else ""))
+    return lines or ["no verdict: the run was too short to judge, or was changing at its end"]

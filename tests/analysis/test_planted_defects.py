@@ -1,0 +1,57 @@
+"""Every planted defect is flagged by the checks that should name it and by no others; odd but right code by none."""
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from ganlab.analysis import conformance
+
+spec = importlib.util.spec_from_file_location("planted", Path(__file__).parent / "planted.py")
+planted = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(planted)
+PLANTED, RIGHT = planted.PLANTED, planted.RIGHT
+
+
+@cache
+def checks(name):
+    return conformance(RIGHT[name] if name in RIGHT else PLANTED[name].family)
+
+
+# Facts, section 1: defects seen in well-known libraries
+IN_THE_WILD = {
+    "minimax that is the non-saturating loss",
+    "epsilon inside the log",
+    "the norm over dim 1 only",
+    "the norm over the whole batch",
+    "one epsilon for the whole batch",
+    "the penalty in an Adam step of its own",
+    "lambda counted twice",
+    "LSGAN on sigmoid outputs",
+    "crashes on grayscale",
+    "a critic loss that is never back-propagated",
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_defect_is_flagged_under_its_name(name):
+    defect = PLANTED[name]
+    failed = [check for check in checks(name) if check.ok is False]
+    told = "\n".join(f"{c.where}: {c.name}: {c.message}" for c in failed)
+    assert {check.name for check in failed} == defect.failed, told
+    assert any(c.where.startswith(defect.where) and defect.says in c.message for c in failed), told
+
+
+def test_the_defects_that_libraries_ship_are_planted():
+    assert IN_THE_WILD <= {name for name, defect in PLANTED.items() if defect.in_the_wild}
+
+
+def test_every_check_catches_something():
+    asked = {check.name for check in checks("ByTorchsNorm")}  # everything, since it has a regularizer
+    assert asked == set().union(*(defect.failed for defect in PLANTED.values()))
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_what_is_right_is_not_flagged(name):
+    assert not [check for check in checks(name) if check.ok is False]

@@ -1,0 +1,389 @@
+"""What watches a run: budget, cadence, rows, looks and checkpoints."""
+
+import math
+import time
+
+import pytest
+import torch
+from lightning.pytorch.loggers import Logger
+from PIL import Image
+from torchmetrics import Metric
+
+from ganlab.callbacks import Checkpoints, Evaluation, MaxImages, Periodic, ProgressBar, SampleGrid, TrainMetrics
+from ganlab.callbacks.sample_grid import draw_points
+from ganlab.data import Ring, Split, TensorData
+from ganlab.losses import CGAN
+
+
+class Points(TensorData):
+    """70 labeled points: batches of 7, ten to an epoch."""
+
+    def __init__(self, shape=(2,), size=70):
+        super().__init__(shape=shape, num_classes=3, batch_size=7)
+        self.size = size
+
+    def load(self):
+        random = torch.Generator().manual_seed(0)
+        x = torch.rand(self.size, *self.shape, generator=random) - 0.3
+        split = Split(x, torch.randint(3, (self.size,), generator=random))
+        return split, split
+
+
+class Memory(Logger):
+    """A logger that keeps its rows."""
+
+    name, version = "memory", None
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def log_metrics(self, metrics, step=None):
+        self.rows.append((step, dict(metrics)))
+
+    def log_hyperparams(self, *args, **kwargs):
+        pass
+
+
+class Looks(Periodic):
+    """Notes when it looked."""
+
+    def on_train_start(self, trainer, gan):
+        super().on_train_start(trainer, gan)
+        self.at = []
+
+    def run(self, trainer, gan):
+        self.at.append(gan.images_seen)
+
+
+class Scripted:
+    """A quality metric whose values are given, and which draws random numbers of its own while it looks."""
+
+    samples, objective, real_scores = 11, "distance", {"distance": 0.5}
+
+    def __init__(self, *values):
+        self.values, self.seen, self.resets = list(values), [], 0
+
+    def setup(self, datamodule, device):
+        self.datamodule = datamodule
+
+    def reset(self):
+        self.resets += 1
+
+    def update(self, samples, labels=None):
+        self.seen.append((samples, labels))
+
+    def compute(self):
+        return {"distance": torch.tensor(self.values.pop(0)), "other": torch.tensor(2.0)}
+
+
+# Cadence
+
+
+@pytest.mark.parametrize(("images", "stops_at"), [(1, 7), (7, 7), (8, 14), (70, 70), (71, 77), (139, 140), (150, 154)])
+def test_budget_stops_at_the_first_batch_that_reaches_it(make_gan, fit, images, stops_at):
+    gan = make_gan()
+    fit(gan, Points(), MaxImages(images), max_epochs=-1)
+    assert gan.images_seen == stops_at
+
+
+@pytest.mark.parametrize(
+    ("every", "images", "at"),
+    [
+        (21, 70, [21, 42, 63, 70]),
+        (35, 70, [35, 70]),  # the last look is not taken twice
+        (70, 70, [70]),
+        (1000, 70, [70]),
+        (10, 42, [14, 21, 35, 42]),  # the first batch past each multiple of 10
+        (3, 28, [7, 14, 21, 28]),  # never more than once a batch
+        (50, 154, [56, 105, 154]),
+    ],
+)
+def test_looks_come_at_multiples_and_once_at_the_end(make_gan, fit, every, images, at):
+    looks = Looks(every)
+    fit(make_gan(), Points(), looks, MaxImages(images), max_epochs=-1)
+    assert looks.at == at
+    assert looks.seconds > 0
+
+
+def test_a_resumed_run_goes_on_looking_where_it_stood(make_gan, fit, tmp_path):
+    gan = make_gan()
+    fit(gan, Points(), MaxImages(49), max_epochs=-1).save_checkpoint(tmp_path / "a.ckpt")
+    looks, resumed = Looks(20), make_gan(seed=4)
+    fit(resumed, Points(), looks, MaxImages(100), ckpt_path=tmp_path / "a.ckpt", max_epochs=-1)
+    assert looks.at == [63, 84, 105]
+
+
+@pytest.mark.parametrize("build", [MaxImages, Looks, lambda n: Checkpoints(n, "x"), lambda n: SampleGrid(n, "x")])
+@pytest.mark.parametrize("bad", [0, -5, 1.5, "10", True, None])
+def test_counts_are_checked_in_words(build, bad):
+    with pytest.raises(ValueError, match=f"(max_images|eval_every) must be an integer of at least 1, got {bad!r}"):
+        build(bad)
+
+
+def test_a_look_meets_no_poisoned_network(make_gan, fit):
+    """Before any number is drawn from a network, losses since the last check are checked."""
+    looks = Looks(21)
+    gan = make_gan(optimizer=lambda p: torch.optim.SGD(p, lr=math.inf))
+    with pytest.raises(FloatingPointError):
+        fit(gan, Points(), looks, MaxImages(70), max_epochs=-1)
+    assert looks.at == []
+
+
+# Rows
+
+
+ROW = {
+    "d/loss", "d/accuracy_real", "d/accuracy_fake", "d/logit_real", "d/logit_fake", "d/grad_norm",
+    "g/loss", "g/grad_norm", "d_updates", "g_updates", "seconds", "images_per_second",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("n_critic", "every", "at"),
+    [
+        (1, 4, [7, 35, 63, 91, 119]),
+        (3, 4, [21, 42, 63, 105, 126]),
+        (5, 4, [35, 70, 105, 140]),
+        (2, 7, [14, 56, 112]),
+        (1, 0, []),
+    ],
+)
+def test_each_row_holds_both_players_at_images_seen(make_gan, fit, n_critic, every, at):
+    memory = Memory()
+    fit(
+        make_gan(n_critic=n_critic),
+        Points(),
+        TrainMetrics(),
+        MaxImages(140),
+        max_epochs=-1,
+        log_every_n_steps=every,
+        logger=memory,
+    )
+    assert [step for step, _ in memory.rows] == at
+    for step, row in memory.rows:
+        assert row.keys() == ROW
+        assert row["d_updates"] == step // 7 and row["g_updates"] == step // 7 // n_critic
+        assert row["images_per_second"] > 0
+        assert all(type(v) in (int, float) and math.isfinite(v) for v in row.values())
+
+
+def test_the_numbers_of_a_row_are_right(make_gan, make_batches, fit):
+    """On one batch, worked out again from the networks before the step."""
+    gan = make_gan(norm="none", optimizer=lambda p: torch.optim.SGD(p, lr=0.0))
+    batches = make_batches(1, size=40)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        r, f = gan.discriminator(batches[0][0]), gan.discriminator(gan.generator(torch.randn(40, 3)))
+    g_f = gan.discriminator(gan.generator(torch.randn(40, 3)))
+    g_loss = torch.log1p(torch.exp(-g_f)).mean()
+    g_norm = torch.cat([g.flatten() for g in torch.autograd.grad(g_loss, list(gan.generator.parameters()))]).norm()
+    memory = Memory()
+    fit(gan, batches, TrainMetrics(), logger=memory)
+    ((step, row),) = memory.rows
+    assert step == 40
+    assert row["d/logit_real"] == pytest.approx(r.mean().item(), abs=1e-6)
+    assert row["d/logit_fake"] == pytest.approx(f.mean().item(), abs=1e-6)
+    assert row["d/logit_real"] != pytest.approx(row["d/logit_fake"], abs=1e-3)
+    assert row["d/accuracy_real"] == pytest.approx((r > 0).float().mean().item())
+    assert row["d/accuracy_fake"] == pytest.approx((f < 0).float().mean().item())
+    assert row["d/loss"] == pytest.approx(
+        (torch.log1p(torch.exp(-r)).mean() + torch.log1p(torch.exp(f)).mean()).item(), rel=1e-5
+    )
+    assert row["g/loss"] == pytest.approx(g_loss.item(), rel=1e-5)
+    assert row["g/grad_norm"] == pytest.approx(g_norm.item(), rel=1e-4)
+    assert "d/penalty" not in row  # nothing is penalized
+
+
+def test_recording_does_not_disturb_training(make_gan, fit):
+    states = []
+    for callbacks, logger in (([], False), ([TrainMetrics()], Memory())):
+        gan = make_gan(n_critic=2)
+        fit(gan, Points(), *callbacks, MaxImages(140), max_epochs=-1, log_every_n_steps=1, logger=logger)
+        states.append(list(gan.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+
+
+def test_time_spent_looking_is_no_training_time(make_gan, fit):
+    class Slow(Looks):
+        def run(self, trainer, gan):
+            time.sleep(0.25)
+
+    record, slow = TrainMetrics(), Slow(28)
+    start = time.perf_counter()
+    fit(make_gan(), Points(), record, slow, MaxImages(140), max_epochs=-1)
+    assert slow.seconds >= 5 * 0.25
+    assert 0 < record.training_seconds <= time.perf_counter() - start - slow.seconds
+
+
+def test_what_training_left_a_gpu_to_do_is_training_time(make_gan, fit, monkeypatch):
+    """It works on while Python goes ahead, until somebody asks for a number."""
+    gan, waits = make_gan(), []
+    monkeypatch.setattr(gan, "check_finite", lambda: (time.sleep(0.25), waits.append("check")))
+    monkeypatch.setattr(
+        "ganlab.callbacks.train_metrics.spread", lambda *_: (time.sleep(0.05), waits.append("row"), {"x": 1.0})[-1]
+    )
+    record, looks = TrainMetrics(), Looks(28)
+    fit(gan, Points(), record, looks, MaxImages(35), max_epochs=-1)
+    assert waits.count("check") == 3 and waits.count("row") > 5  # 28 images, 35, the end
+    assert record.last["seconds"] > 5 * 0.05 and record.training_seconds > 0.25 + 5 * 0.05 and looks.seconds < 0.2
+
+
+# Quality
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_quality_shows_the_same_latents_and_labels_of_the_moving_average(make_gan, fit, classes):
+    metric, memory = Scripted(3.0, 1.0, 2.0), Memory()
+    gan = make_gan(classes=classes)
+    datamodule = Points()
+    fit(gan, datamodule, Evaluation(metric, 35), MaxImages(77), max_epochs=-1, logger=memory)
+    assert metric.datamodule is datamodule and metric.resets == 3
+    assert [s.shape for s, _ in metric.seen] == [(11, 2)] * 3
+    labels = [y for _, y in metric.seen]
+    if classes:
+        assert torch.equal(labels[0], labels[2]) and set(labels[0].tolist()) == {0, 1, 2}
+    else:
+        assert labels == [None] * 3
+    last = metric.seen[-1][0]
+    assert torch.equal(last, gan.sample(11, labels[-1], seed=0))
+    assert not torch.equal(metric.seen[0][0], last)
+    assert memory.rows == [
+        (35, {"quality/distance": 3.0, "quality/other": 2.0, "quality/distance_real": 0.5}),
+        (70, {"quality/distance": 1.0, "quality/other": 2.0, "quality/distance_real": 0.5}),
+        (77, {"quality/distance": 2.0, "quality/other": 2.0, "quality/distance_real": 0.5}),
+    ]
+
+
+class Size(Metric):
+    """What ganlab/metrics/__init__.py asks of a metric, and no more."""
+
+    objective = "size_40"
+
+    def __init__(self):
+        super().__init__()
+        self.samples = 40
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def setup(self, datamodule, device):
+        self.to(device)
+        self.real_scores, self.protocol = (
+            {"size_40": float(datamodule.test.x.norm(dim=1).mean())},
+            {"metric": "size", "samples": 40},
+        )
+
+    def update(self, samples, labels):
+        self.total += samples.norm(dim=1).sum()
+
+    def compute(self):
+        return {"size_40": self.total / self.samples}
+
+
+def test_quality_takes_a_metric_of_one_s_own(make_gan, fit):
+    memory, quality = Memory(), Evaluation(Size(), every=35)
+    fit(make_gan(), Points(), quality, MaxImages(70), max_epochs=-1, logger=memory)
+    rows = [row for _, row in memory.rows if "quality/size_40" in row]
+    assert len(rows) == 2 and quality.best == min(row["quality/size_40"] for row in rows)
+    assert rows[0]["quality/size_40_real"] == quality.metric.real_scores["size_40"]
+
+
+def test_quality_keeps_the_best(make_gan, fit):
+    quality = Evaluation(Scripted(3.0, 1.0, 2.0), 35)
+    fit(make_gan(), Points(), quality, MaxImages(77), max_epochs=-1)
+    assert (quality.best, quality.improved, quality.latest["quality/distance"]) == (1.0, False, 2.0)
+    assert quality.objective == "quality/distance"
+
+
+@pytest.mark.parametrize("family", [CGAN], indirect=True)
+def test_looks_do_not_disturb_training(make_gan, fit, family, tmp_path):
+    """Parameters and buffers bit-identical with and without quality, grids and checkpoints."""
+    states = []
+    for every in (None, 14, 70):
+        folder = str(tmp_path / str(every))
+        watchers = (
+            [Evaluation(Scripted(*range(20)), every), SampleGrid(every, folder), Checkpoints(every, folder)] if every else []
+        )
+        gan = make_gan(family, shape=(1, 4, 4), g_norm="batch", optimizer=torch.optim.Adam)
+        fit(gan, Points((1, 4, 4)), *watchers, MaxImages(140), max_epochs=-1)
+        states.append(gan.state_dict())
+    for other in states[1:]:
+        assert all(torch.equal(v, other[k]) for k, v in states[0].items() if k != "_extra_state")
+
+
+# Checkpoints
+
+
+def images_of(path):
+    return torch.load(path, weights_only=True)["state_dict"]["_extra_state"]["images_seen"]
+
+
+@pytest.mark.parametrize(
+    ("values", "best"), [((3.0, 1.0, 2.0), 70), ((1.0, 2.0, 3.0), 35), ((3.0, 2.0, 1.0), 77), ((2.0, 2.0, 2.0), 35)]
+)
+def test_last_and_best_checkpoints(make_gan, fit, tmp_path, values, best):
+    fit(make_gan(), Points(), Evaluation(Scripted(*values), 35), Checkpoints(35, str(tmp_path)), MaxImages(77), max_epochs=-1)
+    assert images_of(tmp_path / "checkpoints" / "last.ckpt") == 77
+    assert images_of(tmp_path / "checkpoints" / "best.ckpt") == best
+
+
+def test_the_best_is_what_was_measured_where_quality_is_looked_at_less_often(make_gan, fit, tmp_path):
+    quality = Evaluation(Scripted(1.0, 2.0, 3.0), 35)
+    fit(make_gan(), Points(), quality, Checkpoints(7, str(tmp_path)), MaxImages(77), max_epochs=-1)
+    assert images_of(tmp_path / "checkpoints" / "best.ckpt") == 35
+
+
+def test_without_quality_there_is_no_best(make_gan, fit, tmp_path):
+    fit(make_gan(), Points(), Checkpoints(35, str(tmp_path)), MaxImages(70), max_epochs=-1)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_a_resumed_run_does_not_call_a_worse_generator_the_best(make_gan, fit, tmp_path):
+    def run(*values, images, **resume):
+        quality = Evaluation(Scripted(*values), 35)
+        fit(make_gan(), Points(), quality, Checkpoints(35, str(tmp_path)), MaxImages(images), max_epochs=-1, **resume)
+        return quality
+
+    run(1.0, images=35)
+    quality = run(2.0, images=70, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+    assert quality.best == 1.0 and not quality.improved
+    assert images_of(tmp_path / "checkpoints" / "best.ckpt") == 35
+
+
+# Pictures and the bar
+
+
+@pytest.mark.parametrize(("classes", "columns"), [(0, 10), (3, 3)])
+def test_grids_of_images_have_a_column_per_class(make_gan, fit, tmp_path, classes, columns):
+    gan = make_gan(classes=classes, shape=(1, 8, 8))
+    fit(gan, Points((1, 8, 8)), SampleGrid(35, str(tmp_path), rows=2), MaxImages(70), max_epochs=-1)
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["0000000035.png", "0000000070.png"]
+    assert (tmp_path / "samples.png").read_bytes() == (tmp_path / "samples" / "0000000070.png").read_bytes()
+    with Image.open(tmp_path / "samples.png") as image:
+        assert image.size == (columns * 58 + 2, 2 * 58 + 2)  # 8 pixels shown seven-fold, and lines of 2
+
+
+RING = Ring(num_classes=8, dim=2, std=0.01, batch_size=50, train_size=100, test_size=50, data_seed=0)
+
+
+@pytest.mark.parametrize("data", [RING, Points()], ids=["of known modes", "of no known modes"])
+def test_grids_of_points(make_gan, fit, tmp_path, data):
+    fit(make_gan(), data, SampleGrid(1000, str(tmp_path)), MaxImages(100), max_epochs=-1)
+    with Image.open(tmp_path / "samples.png") as image:
+        assert image.size == (550, 550)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_bar_runs_with_and_without_rows_and_only_on_a_terminal(make_gan, fit, capsys, monkeypatch, terminal):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    for callbacks in ([TrainMetrics(), ProgressBar(140)], [ProgressBar(140)]):
+        fit(make_gan(n_critic=3), Points(), *callbacks, MaxImages(140), max_epochs=-1, log_every_n_steps=50)
+        assert ("100%" in capsys.readouterr().out) == terminal
+
+
+@pytest.mark.parametrize("seeds, rows, columns", [(1, 1, 1), (2, 1, 2), (5, 2, 3), (10, 3, 4)])
+def test_a_picture_of_several_seeds_has_no_empty_row(tmp_path, seeds, rows, columns):
+    data = Ring(dim=2, num_classes=8, std=0.02, batch_size=4, train_size=8, test_size=8, data_seed=0)
+    data.setup()
+    draw_points(tmp_path / "points.png", data, [data.test.x] * seeds, 100, [f"seed {n}" for n in range(seeds)])
+    width, height = Image.open(tmp_path / "points.png").size
+    assert height / width == pytest.approx(rows / columns, abs=0.06)

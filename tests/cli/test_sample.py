@@ -1,0 +1,303 @@
+"""Samples, ways between them and their neighbors: the right ones, the same whatever is asked around them, whole or not there."""
+
+import errno
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.spatial.distance import cdist
+from scipy.stats import kstest, truncnorm
+
+from ganlab.cli import interpolate as interpolation
+from ganlab.cli import neighbors
+from ganlab.cli import sample as sampling
+from ganlab.models.latents import AT_ONCE, between, normal
+from ganlab.networks import DCGANGenerator, MLPGenerator, ResNetGenerator
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, make_run):
+    """name -> (its folder, its GAN)."""
+    base = tmp_path_factory.mktemp("runs")
+    settings = {
+        "labels": {},
+        "plain": {"classes": 0},
+        "points": {"data": "Ring", "generator": "MLPGenerator", "classes": 0},
+    }
+    return {name: (base / name, make_run(base / name, **values)) for name, values in settings.items()}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def sample(run, *words):
+    sampling.main([f"run={run[0]}", *words])
+
+
+# Latents
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.7, 2.0])
+def test_truncated_latents_follow_the_cut_normal_law(threshold):
+    z = normal(4000, 5, torch.Generator().manual_seed(0), threshold)
+    assert z.shape == (4000, 5) and z.abs().max() <= threshold
+    assert kstest(z.flatten().numpy(), truncnorm(-threshold, threshold).cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, math.nan])
+def test_a_threshold_that_leaves_nothing_is_refused(threshold):
+    with pytest.raises(ValueError, match="truncation must be above 0"):
+        normal(3, 2, truncation=threshold)
+
+
+def test_the_way_between_latents_is_a_great_circle():
+    random = torch.Generator().manual_seed(0)
+    a, b = (torch.nn.functional.normalize(torch.randn(7, 20, generator=random)) * 4 for _ in "ab")
+    way = between(a, b, 9)
+    assert way.shape == (7, 9, 20)
+    assert torch.allclose(way[:, 0], a, atol=1e-5) and torch.allclose(way[:, -1], b, atol=1e-5)
+    assert torch.allclose(way.norm(dim=-1), torch.tensor(4.0), atol=1e-4)
+    angles = (way[:, 1:] * way[:, :-1]).sum(-1).div(16).arccos()
+    assert torch.allclose(angles, (a * b).sum(-1).div(16).arccos()[:, None].expand(7, 8) / 8, atol=1e-3)
+
+
+def test_where_there_is_no_circle_the_way_is_straight():
+    a = torch.tensor([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])
+    b = torch.tensor([[2.0, 4.0], [-1.0, -2.0], [1.0, 2.0]])
+    assert torch.allclose(between(a, b, 3)[:, 1], torch.tensor([[1.5, 3.0], [0.0, 0.0], [1.0, 2.0]]), atol=1e-6)
+
+
+def test_a_seed_means_the_same_samples_whatever_the_batch_size(runs):
+    gan = runs["points"][1]
+    n = AT_ONCE + 700
+    whole = gan.sample(n, seed=4)
+    assert torch.allclose(whole, torch.cat(list(gan.sample_in_batches(n, seed=4, batch_size=333))), atol=1e-6)
+    assert max(map(len, gan.sample_in_batches(n, seed=4, batch_size=333))) == 333
+    assert torch.allclose(whole[:AT_ONCE], gan.sample(AT_ONCE, seed=4), atol=1e-6)
+    assert not torch.equal(whole[:700], whole[AT_ONCE:])
+    assert not torch.equal(whole, gan.sample(n, seed=5))
+
+
+def test_truncation_reaches_the_generator(runs):
+    gan = runs["points"][1]
+    z = normal(50, 5, torch.Generator().manual_seed(2), 0.5)
+    assert torch.equal(gan.sample(50, seed=2, truncation=0.5), gan.generate(z))
+
+
+# sample
+
+
+def test_the_array_holds_the_moving_average_s_samples_class_by_class(runs):
+    gan = runs["labels"][1]
+    state = torch.get_rng_state()
+    sample(runs["labels"], "n=1207", "seed=5", "out=a.npy")
+    assert torch.equal(state, torch.get_rng_state())
+    found = np.load("a.npy", mmap_mode="r")
+    assert found.dtype == np.float32 and found.shape == (1207, 1, 8, 8)
+    y = torch.arange(1207) % 10
+    assert np.allclose(found, gan.sample(1207, y, seed=5).numpy(), atol=1e-6)
+    with torch.no_grad():
+        other = gan.generator(torch.randn(1207, 5, generator=torch.Generator().manual_seed(5)), y)
+    assert not np.allclose(found, other.numpy(), atol=1e-2)
+
+
+def test_a_folder_of_pictures_and_a_grid_show_the_same(runs, capsys):
+    gan = runs["labels"][1]
+    sample(runs["labels"], "n=12", "label=3", "truncation=0.5", "out=many")
+    assert "12 samples of digits-test, label 3, seed 1\nmany" in capsys.readouterr().out
+    images = gan.sample(12, 3, seed=1, truncation=0.5)
+    files = sorted(path.name for path in sampling.Path("many").iterdir())
+    assert files == [f"{i:05}.png" for i in range(12)]
+    for image, name in zip(images, files, strict=True):
+        pixels = np.asarray(Image.open(f"many/{name}"))
+        assert pixels.shape == (8, 8) and np.abs(pixels / 127.5 - 1 - image[0].numpy()).max() <= 0.51 / 127.5
+
+    sample(runs["labels"], "n=12", "label=3", "truncation=0.5", "out=grid.png")
+    grid = np.asarray(Image.open("grid.png"))
+    assert grid.shape == (3 * 58 + 2, 4 * 58 + 2, 3)  # 8 pixels, 7 times as large, 2 between
+    sixth = grid[2 + 58 : 58 + 58 : 7, 2 + 58 : 58 + 58 : 7, 0]
+    assert np.array_equal(sixth, np.asarray(Image.open("many/00005.png")))
+
+
+def test_classes_take_turns_in_columns_and_the_default_place_says_what_was_asked(runs):
+    sample(runs["labels"], "n=23")
+    assert Image.open(runs["labels"][0] / "samples_seed1_n23.png").size == (10 * 58 + 2, 3 * 58 + 2)
+    sample(runs["labels"], "n=2", "label=9", "seed=4", "truncation=0.7")
+    assert (runs["labels"][0] / "samples_label9_truncation0.7_seed4_n2.png").exists()
+    sample(runs["plain"], "n=10", "out=b.png")
+    assert Image.open("b.png").size == (4 * 58 + 2, 3 * 58 + 2)
+
+
+def test_points_are_drawn_over_the_data_or_written(runs):
+    sample(runs["points"], "n=100", "out=points.png")
+    sample(runs["points"], "n=100", "out=points.npy")
+    assert Image.open("points.png").width > 300
+    assert np.allclose(np.load("points.npy"), runs["points"][1].sample(100, seed=1).numpy(), atol=1e-6)
+    with pytest.raises(ValueError, match="points have no pictures of their own, got out=folder"):
+        sample(runs["points"], "out=folder")
+
+
+@pytest.mark.parametrize(
+    "name, words, sentence",
+    [
+        ("labels", ["n=0"], "n must be at least 1, got 0"),
+        ("labels", ["n=-4"], "n must be at least 1, got -4"),
+        ("labels", ["seed=-1"], "seed must lie in 0"),
+        ("labels", ["label=10"], r"labels must be integers in 0 … 9, got \[10\]"),
+        ("labels", ["label=-1"], r"labels must be integers in 0 … 9, got \[-1\]"),
+        ("plain", ["label=0"], "this GAN is unconditional"),
+        ("labels", ["truncation=0"], "truncation must be above 0"),
+        ("labels", ["out=x.jpg"], "out= must end in .png or .npy, or name a folder, got x.jpg"),
+        ("labels", ["out=full"], "out=full exists and is not an empty folder"),
+        ("labels", ["n=1000000", "out=x.png"], "a grid of 1,000,000 images would have .* pixels; write single files"),
+        ("labels", ["run_seed=3"], "is of one run and no ensemble, got seed 3 to choose"),
+    ],
+)
+def test_what_cannot_be_sampled_is_one_sentence_and_leaves_nothing(runs, tmp_path, name, words, sentence):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    with pytest.raises(ValueError, match=sentence):
+        sample(runs[name], *(["out=x.npy"] if "out" not in " ".join(words) else []), *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+@pytest.mark.parametrize("out", ["x.npy", "x.png", "folder"])
+@pytest.mark.parametrize(
+    "trouble", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=["full", "stopped"]
+)
+def test_a_full_disk_or_an_interruption_leaves_nothing(runs, tmp_path, monkeypatch, out, trouble):
+    generate, calls = type(runs["plain"][1]).generate, []
+
+    def fails_later(self, z, y=None):
+        calls.append(len(z))
+        if len(calls) == 4:  # one call asks for the shape
+            raise trouble
+        return generate(self, z, y)
+
+    monkeypatch.setattr("ganlab.models.gan.GAN.generate", fails_later)
+    expected = ValueError if isinstance(trouble, OSError) else KeyboardInterrupt
+    with pytest.raises(expected) as found:
+        sample(runs["plain"], "n=1800", f"out={out}")
+    assert not list(tmp_path.iterdir())
+    if expected is ValueError:
+        assert str(found.value) == f"{out} cannot be written (No space left on device); choose another place with out="
+
+
+# interpolate
+
+
+NETWORKS = {
+    "mlp": lambda: MLPGenerator(5, (1, 8, 8), [16], bounded=True, num_classes=4),
+    "dcgan": lambda: DCGANGenerator(5, 1, 8, 4, num_classes=4),
+    "cbn": lambda: DCGANGenerator(5, 1, 8, 4, norm="conditional_batch", num_classes=4),
+    "resnet": lambda: ResNetGenerator(5, 1, 28, 2, norm="conditional_batch", num_classes=4),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_label_with_all_weight_is_that_label_and_a_mixture_lies_elsewhere(network):
+    torch.manual_seed(0)
+    net = NETWORKS[network]().eval()
+    for parameter in net.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    z, weights = torch.randn(4, 5), torch.eye(4)
+    with torch.no_grad():
+        pure, mixed = net(z, torch.arange(4)), net(z, (weights + weights.roll(1, 1)) / 2)
+        assert torch.allclose(net(z, weights), pure, atol=1e-6)
+        assert (mixed - pure).abs().max() > 1e-3 and (mixed - net(z, torch.arange(4).roll(-1))).abs().max() > 1e-3
+
+
+def test_a_grid_goes_from_the_first_seed_s_samples_to_the_second_s(runs):
+    folder, gan = runs["labels"]
+    interpolation.main([f"run={folder}", "from=3", "to=7", "label=2", "rows=4", "steps=5", "out=i.png"])
+    grid = np.asarray(Image.open("i.png"))
+    assert grid.shape == (4 * 58 + 2, 5 * 58 + 2, 3)
+    for column, seed in ((0, 3), (4, 7)):
+        for row, image in enumerate(gan.sample(4, 2, seed=seed)):
+            found = grid[2 + 58 * row : 58 * (row + 1) : 7, 2 + 58 * column : 58 * (column + 1) : 7, 0]
+            assert np.abs(found / 127.5 - 1 - image[0].numpy()).max() < 0.01
+
+
+def test_labels_go_over_while_latents_stay(runs):
+    folder, gan = runs["labels"]
+    interpolation.main([f"run={folder}", "from=3", "labels=2,9", "rows=3", "steps=4", "out=l.png"])
+    grid = np.asarray(Image.open("l.png"))
+    for column, label in ((0, 2), (3, 9)):
+        for row, image in enumerate(gan.sample(3, label, seed=3)):
+            found = grid[2 + 58 * row : 58 * (row + 1) : 7, 2 + 58 * column : 58 * (column + 1) : 7, 0]
+            assert np.abs(found / 127.5 - 1 - image[0].numpy()).max() < 0.01
+
+
+def test_a_gif_goes_there_and_back(runs, capsys):
+    interpolation.main([f"run={runs['plain'][0]}", "rows=4", "steps=6", "out=i.gif"])
+    gif = Image.open("i.gif")
+    assert gif.n_frames == 10 and gif.size == (2 * 58 + 2, 2 * 58 + 2) and gif.info["loop"] == 0
+    assert "4 rows of digits-test: seeds 1 to 2, in 6 steps\ni.gif" in capsys.readouterr().out
+
+
+def test_paths_of_points(runs):
+    interpolation.main([f"run={runs['points'][0]}", "out=p.png"])
+    assert Image.open("p.png").width > 300
+
+
+@pytest.mark.parametrize(
+    "name, words, sentence",
+    [
+        ("plain", ["steps=1"], "steps must be at least 2"),
+        ("plain", ["rows=0"], "rows must be at least 1, got 0"),
+        ("plain", ["labels=1,2"], "this GAN is unconditional"),
+        ("labels", ["labels=1,12"], r"labels must be integers in 0 … 9, got \[1, 12\]"),
+        ("labels", ["labels=1"], "labels= must be two"),
+        ("labels", ["labels=1,2", "label=3"], "exclude each other"),
+        ("labels", ["out=x.npy"], "out= must end in .png or .gif, got x.npy"),
+        ("labels", ["rows=3000"], "a grid of 30,000 images would have .* pixels; choose fewer rows= or steps="),
+        ("points", ["out=x.gif"], "the paths of points are one picture, got out=x.gif"),
+    ],
+)
+def test_what_cannot_be_interpolated_is_one_sentence(runs, tmp_path, name, words, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        interpolation.main([f"run={runs[name][0]}", *words])
+    assert not list(tmp_path.iterdir())
+
+
+# neighbors
+
+
+def test_neighbors_are_scipy_s(monkeypatch):
+    monkeypatch.setattr(neighbors, "BLOCK", 16)  # 128 at a time
+    random = torch.Generator().manual_seed(0)
+    train = torch.randint(0, 256, (1000, 1, 5, 5), generator=random, dtype=torch.uint8)
+    x = torch.cat([train[[700, 3]], torch.randint(0, 256, (6, 1, 5, 5), generator=random, dtype=torch.uint8)])
+    found, places = neighbors.closest(x, train, 4, torch.device("cpu"))
+    expected = cdist(x.flatten(1).numpy() / 127.5, train.flatten(1).numpy() / 127.5)
+    assert np.allclose(found, np.sort(expected, 1)[:, :4], rtol=1e-5, atol=1e-12)
+    assert np.array_equal(places, np.argsort(expected, 1)[:, :4])
+    assert places[:2, 0].tolist() == [700, 3] and found[:2, 0].tolist() == [0, 0]
+    assert neighbors.closest(x, train[:3], 3, torch.device("cpu"))[1].sort(1).values.tolist() == [[0, 1, 2]] * 8
+
+
+def test_neighbors_are_drawn_and_told(runs, capsys):
+    neighbors.main([f"run={runs['labels'][0]}", "n=3", "k=2", "out=n.png"])
+    printed = capsys.readouterr().out
+    assert "neighbor 2" in printed and "Of 360 held-out real images the nearest is at 2.102" in printed
+    picture = Image.open("n.png")
+    assert picture.height > picture.width > 200
+
+
+@pytest.mark.parametrize(
+    "name, words, sentence",
+    [
+        ("labels", ["n=0"], "n must be at least 1"),
+        ("labels", ["n=101"], "n must be at most 100"),
+        ("labels", ["k=0"], "k must be at least 1"),
+        ("labels", ["k=21"], "k must be at most 20, a column of the picture each, got 21"),
+        ("points", [], "ring-test makes points"),
+    ],
+)
+def test_what_has_no_neighbors_is_one_sentence(runs, name, words, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        neighbors.main([f"run={runs[name][0]}", *words])

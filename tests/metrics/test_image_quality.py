@@ -1,0 +1,279 @@
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from ganlab.data import Split, to_float
+from ganlab.metrics import ClassifierQuality, InceptionQuality
+from ganlab.metrics import classifier as classifier_module
+from ganlab.metrics import image_quality as quality_module
+from ganlab.metrics.classifier import Classifier, load_classifier, train_classifier
+from ganlab.metrics.image_quality import Features, to_bytes
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    data = load_digits()
+    x = torch.from_numpy((data.images * 255 / 16).round().astype(np.uint8))[:, None]
+    y = torch.from_numpy(data.target).long()
+    train, test = train_test_split(np.arange(len(y)), test_size=360, stratify=y, random_state=0)
+    return SimpleNamespace(
+        train=Split(x[train], y[train]),
+        test=Split(x[test], y[test]),
+        shape=(1, 8, 8),
+        num_classes=10,
+        fingerprint="digits",
+        data_dir=tmp_path_factory.mktemp("data"),
+    )
+
+
+@pytest.fixture
+def metric(digits):
+    metric = ClassifierQuality(samples=10_000)
+    metric.setup(digits, "cpu")
+    return metric
+
+
+def cache(data):
+    return list((data.data_dir / "extractors").iterdir())
+
+
+# the extractor
+
+
+@pytest.mark.parametrize("size, channels", [(8, 1), (9, 3), (16, 2), (28, 1), (32, 3), (64, 4)])
+def test_classifier_takes_any_size(size, channels):
+    features, logits = Classifier(channels, size, 7).eval()(torch.zeros(2, channels, size, size))
+    assert features.shape == (2, Classifier.num_features) and logits.shape == (2, 7)
+    assert features.dtype == logits.dtype == torch.float32
+
+
+def test_classifier_of_digits_is_accurate_and_frozen(digits):
+    network, card = load_classifier(digits, CPU)
+    logits = network(to_float(digits.test.x))[1]
+    assert float((logits.argmax(1) == digits.test.y).double().mean()) == pytest.approx(card["accuracy"])
+    assert 0.97 <= card["accuracy"] < 1
+    assert not network.training and not any(p.requires_grad for p in network.parameters())
+
+
+def test_training_disturbs_nothing_and_repeats(digits, monkeypatch):
+    monkeypatch.setattr(classifier_module, "MIN_STEPS", 50)
+    split = Split(digits.train.x[:300], digits.train.y[:300])
+    torch.manual_seed(5)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    with torch.inference_mode():
+        first = train_classifier(split, 10, CPU)
+        assert not torch.is_grad_enabled()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads and torch.is_grad_enabled()
+    torch.manual_seed(6)
+    second = train_classifier(split, 10, CPU)
+    for a, b in zip(first.state_dict().values(), second.state_dict().values()):
+        assert torch.equal(a, b)
+
+
+def test_cache_hit_trains_nothing_and_gives_the_same_features(digits, tmp_path, monkeypatch):
+    data = SimpleNamespace(**vars(digits) | {"data_dir": tmp_path / "new"})
+    state = torch.get_rng_state()
+    fresh, card = load_classifier(data, CPU)
+    monkeypatch.setattr(classifier_module, "train_classifier", lambda *_: pytest.fail("trained again"))
+    cached, same_card = load_classifier(data, CPU)
+    assert torch.equal(torch.get_rng_state(), state)
+    x = to_float(data.test.x)
+    assert torch.equal(fresh(x)[0], cached(x)[0]) and card == same_card
+    assert [path.suffix for path in cache(data)] == [".pt"]
+    data.fingerprint = "other"
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        load_classifier(data, CPU)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b"garbage", lambda b: b[: len(b) // 2]])
+def test_corrupt_cache_is_trained_anew(digits, tmp_path, caplog, monkeypatch, damage):
+    data = SimpleNamespace(**vars(digits) | {"data_dir": tmp_path})
+    monkeypatch.setattr(classifier_module, "MIN_STEPS", 2)
+    monkeypatch.setattr(classifier_module, "EPOCHS", 0)
+    _, card = load_classifier(data, CPU)
+    (path,) = cache(data)
+    path.write_bytes(damage(path.read_bytes()))
+    with caplog.at_level(logging.INFO, logger="ganlab"):
+        assert load_classifier(data, CPU)[1] == card
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert str(path) in warning and "trained anew" in warning and "\n" not in warning
+    assert torch.load(path, weights_only=True)["card"] == card
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(digits, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(classifier_module, "MIN_STEPS", 2)
+    monkeypatch.setattr(classifier_module, "EPOCHS", 0)
+    (tmp_path / "file").write_text("in the way")
+    with caplog.at_level(logging.INFO, logger="ganlab"):
+        load_classifier(SimpleNamespace(**vars(digits) | {"data_dir": tmp_path / "file"}), CPU)
+    assert "not cached" in caplog.text
+
+
+def test_a_full_disk_is_no_error(digits, tmp_path, caplog, monkeypatch):
+    def full(*_):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+
+    monkeypatch.setattr(classifier_module, "MIN_STEPS", 2)
+    monkeypatch.setattr(classifier_module, "EPOCHS", 0)
+    monkeypatch.setattr(torch, "save", full)
+    with caplog.at_level(logging.INFO, logger="ganlab"):
+        load_classifier(data := SimpleNamespace(**vars(digits) | {"data_dir": tmp_path}), CPU)
+    assert "not cached (not all of it was written, the disk may be full)" in caplog.text and not cache(data)
+
+
+@pytest.mark.parametrize("classes", [0, 1])
+def test_unlabeled_data(digits, classes):
+    with pytest.raises(ValueError, match=f"num_classes={classes}.*metrics=inception or metrics=none"):
+        ClassifierQuality(10).setup(SimpleNamespace(**vars(digits) | {"num_classes": classes}), "cpu")
+
+
+# the Fréchet distance
+
+
+def test_frechet_distance_against_scipy():
+    random = np.random.default_rng(0)
+    d = Features.num_features
+    real = random.normal(size=(500, d)) @ random.normal(size=(d, d)) + random.normal(size=d)
+    fake = 2 * random.normal(size=(300, d)) @ random.normal(size=(d, d)) + 3
+    frechet = FrechetInceptionDistance(Features(), reset_real_features=False)
+    frechet.update(torch.from_numpy(real).float(), real=True)
+    frechet.update(torch.from_numpy(fake).float(), real=False)
+    a, b = np.cov(real.T), np.cov(fake.T)
+    expected = ((real.mean(0) - fake.mean(0)) ** 2).sum() + np.trace(a + b - 2 * sqrtm(a @ b).real)
+    assert float(frechet.compute()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_real_images_are_at_the_floor_and_noise_is_not(digits, metric):
+    n = metric.samples
+    assert n == 360 and metric.objective == "frechet_classifier_360"
+    chosen = torch.linspace(0, len(digits.train.x) - 1, n).round().long()
+    metric.update(to_float(digits.train.x[chosen]))
+    scores = metric.compute()
+    assert set(scores) == {"frechet_classifier_360", "classes_360", "class_kl_360"}
+    assert float(scores[metric.objective]) == pytest.approx(metric.real_scores[metric.objective], rel=1e-3)
+    assert scores["classes_360"] == 10 and metric.real_scores["classes_360"] == pytest.approx(10, abs=1e-6)
+    assert metric.real_scores["class_kl_360"] == pytest.approx(9 / 720, rel=0.05)
+
+    metric.reset()
+    metric.update(to_float(digits.test.x), digits.test.y)
+    scores = metric.compute()
+    assert float(scores[metric.objective]) == pytest.approx(0, abs=1e-3)
+    assert float(scores["class_kl_360"]) == pytest.approx(0, abs=1e-6)
+    assert float(scores["label_agreement_360"]) == pytest.approx(metric.real_scores["label_agreement_360"])
+
+    metric.reset()
+    metric.update(torch.zeros(n, 1, 8, 8), digits.test.y)
+    scores = metric.compute()
+    assert scores["classes_360"] == 1 and float(scores["class_kl_360"]) > 2
+    assert float(scores["label_agreement_360"]) < 0.2
+    assert float(scores[metric.objective]) > 10 * metric.real_scores[metric.objective]
+
+
+def test_class_kl_is_from_the_reference(metric):
+    """Two classes hit 3 : 1. The reverse divergence would be infinite."""
+    metric.target = torch.full((10,), 0.1)
+    metric.observe = lambda images, real: torch.tensor([0] * 270 + [4] * 90)
+    metric.frechet.compute = lambda: torch.tensor(0.0)
+    metric.batch_size = metric.samples
+    metric.update(torch.zeros(360, 1, 8, 8))
+    kl = metric.compute()["class_kl_360"]
+    assert float(kl) == pytest.approx(0.75 * np.log(7.5) + 0.25 * np.log(2.5))
+
+
+def test_reset_keeps_the_reference(metric):
+    before = metric.frechet.real_features_sum.clone()
+    metric.update(torch.zeros(360, 1, 8, 8))
+    metric.reset()
+    assert torch.equal(metric.frechet.real_features_sum, before) and before.abs().sum() > 0
+    assert metric.frechet.real_features_num_samples == 360
+    assert metric.frechet.fake_features_num_samples == 0 and metric.seen == 0 and metric.named.sum() == 0
+
+
+def test_states_of_two_processes_add_up(digits):
+    whole, first, second = metrics = [ClassifierQuality(360, batch_size=100) for _ in range(3)]
+    for metric, share in zip(metrics, (slice(None), slice(0, 90), slice(90, None))):
+        metric.setup(digits, "cpu")
+        metric.update(to_float(digits.train.x[:360][share]), digits.train.y[:360][share])
+    for state in ("seen", "named", "agreed", "asked"):
+        setattr(first, state, getattr(first, state) + getattr(second, state))
+    for state in ("fake_features_sum", "fake_features_cov_sum", "fake_features_num_samples"):
+        setattr(first.frechet, state, getattr(first.frechet, state) + getattr(second.frechet, state))
+    merged, expected = first.compute(), whole.compute()
+    assert set(merged) == set(expected)
+    for name, value in expected.items():
+        assert float(merged[name]) == pytest.approx(float(value), rel=1e-5), name
+
+
+def test_a_look_needs_exactly_its_samples(metric):
+    metric.update(torch.zeros(10, 1, 8, 8))
+    with pytest.raises(ValueError, match="exactly 360 samples, got 10"):
+        metric.compute()
+
+
+def test_protocol_and_setup_leave_no_trace(digits):
+    state = torch.get_rng_state()
+    metric = ClassifierQuality(100)
+    metric.setup(digits, "cpu")
+    assert torch.equal(torch.get_rng_state(), state) and not metric.state_dict().keys() & {"seen", "named"}
+    assert metric.protocol["samples"] == 100 and len(metric.protocol["extractor"]["sha256"]) == 64
+
+
+@pytest.mark.parametrize("kind", [ClassifierQuality, InceptionQuality])
+def test_bad_arguments(kind):
+    with pytest.raises(ValueError, match="metrics.samples must be at least 2, got 1"):
+        kind(samples=1)
+    with pytest.raises(ValueError, match="metrics.batch_size must be at least 1, got 0"):
+        kind(samples=2, batch_size=0)
+    with pytest.raises(ValueError, match="use metrics=toy"):
+        kind(samples=2).setup(SimpleNamespace(shape=(2,), centers=torch.zeros(3, 2)), "cpu")
+
+
+# Inception
+
+
+def test_bytes_round_clamp_and_copy_grey():
+    x = torch.tensor([-1.5, -1.0, 0.5 / 127.5, 1 - 0.6 / 127.5, 1.0, 1.5]).view(1, 1, 2, 3)
+    bytes_ = to_bytes(x)
+    assert bytes_.dtype == torch.uint8 and bytes_.shape == (1, 3, 2, 3)
+    for channel in bytes_[0]:
+        assert channel.flatten().tolist() == [0, 0, 128, 254, 255, 255]
+    with pytest.raises(ValueError, match="got 2: use metrics=classifier"):
+        to_bytes(torch.zeros(1, 2, 4, 4))
+
+
+class Corners(torch.nn.Module):
+    num_features = 4
+
+    def forward(self, x):
+        assert x.dtype == torch.uint8 and x.shape[1:] == (3, 8, 8)
+        return x[:, 0, 2:4, 3:5].flatten(1).float()
+
+
+def test_inception_with_a_stand_in(digits):
+    metric = InceptionQuality(samples=10_000, network=Corners())
+    metric.setup(digits, "cpu")
+    metric.update(to_float(digits.test.x))
+    assert metric.objective == "frechet_inception_360"
+    assert float(metric.compute()["frechet_inception_360"]) == pytest.approx(0, abs=0.1)
+    assert metric.real_scores["frechet_inception_360"] > 1
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("no torch-fidelity"), OSError("no route to host")])
+def test_inception_that_cannot_be_had(digits, monkeypatch, error):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(quality_module, "FrechetInceptionDistance", refuse)
+    with pytest.raises(FileNotFoundError, match=r"ganlab\[inception\].*checkpoints.*metrics=classifier") as caught:
+        InceptionQuality(samples=100).setup(digits, "cpu")
+    assert str(error) in str(caught.value) and "\n" not in str(caught.value)

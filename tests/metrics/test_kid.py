@@ -1,0 +1,52 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.image.kid import KernelInceptionDistance
+
+from ganlab.metrics import kid
+from ganlab.metrics.image_quality import Features
+from ganlab.metrics.kid import kernel_distance
+
+
+def normal(n, d, seed, shift=0.0):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed)) + shift
+
+
+@pytest.mark.parametrize("block", [3, 1000])
+@pytest.mark.parametrize("d", [2, 64])
+def test_it_is_that_of_torchmetrics(monkeypatch, d, block):
+    monkeypatch.setattr(kid, "BLOCK", block)
+    x, y = normal(50, d, 1, shift=0.2), normal(50, d, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        metric = KernelInceptionDistance(Features(), subsets=1, subset_size=50)  # one subset of everything
+    metric.update(x.double(), real=False)
+    metric.update(y.double(), real=True)
+    assert kernel_distance(x.double(), y.double()) == pytest.approx(float(metric.compute()[0]), rel=1e-9)
+    assert kernel_distance(x, y) == pytest.approx(float(metric.compute()[0]), rel=1e-3)
+
+
+def test_unequal_sizes_by_hand():
+    x, y = torch.tensor([[1.0], [2.0], [-1.0]]), torch.tensor([[0.5], [3.0]])
+    k = lambda a, b: (a * b + 1) ** 3
+    within_x = (k(1, 2) + k(1, -1) + k(2, -1)) / 3
+    across = np.mean([k(a, b) for a in (1, 2, -1) for b in (0.5, 3)])
+    assert kernel_distance(x, y) == pytest.approx(within_x + k(0.5, 3) - 2 * across)
+
+
+def test_its_expectation_is_the_difference_of_moments():
+    """In one dimension (ab + 1)³ = Σ binomial(3, i) a^i b^i, so MMD² = Σ binomial(3, i) (E a^i - E b^i)²: unbiased."""
+    shift = 0.3
+    truth = 3 * shift**2 + 3 * (1 + shift**2 - 1) ** 2 + (3 * shift + shift**3) ** 2
+    values = np.array([kernel_distance(normal(40, 1, 2 * s, shift), normal(30, 1, 2 * s + 1)) for s in range(225)])
+    assert abs(values.mean() - truth) < 4 * values.std() / 15
+    assert values.std() / 15 < truth / 4  # so that a doubled constant, or a biased estimate, would be seen
+    equal = np.array([kernel_distance(normal(40, 1, 2 * s), normal(30, 1, 2 * s + 1)) for s in range(225)])
+    assert abs(equal.mean()) < 4 * equal.std() / 15 and (equal < 0).mean() > 0.2
+
+
+def test_one_sample_is_too_few():
+    with pytest.raises(ValueError, match="at least 2 samples on each side, got 1 and 4"):
+        kernel_distance(normal(1, 2, 1), normal(4, 2, 2))

@@ -1,0 +1,182 @@
+"""The whole battery on samplers whose quality is known by construction."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from ganlab.data import Ring, Split, StackedDigits, to_float
+from ganlab.metrics import ClassifierQuality, InceptionQuality, StackedQuality, ToyQuality
+from ganlab.metrics import classifier as classifier_module
+from ganlab.metrics.suite import EvaluationSuite
+from ganlab.models.conditioning import ClassLabels, Unconditional
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(classifier_module, "MIN_STEPS", 20)
+    monkeypatch.setattr(classifier_module, "EPOCHS", 0)
+    monkeypatch.setattr(classifier_module, "BATCH_SIZE", 32)
+
+
+def sampler(x, y=None, classes=0):
+    """A "GAN" that hands out x in order; conditional ones wear the labels y, whatever the prior says."""
+    conditioning = ClassLabels(classes) if classes else Unconditional()
+    conditioning.sample_labels = lambda asked, n, random=None: None if y is None else y[:n]
+
+    def sample_in_batches(n, y=None, *, seed, batch_size):
+        return iter(x[:n].split(batch_size))
+
+    return SimpleNamespace(device=torch.device("cpu"), conditioning=conditioning, sample_in_batches=sample_in_batches)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """597 train, 600 test images, and 600 that are in neither split."""
+    data = load_digits()
+    x = torch.from_numpy((data.images * 255 / 16).round().astype(np.uint8))[:, None]
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    x, y = x[order], torch.from_numpy(data.target)[order]
+    facts = {"shape": (1, 8, 8), "num_classes": 10, "fingerprint": "digits", "data_dir": tmp_path_factory.mktemp("d")}
+    data = SimpleNamespace(train=Split(x[1200:], y[1200:]), test=Split(x[600:1200], y[600:1200]), **facts)
+    return data, Split(x[:600], y[:600])
+
+
+def run(gan, data, metric, seed=1):
+    return EvaluationSuite(gan, data, [metric], metric.samples, seed).run()
+
+
+def test_fresh_real_images_score_what_real_ones_do(digits):
+    data, fresh = digits
+    found = run(sampler(to_float(fresh.x), fresh.y, 10), data, ClassifierQuality(500))
+    numbers = {name.removesuffix("_500").removesuffix("_classifier"): n for name, n in found.numbers.items()}
+    for name in ("precision", "recall", "density", "coverage", "gan_train", "gan_test"):
+        assert abs(numbers[name].value - numbers[name].real) < 0.12, name
+    assert numbers["frechet"].value < 2 * numbers["frechet"].real
+    assert abs(numbers["vendi"].value - numbers["vendi"].real) < 0.05 * numbers["vendi"].real
+    further = numbers["nearest_train_auc_pixels"]
+    assert not found.memorization.memorized and further.low < 0.5 < further.high
+    assert "500 samples are fewer than 20 for each of the 64" in found.not_measured["frechet_infinity"]
+
+
+def test_a_memorizer_of_two_classes_is_seen_from_every_side(digits):
+    data, _ = digits
+    keep = data.train.y < 2
+    x, y = data.train.x[keep].repeat(5, 1, 1, 1), data.train.y[keep].repeat(5)
+    found = run(sampler(to_float(x), y, 10), data, ClassifierQuality(300))
+    numbers = {name.removesuffix("_300").removesuffix("_classifier"): n for name, n in found.numbers.items()}
+    assert numbers["recall"].value < 0.5 < numbers["precision"].value and numbers["coverage"].value < 0.5
+    assert numbers["gan_train"].value < 0.35 < 0.8 < numbers["gan_test"].value
+    assert numbers["vendi"].value < 0.6 * numbers["vendi"].real
+    assert numbers["frechet"].value > 3 * numbers["frechet"].real and numbers["kid"].value > 0.01
+    assert found.memorization.memorized and numbers["copies_pixels"].value == 1
+    assert numbers["nearest_train_pixels"].value == 0 < numbers["nearest_train_pixels"].real
+
+
+def test_each_number_has_its_protocol(digits):
+    data, fresh = digits
+    found = run(sampler(to_float(fresh.x), fresh.y, 10), data, ClassifierQuality(100), seed=4)
+    for name, number in found.numbers.items():
+        protocol = number.protocol
+        assert name.endswith("_100") and protocol["samples"] == 100 and protocol["seed"] == 4, name
+        assert protocol["fingerprint"] == "digits" and "test split" in protocol["reference"]
+        unused = "pixels" in name or name.startswith("gan_train")
+        assert number.real is not None and ("extractor" in protocol) is not unused
+        assert unused or len(protocol["extractor"]["sha256"]) == 64
+    assert {found.numbers[f"{name}_classifier_100"].protocol["k"] for name in ("precision", "recall")} == {3}
+    assert {found.numbers[f"{name}_classifier_100"].protocol["k"] for name in ("density", "coverage")} == {5}
+
+
+@pytest.fixture(scope="module")
+def ring():
+    data = Ring(num_classes=8, dim=2, std=0.01, batch_size=10, train_size=1500, test_size=700, data_seed=0)
+    data.setup()
+    return data
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_perfect_sampler_of_points(ring, conditional):
+    fresh = ring._draw(600, torch.Generator().manual_seed(9))
+    found = run(sampler(fresh.x, fresh.y, 8) if conditional else sampler(fresh.x), ring, ToyQuality(600))
+    value = {name: n.value for name, n in found.numbers.items()}
+    assert value["modes_600"] == 8 and abs(value["high_quality_600"] - 0.989) < 0.02
+    assert abs(value["density_points_600"] - 1) < 0.15 and value["coverage_points_600"] > 0.93
+    assert 7 < value["vendi_points_600"] < 9 and abs(value["frechet_infinity_points_600"]) < 0.02
+    assert not found.memorization.memorized
+    if conditional:
+        assert value["gan_train_points_600"] == value["gan_test_points_600"] == 1
+    else:
+        assert found.not_measured.keys() == {"gan_train", "gan_test"}
+
+
+def test_a_collapsed_sampler_of_points_with_wrong_labels(ring):
+    first = ring.train.y == 0
+    x, y = ring.train.x[first].repeat(4, 1), torch.arange(4 * int(first.sum())) % 8
+    found = run(sampler(x, y, 8), ring, ToyQuality(600))
+    value = {name: n.value for name, n in found.numbers.items()}
+    assert value["modes_600"] == 1 and value["vendi_points_600"] < 1.3 and value["recall_points_600"] < 0.3
+    assert abs(value["gan_test_points_600"] - 1 / 8) < 0.05 and value["gan_train_points_600"] < 0.5
+    assert found.memorization.memorized
+
+
+def test_points_of_no_known_modes_have_all_but_a_vendi_score(ring):
+    """With a metric of one's own."""
+
+    class Points(ToyQuality):
+        def setup(self, datamodule, device):
+            super().setup(ring, device)
+
+    data = SimpleNamespace(shape=ring.shape, num_classes=0, train=ring.train, test=ring.test, fingerprint=ring.fingerprint)
+    found = run(sampler(ring.train.x), data, Points(400))
+    assert found.not_measured.keys() == {"vendi", "gan_train", "gan_test"} and "coverage_points_400" in found.numbers
+
+
+def test_stacks_use_the_features_of_each_channel(tmp_path):
+    sizes = {"train_size": 300, "test_size": 200, "data_seed": 0}
+    data = StackedDigits(channels=3, size=8, num_classes=1000, batch_size=10, data_dir=tmp_path, **sizes)
+    data.setup()
+    fresh = data._stack(data.base.test, 150, torch.Generator().manual_seed(5))
+    metric = StackedQuality(150)
+    found = run(sampler(to_float(fresh.x[torch.arange(150)])), data, metric)
+    assert {"modes_150", "kl_150", "precision_channels_150", "copies_pixels_150"} <= found.numbers.keys()
+    assert found.numbers["density_channels_150"].value == pytest.approx(1, abs=0.4)
+    stacks = to_float(fresh.x[torch.arange(4)])
+    per_channel = [metric.classifier(stacks[:, c : c + 1])[0] for c in range(3)]
+    torch.testing.assert_close(metric.features(stacks), torch.cat(per_channel, 1))
+
+
+class Mean(torch.nn.Module):
+    """Stands for Inception: the mean of each color, uint8 -> [n, 3]."""
+
+    num_features = 3
+
+    def forward(self, x):
+        assert x.dtype == torch.uint8
+        return x.float().mean((2, 3))
+
+
+def test_inceptions_features_are_those_of_its_network(digits):
+    data, fresh = digits
+    metric = InceptionQuality(100, network=Mean())
+    metric.setup(data, "cpu")
+    expected = fresh.x[:7].float().mean((2, 3)).expand(-1, 3)
+    torch.testing.assert_close(metric.features(to_float(fresh.x[:7])), expected)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_disturbs_nothing(ring):
+    fresh = ring._draw(400, torch.Generator().manual_seed(9)).x
+    state = torch.get_rng_state()
+    first, second = (run(sampler(fresh), ring, ToyQuality(400), seed=3).numbers for _ in range(2))
+    assert first == second
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_cannot_be_measured_is_refused_in_words(ring):
+    points = torch.zeros(800, 2)
+    for n in (0, 19, 701):
+        with pytest.raises(ValueError, match=f"n must be in 20 … 700, the size of the smaller split, got {n}"):
+            EvaluationSuite(sampler(points), ring, [ToyQuality(max(n, 1))], n, 1)
+    with pytest.raises(ValueError, match="values that are not finite"):
+        run(sampler(points + torch.nan), ring, ToyQuality(100))

@@ -1,0 +1,292 @@
+"""A turn replayed from a recording is the turn: every family and regularizer, with a recorder for the CPU in CUDA's place.
+
+The recorder keeps the operations that reach the CPU, with the tensors they read and wrote, and replays them on the same
+memory. Like a CUDA graph it sees nothing of Python, and refuses what makes Python wait for a number.
+"""
+
+import copy
+import gc
+import weakref
+from contextlib import contextmanager
+
+import pytest
+import torch
+from lightning import Callback
+from torch.autograd.graph import get_gradient_edge
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import ganlab.networks.layers
+import ganlab.regularizers
+from ganlab.losses import NonSaturatingGAN, RpGAN
+from ganlab.models.adversarial import CHECK_EVERY
+from ganlab.models.conditioning import AuxiliaryClassifier, Batch, ClassLabels, Marginal
+from ganlab.models.cuda_graphs import BY_HAND_FIRST, Graphs
+from ganlab.models.ensemble import Ensemble
+from ganlab.networks import DCGANDiscriminator, DCGANGenerator
+from ganlab.regularizers import (
+    DRAGAN,
+    R1,
+    R2,
+    Consistency,
+    DiffAugment,
+    FiniteDifferenceR1,
+    FiniteDifferenceR2,
+    GradientPenalty,
+    InstanceNoise,
+    LeCam,
+    WeightClipping,
+)
+
+aten = torch.ops.aten
+WAITS = {aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten._unique2, aten.bincount, aten.lift_fresh}
+ADAM = lambda p: torch.optim.Adam(p, 1e-2, (0.5, 0.9))
+STEPS = 24
+
+
+class Recorder(TorchDispatchMode):
+    """Stands in for torch.cuda.CUDAGraph."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket in WAITS:
+            raise RuntimeError(f"{function} is not permitted while a stream is captured")
+        result = function(*args, **(kwargs or {}))
+        self.calls.append((function, args, kwargs or {}, result))
+        return result
+
+    @torch.no_grad()
+    def replay(self):
+        for function, args, kwargs, result in self.calls:
+            for old, new in zip(tree_leaves(result), tree_leaves(function(*args, **kwargs))):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+@pytest.fixture
+def recorders(monkeypatch):
+    """All that were made; with them `Graphs` works on the CPU."""
+    made = []
+
+    def recorder():
+        made.append(Recorder())
+        return made[-1]
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", recorder)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    # torch's own reads the labels' range on a CPU, and does not on a GPU
+    monkeypatch.setattr(ganlab.networks.layers, "one_hot", lambda y, n: (y.unsqueeze(-1) == torch.arange(n)).long())
+    return made
+
+
+@pytest.fixture
+def train(recorders, monkeypatch, fit):
+    """Trains by hand or from recordings; a CUDA graph runs nothing while it is recorded, so what ran is undone."""
+
+    def train(game, batches, recorded, *callbacks):
+        @contextmanager
+        def graph(recorder, pool, capture_error_mode):
+            own = {name: tensor.clone() for name, tensor in [*game.named_parameters(), *game.named_buffers()]}
+            state = torch.get_rng_state()
+            try:
+                with recorder:
+                    yield
+            except RuntimeError as error:
+                raise RuntimeError("operation failed due to a previous error during capture") from error
+            with torch.no_grad():
+                for name, tensor in [*game.named_parameters(), *game.named_buffers()]:
+                    tensor.copy_(own[name])
+            torch.set_rng_state(state)
+
+        monkeypatch.setattr(torch.cuda, "graph", graph)
+        start = game.on_fit_start
+        game.on_fit_start = lambda: (start(), setattr(game, "_graphs", Graphs() if recorded else None))
+        fit(game, batches, *callbacks)
+        return game
+
+    return train
+
+
+def same(one, other):
+    for (name, a), b in zip(one.state_dict().items(), other.state_dict().values()):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_every_family(train, recorders, family, make_gan, make_batches):
+    by_hand, replayed = (
+        train(make_gan(family, optimizer=ADAM, n_critic=2, gradient_clip=0.5), make_batches(STEPS), recorded)
+        for recorded in (False, True)
+    )
+    same(by_hand, replayed)
+    assert len(recorders) == 2  # a turn of each player
+
+
+REGULARIZERS = {
+    "gradient penalty": (GradientPenalty(1.0), 2),
+    "lazy R1": (R1(1.0, every=4), 3),
+    "R2": (R2(1.0), 2),
+    "finite differences of R1": (FiniteDifferenceR1(1.0, 0.01), 2),
+    "finite differences of R2": (FiniteDifferenceR2(1.0, 0.01), 2),
+    "DRAGAN": (DRAGAN(1.0, 0.5), 2),
+    "consistency": (Consistency(1.0, InstanceNoise(0.1)), 2),
+    "instance noise": (InstanceNoise(0.1), 2),
+    "instance noise that fades": (InstanceNoise(0.1, fade=STEPS), 2),
+    "LeCam": (LeCam(0.3, start=12), 3),
+    "weight clipping": (WeightClipping(0.1), 2),
+}
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_every_regularizer(train, recorders, make_gan, make_batches, name):
+    regularizer, kinds = REGULARIZERS[name]
+    gans = [make_gan(RpGAN, optimizer=ADAM, regularizers={"own": copy.deepcopy(regularizer)}) for _ in range(2)]
+    by_hand, replayed = (train(gan, make_batches(STEPS), recorded) for gan, recorded in zip(gans, (False, True)))
+    same(by_hand, replayed)
+    assert len(recorders) == kinds
+
+
+def test_all_public_regularizers_are_here():
+    here = {type(regularizer) for regularizer, _ in REGULARIZERS.values()} | {DiffAugment}
+    assert here == {c for c in vars(ganlab.regularizers).values() if isinstance(c, type)} - {ganlab.regularizers.Regularizer}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"norm": "batch", "g_norm": "batch"},
+        {"spectral_norm": True},
+        {"classes": 3, "conditioning": ClassLabels(3, Batch(3))},
+        {"classes": 3, "conditioning": ClassLabels(3, Marginal(3)), "feed": "concat_classes"},
+        {"classes": 3, "conditioning": AuxiliaryClassifier(3, 1.0), "feed": "auxiliary_classes"},
+    ],
+    ids=lambda settings: " ".join(settings),
+)
+def test_every_conditioning_and_norm(train, recorders, make_gan, make_batches, settings):
+    by_hand, replayed = (
+        train(make_gan(optimizer=ADAM, **copy.deepcopy(settings)), make_batches(STEPS), recorded) for recorded in (False, True)
+    )
+    same(by_hand, replayed)
+    assert len(recorders) == 2
+
+
+def test_images_with_augmentation(train, make_batches):
+    def gan():
+        torch.manual_seed(0)
+        return NonSaturatingGAN(
+            DCGANGenerator(4, 3, 8, 4),
+            DCGANDiscriminator(3, 8, 4),
+            generator_optimizer=ADAM,
+            discriminator_optimizer=ADAM,
+            regularizers={"own": DiffAugment(color=True, translation=0.2, cutout=0.3, flip=True)},
+        )
+
+    batches = make_batches(STEPS // 2, shape=(3, 8, 8))
+    same(train(gan(), batches, False), train(gan(), batches, True))
+
+
+def test_an_ensemble_draws_every_copys_own_latents(train, recorders, make_gan, make_batches):
+    def ensemble():
+        gans = [make_gan(RpGAN, optimizer=ADAM, seed=seed, regularizers={"own": R1(1.0, every=4)}) for seed in (1, 2)]
+        return Ensemble(gans, [1, 2])
+
+    batches = [(torch.stack([x, x.flip(0)]), torch.stack([y, y.flip(0)])) for x, y in make_batches(STEPS)]
+    same(train(ensemble(), batches, False), train(ensemble(), batches, True))
+    assert len(recorders) == 3
+
+
+@pytest.fixture
+def no_collector():
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Keeps(NonSaturatingGAN):
+    """Holds on to a turn's graph."""
+
+    def discriminator_loss(self, real_logits, fake_logits):
+        self.kept = super().discriminator_loss(real_logits, fake_logits)
+        return self.kept
+
+
+@pytest.mark.parametrize("family", [RpGAN, Keeps])
+@pytest.mark.parametrize("copies", [1, 2])
+def test_nothing_of_a_turns_graph_outlives_it(make_gan, make_batches, fit, no_collector, family, copies):
+    """While a graph lives, autograd adds gradients up in the stream in which it was made, and CUDA refuses to record that."""
+    regularizers = {"r1": R1(1.0), "gp": GradientPenalty(1.0), "lecam": LeCam(0.3, start=0)}
+    gans = [make_gan(family, seed=seed, regularizers=regularizers) for seed in range(copies)]
+    game = gans[0] if copies == 1 else Ensemble(gans, range(copies))
+    alive = []
+
+    class Marks(Callback):
+        def on_before_backward(self, trainer, game, loss):
+            for p in game.discriminator.parameters():
+                if p.requires_grad:
+                    get_gradient_edge(p).node.metadata["seen"] = True
+
+        def on_train_batch_end(self, trainer, game, *batch):
+            alive.extend("seen" in get_gradient_edge(p).node.metadata for p in game.discriminator.parameters())
+
+    batches = [
+        batch if copies == 1 else (torch.stack([batch[0]] * 2), torch.stack([batch[1]] * 2)) for batch in make_batches(3)
+    ]
+    fit(game, batches, Marks())
+    assert any(alive) == (family is Keeps)
+
+
+class Watch(Callback):
+    """Looks into every fifth step, and keeps every turn's terms."""
+
+    def on_train_batch_start(self, trainer, gan, batch, batch_idx):
+        gan.log_next_step = batch_idx % 5 == 0
+
+    def on_train_batch_end(self, trainer, gan, *batch):
+        self.terms = [terms for _, terms in gan._pending_checks]
+
+
+def test_turns_by_hand_in_between_and_the_terms_that_are_kept(train, recorders, make_gan, make_batches):
+    watches = Watch(), Watch()
+    batches = make_batches(CHECK_EVERY // 2 - 1)
+    games = [train(make_gan(optimizer=ADAM), batches, watch is watches[1], watch) for watch in watches]
+    same(*games)
+    assert len(recorders) == 2 and games[0].step_metrics.keys() == games[1].step_metrics.keys()
+    assert (
+        watches[0].terms == watches[1].terms and len({float(*terms.values()) for terms in watches[1].terms}) > CHECK_EVERY // 2
+    )
+
+
+def test_what_a_failed_run_left_goes_before_a_new_one_records(recorders, no_collector):
+    class Left:
+        pass
+
+    left = Left()
+    left.itself, gone = left, weakref.ref(left)
+    del left
+    Graphs()
+    assert gone() is None
+
+
+class Waits(NonSaturatingGAN):
+    """Asks for a number in every turn."""
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return NonSaturatingGAN.generator_loss(fake_logits) * (2 if fake_logits.mean() > 0 else 1)
+
+
+def test_a_turn_that_waits_for_a_number_is_refused(train, make_gan, make_batches):
+    with pytest.raises(ValueError, match=r"cannot become a CUDA graph \(aten.*not permitted.*gan.cuda_graphs"):
+        train(make_gan(Waits), make_batches(STEPS), True)
+
+
+def test_a_new_kind_of_turn_is_played_by_hand_first(train, recorders, make_gan, make_batches):
+    train(make_gan(), make_batches(BY_HAND_FIRST), True)
+    assert not recorders
+
+
+def test_without_a_gpu_they_are_refused(make_gan, make_batches, fit):
+    with pytest.raises(ValueError, match="needs one GPU, got 1 process.es. on CPU"):
+        fit(make_gan(cuda_graphs=True), make_batches(1))

@@ -1,0 +1,339 @@
+"""An ensemble's copies are the single runs: same rule, same numbers, whatever the family and regularizer."""
+
+import copy
+import csv
+import json
+import math
+
+import pytest
+import torch
+
+import ganlab
+from ganlab.callbacks.train_metrics import spread
+from ganlab.data.batches import EnsembleBatches, Split
+from ganlab.losses import WGAN, AlphaGAN, MinimaxGAN, NonSaturatingGAN, RpGAN
+from ganlab.models.conditioning import AuxiliaryClassifier, Batch, ClassLabels
+from ganlab.models.ensemble import Ensemble
+from ganlab.networks import DCGANDiscriminator, DCGANGenerator
+from ganlab.regularizers import (
+    DRAGAN,
+    R1,
+    R2,
+    Consistency,
+    FiniteDifferenceR1,
+    FiniteDifferenceR2,
+    GradientPenalty,
+    InstanceNoise,
+    LeCam,
+    WeightClipping,
+)  # fmt: skip
+
+K, N = 2, 6
+ADAM = lambda p: torch.optim.Adam(p, 2e-2, (0.5, 0.9), fused=True)
+RMSPROP = lambda p: torch.optim.RMSprop(p, 1e-2)
+
+
+class Pool:
+    """Answers every draw with the next numbers of one list, the same for a single run and for all copies at once."""
+
+    def __init__(self, seed=3):
+        random = torch.Generator().manual_seed(seed)
+        self.normal = torch.randn(200_000, generator=random, dtype=torch.float64)
+        self.uniform = torch.rand(200_000, generator=random, dtype=torch.float64)
+        self.at = 0
+
+    def __enter__(self):
+        self.patch = pytest.MonkeyPatch()  # a TorchFunctionMode would take as long again as the training
+        for kind, pool in (("randn", self.normal), ("rand", self.uniform)):
+            self.patch.setattr(torch, kind, lambda *shape, pool=pool, **_: self.next(pool, torch.Size(shape)))
+            self.patch.setattr(torch, f"{kind}_like", lambda x, pool=pool, **_: self.next(pool, x.shape))
+
+    def __exit__(self, *_):
+        self.patch.undo()
+
+    def next(self, pool, shape):
+        self.at += 1
+        start = self.at * 37 % 100_000
+        return pool[start : start + shape.numel()].view(shape)
+
+
+def batches_of(count, shape=(2,), classes=3):
+    random = torch.Generator().manual_seed(1)
+    draw = lambda: torch.randn(K, N, *shape, generator=random, dtype=torch.float64) * 0.7 + 0.4
+    return [(draw(), torch.randint(classes, (K, N), generator=random)) for _ in range(count)]
+
+
+def follow(gans, fit, steps=100, shape=(2,), latent=3, tolerance=1e-4, alone=range(K), **settings):
+    """Trains an ensemble, and those of its GANs in `alone` one by one, on the same batches, latents and draws; compares all
+    weights."""
+    ensemble = Ensemble([copy.deepcopy(gan) for gan in gans], list(range(len(gans))))
+    batches = batches_of(steps, shape)
+    latents = [
+        torch.randn(K, N, latent, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(3 * steps)
+    ]
+    start = [p.clone() for p in gans[alone[-1]].parameters()]
+    ensemble.refuse_what_cannot_be_stacked = lambda batch: None  # it plays both turns once, and would use up draws
+    turns = iter(latents)
+    ensemble.noise = lambda n: next(turns)
+    with Pool():
+        fit(ensemble, batches, precision="64-true", **settings)
+    for index in alone:
+        gan, own = gans[index], iter(latents)
+        gan.noise = lambda n, own=own, index=index: next(own)[index]
+        with Pool():
+            fit(gan, [(x[index], y[index]) for x, y in batches], precision="64-true", **settings)
+        assert ensemble.get_extra_state() == gan.get_extra_state()
+        found = ensemble.member(index).state_dict()
+        for name, value in gan.state_dict().items():
+            if name != "_extra_state":
+                torch.testing.assert_close(found[name].double(), value.double(), atol=tolerance, rtol=tolerance, msg=name)
+    moved = max((a - b).abs().max().item() for a, b in zip(start, gans[alone[-1]].parameters()))
+    assert moved > 10 * tolerance
+    return ensemble
+
+
+def test_a_copy_follows_its_single_run_for_every_family(family, make_gan, fit):
+    classes = 3 if family.requires_labels else 0
+    conditioning = {"conditioning": ClassLabels(3, Batch(3))} if classes else {}
+    gans = [make_gan(family, seed=s, optimizer=ADAM, classes=classes, **conditioning) for s in range(K)]
+    follow(gans, fit, alone=[0])
+
+
+REGULARIZERS = {
+    "r1": lambda: R1(1.0),
+    "r2": lambda: R2(0.5, every=2),
+    "r1_approx": lambda: FiniteDifferenceR1(1.0, 0.1),
+    "r2_approx": lambda: FiniteDifferenceR2(1.0, 0.1),
+    "gp": lambda: GradientPenalty(2.0),
+    "gp_one_sided": lambda: GradientPenalty(2.0, one_sided=True),
+    "gp_zero": lambda: GradientPenalty(2.0, center=0.0),
+    "dragan": lambda: DRAGAN(2.0, 0.5),
+    "lecam": lambda: LeCam(0.5, start=10),
+    "clip": lambda: WeightClipping(0.1),
+    "instance_noise": lambda: InstanceNoise(0.3, fade=70),
+    "consistency": lambda: Consistency(1.0, InstanceNoise(0.2)),
+}
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_a_copy_follows_its_single_run_for_every_regularizer(name, make_gan, fit):
+    gans = [make_gan(WGAN, seed=s, optimizer=RMSPROP, regularizers={name: REGULARIZERS[name]()}) for s in range(K)]
+    follow(gans, fit, alone=[1])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"n_critic": 3},
+        {"gradient_clip": 0.05},
+        {"ema_decay": 0.5},
+        {"g_norm": "batch"},
+        {"norm": "layer"},
+        {"classes": 3, "conditioning": ClassLabels(3, Batch(3))},
+        {"feed": "concat_classes", "classes": 3, "conditioning": ClassLabels(3, Batch(3)), "regularizers": {"r1": R1(1.0)}},
+        {"classes": 3, "feed": "auxiliary_classes", "conditioning": AuxiliaryClassifier(3, 0.7, Batch(3))},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_a_copy_follows_its_single_run_for_every_setting(settings, make_gan, fit):
+    settings = {k: copy.deepcopy(v) for k, v in settings.items()}
+    follow([make_gan(seed=s, optimizer=ADAM, **settings) for s in range(K)], fit, steps=40)
+
+
+def test_convolutions_and_settings_of_the_family(fit):
+    gans = []
+    for seed in range(K):
+        torch.manual_seed(seed)
+        players = DCGANGenerator(3, 1, 8, 4), DCGANDiscriminator(1, 8, 4)
+        gans.append(
+            AlphaGAN(
+                *players, alpha_d=0.7, generator_optimizer=ADAM, discriminator_optimizer=ADAM, regularizers={"r1": R1(0.2)}
+            )
+        )
+    follow(gans, fit, steps=20, shape=(1, 8, 8))
+
+
+def test_copies_do_not_hear_each_other(make_gan, fit):
+    """One copy's poisoned batch leaves the others bit for bit as they were, and only it is marked."""
+    results = []
+    for poison in (False, True):
+        ensemble = Ensemble([make_gan(seed=s, optimizer=ADAM) for s in range(K)], [10, 11])
+        batches = [(x.float(), y) for x, y in batches_of(40)]
+        if poison:
+            batches[3][0][1] = math.nan
+        fit(ensemble, batches)
+        results.append(ensemble)
+    assert results[0].failed.tolist() == [False, False] and results[1].failed.tolist() == [False, True]
+    clean, beside = results[0].member(0).state_dict(), results[1].member(0).state_dict()
+    assert all(torch.equal(v, beside[k]) for k, v in clean.items() if k != "_extra_state")
+    assert [one is None for one in results[1].members()] == [False, True]
+
+
+def test_an_ensemble_of_which_nothing_is_left_stops(make_gan, fit):
+    ensemble = Ensemble([make_gan(seed=s) for s in range(K)], [1, 2])
+    batches = [(x.float() * math.nan, y) for x, y in batches_of(3)]
+    with pytest.raises(FloatingPointError, match="all 2 seeds failed by discriminator update"):
+        fit(ensemble, batches)
+
+
+def test_families_with_the_same_seeds_see_the_same_game(make_gan, fit):
+    """Paired design: initial weights, latents and batches depend on the seeds alone, not on the loss or its penalty."""
+    seen = []
+    for family, regularizers in ((MinimaxGAN, None), (RpGAN, {"gp": GradientPenalty(1.0)})):
+        ensemble = Ensemble([make_gan(family, seed=s, regularizers=regularizers) for s in range(K)], [4, 5])
+        split = Split(torch.arange(40.0)[:, None] * torch.ones(2), torch.zeros(40, dtype=torch.long))
+        batches = EnsembleBatches(split, N, [4, 5])
+        weights = [p.detach().clone() for p in ensemble.generator.parameters()]
+        latents, draw = [], ensemble.noise
+        ensemble.noise = lambda n, latents=latents, draw=draw: latents.append(draw(n)) or latents[-1]
+        shown = list(batches)
+        fit(ensemble, shown)
+        seen.append((weights, latents[2:], [x for x, _ in shown]))
+    for first, second in zip(*seen):
+        assert len(first) == len(second) > 1
+        assert all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+def test_batches_of_an_ensemble_are_permutations_of_the_data():
+    split = Split(torch.arange(20).view(20, 1), torch.arange(20))
+    batches = EnsembleBatches(split, 5, [1, 2, 3])
+    first, second = list(batches.iter_batches(0)), list(batches.iter_batches(1))
+    assert len(first) == len(batches) == 4 and first[0][0].shape == (3, 5, 1)
+    orders = [torch.cat([y for _, y in part], 1) for part in (first, second)]
+    assert all(row.sort().values.tolist() == list(range(20)) for order in orders for row in order)
+    assert len({tuple(row.tolist()) for order in orders for row in order}) == 6  # each copy and pass its own
+    assert all(torch.equal(x.squeeze(-1), y) for x, y in first)
+    again = list(EnsembleBatches(split, 5, [2]))
+    assert all(torch.equal(a[1][0], b[1][1]) for a, b in zip(again, first))  # follows from its seed alone
+
+
+def test_what_cannot_be_stacked_is_refused_with_the_reason(make_gan, fit):
+    ensemble = Ensemble([make_gan(seed=s, spectral_norm=True) for s in range(K)], [1, 2])
+    with pytest.raises(ValueError, match="cannot stack .* with SpectralNorm.*-m seed=1,2,3"):
+        fit(ensemble, batches_of(1))
+
+    class Sorting(NonSaturatingGAN):
+        @staticmethod
+        def generator_loss(fake_logits, real_logits=None):
+            return fake_logits.mean() if fake_logits.mean() > 0 else -fake_logits.mean()
+
+    with pytest.raises(ValueError, match="Sorting with these networks.*one batched program"):
+        fit(Ensemble([make_gan(Sorting, seed=s) for s in range(K)], [1, 2]), [(x.float(), y) for x, y in batches_of(1)])
+    with pytest.raises(ValueError, match="a seed per copy"):
+        Ensemble([], [])
+
+
+def test_a_full_device_is_none_of_its_reasons(make_gan, fit, monkeypatch):
+    """Out of memory has its own way out: fewer copies at once."""
+    ensemble = Ensemble([make_gan(seed=s) for s in range(K)], [1, 2])
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(ensemble, "discriminator_step", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        fit(ensemble, batches_of(1))
+
+
+def test_an_optimizer_that_mixes_copies_is_refused(make_gan, fit):
+    ensemble = Ensemble([make_gan(seed=s, optimizer=torch.optim.Adafactor) for s in range(K)], [1, 2])
+    with pytest.raises(ValueError, match="Adafactor may mix the copies"):
+        fit(ensemble, batches_of(1))
+
+
+def test_numbers_are_logged_as_medians_and_quartiles(make_gan, fit):
+    ensemble = Ensemble([make_gan(seed=s) for s in range(3)], [1, 2, 3])
+    ensemble.log_next_step = True
+    x = torch.randn(3, N, 2)
+    terms, seen = ensemble.discriminator_step(x, None, torch.zeros(3, N, 3))
+    assert terms["d/loss"].shape == (3,) and seen["d/logit_real"].shape == (3,)
+    values = terms["d/loss"].detach()
+    row = spread("d/loss", values)
+    assert row["d/loss"] == pytest.approx(values.median().item())
+    assert row["d/loss_q1"] <= row["d/loss"] <= row["d/loss_q3"]
+    assert spread("x", torch.tensor([math.inf, math.inf, 1.0, math.nan]))["x"] == math.inf
+    assert spread("x", torch.tensor([9.0, 1.0]))["x"] == 5
+    assert spread("x", torch.tensor(2.0)) == {"x": 2.0}
+
+
+def test_a_copy_comes_back_from_a_checkpoint_and_seeds_from_the_command_line(cli, tmp_path):
+    """Two chunks of an ensemble in a folder each, with one summary and one table of all seeds."""
+    short = ["+experiment=ring", "max_images=1280", "eval_every=640", "logger=csv", "trainer=cpu", "callbacks.sample_grid=null"]
+    code, printed = cli(*short, "seed=5", "seeds=3", "seeds_at_once=2")
+    assert code == 0, printed
+    (run,) = (tmp_path / "outputs").iterdir()
+    assert {p.name for p in run.iterdir()} >= {"seeds_5-6", "seeds_7-7", "seeds.csv", "summary.json", "config.yaml"}
+    rows = list(csv.DictReader((run / "seeds.csv").open()))
+    assert [(row["images_seen"], row["seed"]) for row in rows] == [(n, s) for n in ("640", "1280") for s in "567"]
+    assert [row["status"] for row in rows] == ["training"] * 3 + ["finished"] * 3
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["seeds"] == [5, 6, 7] and summary["failed_seeds"] == [] and summary["status"] == "finished"
+    last = [float(row["quality/kl_with_off_mode_2500"]) for row in rows[3:]]
+    assert summary["quality"]["quality/kl_with_off_mode_2500"] == pytest.approx(sorted(last)[1])
+    gan = ganlab.load(run / "seeds_5-6", seed=6)
+    assert gan.images_seen == 1280 and gan.sample(4, seed=1).shape == (4, 2)
+    assert not torch.equal(gan.sample(4, seed=1), ganlab.load(run / "seeds_5-6").sample(4, seed=1))
+    with pytest.raises(ValueError, match="has the seeds 5 … 6, got 9"):
+        ganlab.load(run / "seeds_5-6", seed=9)
+    of_parts = [ganlab.load(run, seed=seed).sample(4, seed=1) for seed in (6, 7)]
+    assert torch.equal(of_parts[0], gan.sample(4, seed=1)) and not torch.equal(*of_parts)
+    for bad in ("seeds=0", "seeds=1.5", "seeds=many"):
+        code, printed = cli(*short, bad)
+        assert code == 1 and "seeds must be a whole number of at least 1" in printed
+
+
+BAD_SEED = """
+import math
+
+import torch
+from ganlab import NonSaturatingGAN
+
+
+class BadSeed(NonSaturatingGAN):
+    def __init__(self, *players, **settings):
+        super().__init__(*players, **settings)
+        if torch.initial_seed() == 2:
+            with torch.no_grad():
+                settings["discriminator"].head.linear.bias.fill_(math.nan)
+"""
+
+
+def test_a_part_of_which_nothing_is_left_does_not_end_the_others(cli, tmp_path):
+    (tmp_path / "my_gan.py").write_text(BAD_SEED)
+    short = ["+experiment=ring", "max_images=1280", "eval_every=640", "logger=csv", "trainer=cpu", "callbacks.sample_grid=null"]
+    code, printed = cli(*short, "gan._target_=my_gan.BadSeed", "seeds=3", "seeds_at_once=1")
+    assert code == 0, printed
+    (run,) = (tmp_path / "outputs").iterdir()
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["seeds"] == [1, 2, 3] and summary["failed_seeds"] == [2]
+    final = {row["seed"]: row["status"] for row in csv.DictReader((run / "seeds.csv").open())}
+    assert final == {"1": "finished", "2": "failed", "3": "finished"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["monitor=[counterfactual]"], "look at one GAN, got 2 at once; use -m seed=1,2,3"),
+        (["monitor=[vanishing]"], "look at one GAN, got 2 at once; use -m seed=1,2,3"),
+    ],
+)
+def test_what_an_ensemble_does_not_do_is_refused_at_once(cli, overrides, says):
+    code, printed = cli("+experiment=ring", "max_images=1280", "logger=csv", "trainer=cpu", "seeds=2", *overrides)
+    assert code == 1 and says in printed
+
+
+def test_a_seeds_latents_do_not_depend_on_the_seeds_beside_it(make_gan):
+    drawn = [Ensemble([make_gan(seed=s) for s in seeds], seeds).noise(4) for seeds in ([1, 2, 3], [3])]
+    assert torch.equal(drawn[0][2], drawn[1][0]) and not torch.equal(drawn[0][0], drawn[0][1])
+
+
+def test_latents_drawn_ahead_go_on_where_a_checkpoint_was_written(make_gan, monkeypatch):
+    monkeypatch.setattr(ganlab.models.ensemble, "turns_ahead", lambda device, numbers: 4)  # as on a GPU
+    whole, resumed = (Ensemble([make_gan(seed=s) for s in range(K)], [1, 2]) for _ in range(2))
+    before, checkpoint = [whole.noise(5) for _ in range(6)], {}
+    whole.on_save_checkpoint(checkpoint)
+    resumed.on_load_checkpoint(checkpoint | {"latents_ahead": [z.clone() for z in checkpoint["latents_ahead"]]})
+    after = [(whole.noise(5), resumed.noise(5)) for _ in range(7)]
+    assert all(torch.equal(one, other) for one, other in after)
+    seen = [*before, *(one for one, _ in after)]
+    assert len({float(z.sum()) for z in seen}) == 13 and whole.noise(3).shape == (K, 3, 3)

@@ -1,0 +1,366 @@
+"""Two CPU processes on half batches against one process on the whole batch."""
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import warnings
+
+import pytest
+import torch
+import torch.distributed as dist
+from lightning import Trainer, seed_everything
+from lightning.pytorch.utilities import rank_zero_only
+
+from ganlab.callbacks import MaxImages
+from ganlab.cli import resume as resuming
+from ganlab.cli.main import main as command
+from ganlab.config.schema import REQUIRED
+from ganlab.data import Split, TensorData
+from ganlab.losses import WGAN, NonSaturatingGAN
+from ganlab.models.conditioning import ClassLabels
+from ganlab.networks import MLPDiscriminator, MLPGenerator
+from ganlab.regularizers import R1, GradientPenalty
+from ganlab.runs.folders import lock_run_dir
+
+WHOLE, STEPS = 12, 8
+
+
+class Points(TensorData):
+    def __init__(self, batch_size):
+        super().__init__(shape=(2,), num_classes=3, batch_size=batch_size)
+
+    def load(self):
+        random = torch.Generator().manual_seed(0)
+        split = Split(torch.randn(48, 2, generator=random) * 0.7 + 0.4, torch.randint(3, (48,), generator=random))
+        return split, split
+
+
+class Share:
+    """Random numbers that all ranks agree on: each call draws for the whole batch and hands over a rank's share."""
+
+    def __init__(self, draw):
+        self.draw, self.calls = draw, 0
+
+    def __call__(self, n, *size, rank, world_size):
+        self.calls += 1
+        whole = self.draw(n * world_size, *size, generator=torch.Generator().manual_seed(self.calls))
+        return whole[rank::world_size]
+
+
+def with_shared_noise(family):
+    """The family with latents of which each rank takes its interleaved share, like `Batches` gives it its samples."""
+
+    class Shared(family):
+        def on_fit_start(self):
+            super().on_fit_start()
+            self.share = Share(torch.randn)
+
+        def noise(self, n):
+            return self.share(n, 3, rank=self.global_rank, world_size=self.trainer.world_size)
+
+    return Shared
+
+
+def with_noted_noise(family):
+    """The family as it is, which remembers its latents."""
+
+    class Noted(family):
+        noted = ()
+
+        def noise(self, n):
+            z = super().noise(n)
+            self.noted = [*self.noted, z]
+            return z
+
+    return Noted
+
+
+class SharedPenalty(GradientPenalty):
+    """Takes each rank's share of one u per sample of the whole batch."""
+
+    def __init__(self, weight):
+        super().__init__(weight)
+        self.share = Share(torch.rand)
+
+    def penalty(self, discriminator, outputs):
+        trainer = self.gan.trainer
+        original = torch.rand
+
+        def rand(*size, device=None, dtype=None):
+            return self.share(*size, rank=trainer.global_rank, world_size=trainer.world_size)
+
+        torch.rand = rand
+        try:
+            return super().penalty(discriminator, outputs)
+        finally:
+            torch.rand = original
+
+
+class BothLabels(ClassLabels):
+    """Fakes wear the real batch's labels, shifted by one, so that ranks agree."""
+
+    def step_labels(self, y, n):
+        return y, (y + 1) % self.num_classes
+
+
+CASES = {
+    "ns": (with_shared_noise(NonSaturatingGAN), {}, 0),
+    "ns_r1_labels": (with_shared_noise(NonSaturatingGAN), {"r1": lambda: R1(2.0, every=2)}, 3),
+    "wgan_gp": (with_shared_noise(WGAN), {"gp": lambda: SharedPenalty(2.0)}, 0),
+    "own_noise": (with_noted_noise(NonSaturatingGAN), {}, 0),
+}
+
+
+def trained(case, batch_size, **settings):
+    family, regularizers, classes = CASES[case]
+    seed_everything(11, verbose=False)
+    gan = family(
+        MLPGenerator(3, (2,), [8], bounded=False, num_classes=classes),
+        MLPDiscriminator((2,), [7, 5], projection_classes=classes),
+        generator_optimizer=lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.5),
+        discriminator_optimizer=lambda p: torch.optim.SGD(p, lr=0.05),
+        conditioning=BothLabels(classes) if classes else None,
+        regularizers={name: build() for name, build in regularizers.items()},
+        n_critic=2,
+        gradient_clip=0.8,
+    )
+    for regularizer in gan.regularizers.values():
+        object.__setattr__(regularizer, "gan", gan)  # not as a submodule of its own part
+    start = {k: v.clone() for k, v in gan.state_dict().items() if k != "_extra_state"}
+    torch.manual_seed(11)  # where rank 0 starts too: the same order of batches
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=-1, callbacks=[MaxImages(WHOLE * STEPS)], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, **settings,
+    )  # fmt: skip
+    trainer.fit(gan, Points(batch_size))
+    clocks = gan.get_extra_state()
+    state = {k: v.clone() for k, v in gan.state_dict().items() if k != "_extra_state"}
+    return {"start": start, "state": state, "clocks": clocks, "noise": list(getattr(gan, "noted", ()))}
+
+
+def meeting():
+    """The variables by which two processes find each other."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+
+
+def of_two(call):
+    """Runs it in two processes of this one's kind, which find each other; their ids."""
+    variables, children = meeting(), []
+    for rank in range(2):
+        if (child := os.fork()) == 0:
+            os.environ |= variables | {"LOCAL_RANK": str(rank)}
+            rank_zero_only.rank = rank  # as Lightning sets it when it is imported
+            torch.set_num_threads(1)
+            sys.stdout = sys.stderr = open(f"log{rank}", "a", buffering=1)
+            code = 0
+            try:
+                call(rank)
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 1
+                print(end.code)
+            except BaseException as error:
+                code = 99
+                print(repr(error))
+            os._exit(code)
+        children.append(child)
+    return children
+
+
+def codes(children):
+    """Their exit codes, once both have ended; no longer than a minute."""
+    until, found = time.monotonic() + 60, {}
+    while len(found) < len(children) and time.monotonic() < until:
+        for child in set(children) - set(found):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                found[child] = os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    for child in set(children) - set(found):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return [found.get(child, "did not end") for child in children]
+
+
+@contextlib.contextmanager
+def standing_in(folder):
+    """Fixtures of a module have no monkeypatch."""
+    here = os.getcwd()
+    os.chdir(folder)
+    yield folder
+    os.chdir(here)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What the two processes were left with."""
+
+    def call(rank):
+        warnings.simplefilter("ignore")
+        settings = {"devices": 2, "strategy": "ddp_find_unused_parameters_true"}  # conf/trainer/ddp.yaml
+        torch.save({case: trained(case, WHOLE // 2, **settings) for case in CASES}, f"rank{rank}.pt")
+
+    with standing_in(tmp_path_factory.mktemp("ddp")) as folder:
+        ended = codes(of_two(call))
+    assert ended == [0, 0], (folder / "log0").read_text()
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ranks_hold_the_same_weights(ranks, case):
+    a, b = (rank[case] for rank in ranks)
+    for name in a["state"]:
+        assert torch.equal(a["start"][name], b["start"][name]), name
+        assert torch.equal(a["state"][name], b["state"][name]), name
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "own_noise"])
+def test_two_processes_on_halves_equal_one_on_the_whole_batch(ranks, case):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        one = trained(case, WHOLE, devices=1)
+    two = ranks[0][case]
+    assert one["clocks"] == two["clocks"]
+    assert one["clocks"] == {
+        "images_seen": WHOLE * STEPS,
+        "d_updates": STEPS,
+        "g_updates": STEPS // 2,
+        "d_steps_since_g": 0,
+    }
+    for name, value in one["state"].items():
+        assert torch.equal(one["start"][name], two["start"][name])
+        if name.endswith("weight"):  # WGAN's loss and penalty leave the critic's last bias where it is
+            assert not torch.equal(value, one["start"][name]), f"{name} did not move"
+        torch.testing.assert_close(two["state"][name], value, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_by_default_each_rank_draws_noise_of_its_own(ranks):
+    a, b = (rank["own_noise"]["noise"] for rank in ranks)
+    assert len(a) == len(b) == STEPS + STEPS // 2
+    assert all((x - y).abs().min() > 0 for x, y in zip(a, b, strict=True))
+
+
+WORDS = [
+    "logger=csv", "trainer=cpu", "trainer.devices=2", "trainer.strategy=ddp_find_unused_parameters_true", "data=ring", "loss=ns",
+    "data.train_size=200", "data.test_size=50", "data.batch_size=8", "networks.hidden=[8,8]", "metrics.samples=50",
+    "monitor=[]", "max_images=960", "eval_every=320", "regularizer=[r1]", "regularizer.r1.every=4",
+]  # fmt: skip
+
+
+def ganlab(*words):
+    def call(rank):
+        sys.argv[1:] = words
+        command()
+
+    return of_two(call)
+
+
+def at_its_first_look(folder):
+    until = time.monotonic() + 60
+    while not (folder / "checkpoints" / "last.ckpt").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+CLOCKS = ("seconds", "images_per_second")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The folder of a run of two processes."""
+    with standing_in(tmp_path_factory.mktemp("undisturbed")) as folder:
+        ended = codes(ganlab(*WORDS, "hydra.run.dir=whole"))
+    assert ended == [0, 0], (folder / "log0").read_text()
+    return folder / "whole"
+
+
+@pytest.mark.parametrize(("number", "rank"), [(signal.SIGTERM, 1), (signal.SIGKILL, 0)])
+def test_two_processes_go_on_bit_for_bit(undisturbed, tmp_path, monkeypatch, number, rank):
+    """Whichever of the two hears the signal: both end, SIGTERM saves, and resuming ends as if nothing had been."""
+    monkeypatch.chdir(tmp_path)
+    children = ganlab(*WORDS, "callbacks.sample_grid=null", "hydra.run.dir=stopped")
+    at_its_first_look(tmp_path / "stopped")
+    os.kill(children[rank], number)
+    ended = codes(children)
+    if number == signal.SIGTERM:
+        assert ended == [128 + number] * 2
+        assert (tmp_path / "log0").read_text().count("ganlab: stopped by SIGTERM") == 1
+        assert "stopped by" not in (tmp_path / "log1").read_text()
+    else:
+        assert (ended[rank], ended[1 - rank]) == (-number, 1)
+        log = (tmp_path / f"log{1 - rank}").read_text()
+        assert "another process of this run has ended" in log and "Traceback" not in log
+    assert not (tmp_path / "stopped" / "checkpoints" / "last.ckpt.partial").exists()
+    assert codes(ganlab("resume=stopped")) == [0, 0], (tmp_path / "log0").read_text()
+    whole, again = (torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True) for name in (undisturbed, "stopped"))
+    for part in ("state_dict", "optimizer_states", "random", "Ring"):
+        assert str(whole[part]) == str(again[part]), part
+    assert all(torch.equal(v, again["state_dict"][k]) for k, v in whole["state_dict"].items() if k != "_extra_state")
+    tables = [list(csv.DictReader(open(f"{name}/metrics.csv"))) for name in (undisturbed, "stopped")]
+    one, two = ([{k: v for k, v in row.items() if k not in CLOCKS} for row in table] for table in tables)
+    assert one == two
+
+
+def test_resuming_tells_its_other_processes_the_folder(tmp_path, monkeypatch):
+    """Lightning starts them with this process's command line, in the folder that it stands in by then."""
+    (tmp_path / "run").mkdir()
+    config = dict.fromkeys((*REQUIRED, "seeds")) | {"name": "a", "run_dir": "x"}
+    (tmp_path / "run" / "config.yaml").write_text(json.dumps(config))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ganlab"])
+    monkeypatch.setattr(resuming, "guarded", lambda *_, **__: None)
+    resuming.main(["resume=run", "trust=mine,yours"])
+    assert sys.argv[1:] == [f"resume={tmp_path / 'run'}", "trust=mine,yours"]
+
+
+@pytest.mark.parametrize("variable", ["NODE_RANK", "GROUP_RANK"])
+def test_the_first_node_claims_the_folder_for_all(tmp_path, monkeypatch, variable):
+    monkeypatch.setenv(variable, "0")
+    with lock_run_dir(tmp_path, resume=False):
+        with pytest.raises(ValueError, match="another process trains"), lock_run_dir(tmp_path, resume=False):
+            pass
+        monkeypatch.setenv(variable, "1")
+        with lock_run_dir(tmp_path, resume=False):
+            pass
+
+
+def test_different_folders_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(rank):
+        sys.argv[1:] = [*WORDS, f"hydra.run.dir=of_{rank}"]
+        command()
+
+    assert codes(of_two(call)) == [1, 1]
+    assert "different folders" in (tmp_path / "log0").read_text() and "hydra.run.dir=FOLDER" in (tmp_path / "log1").read_text()
+
+
+def test_quality_of_two_processes_is_that_of_their_samples_together(tmp_path, monkeypatch):
+    """Each sees its share of 51 samples, an odd number; both report what one process finds on all of them."""
+    monkeypatch.chdir(tmp_path)
+    from ganlab.data import Ring
+    from ganlab.metrics import ToyQuality
+
+    data = Ring(num_classes=8, dim=2, std=0.01, batch_size=8, train_size=200, test_size=50, data_seed=0)
+    data.setup()
+    samples = data.train.x[:51] + 0.02 * torch.randn(51, 2, generator=torch.Generator().manual_seed(1))
+
+    def measured(share):
+        metric = ToyQuality(samples=51)
+        metric.setup(data, torch.device("cpu"))
+        metric.update(share, None)
+        return {name: float(value) for name, value in metric.compute().items()}
+
+    def call(rank):
+        dist.init_process_group("gloo", rank=rank, world_size=2)
+        (tmp_path / f"found{rank}").write_text(json.dumps(measured(samples[rank::2])))
+
+    assert codes(of_two(call)) == [0, 0], (tmp_path / "log0").read_text()
+    assert [json.loads((tmp_path / f"found{rank}").read_text()) for rank in range(2)] == [measured(samples)] * 2
+    assert 0 < measured(samples)["high_quality_51"] < 1, "a share of each kind"

@@ -1,0 +1,352 @@
+"""What goes wrong around a run: each failure is told in a sentence, keeps the last good state, and leaks no secret."""
+
+import json
+import os
+import pickletools
+import signal
+import socket
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import wandb
+from PIL import Image
+
+from ganlab.callbacks import Evaluation, loggers
+
+TINY = [
+    "data=ring",
+    "data.train_size=256",
+    "data.test_size=64",
+    "networks.hidden=[4]",
+    "metrics.samples=16",
+    "max_images=512",
+    "eval_every=128",
+    "trainer=cpu",
+    "callbacks.sample_grid=null",
+    "hydra.run.dir=run",
+]
+SECRETS = {"WANDB_API_KEY": "5ec2e7" + "a1" * 17, "AWS_SECRET_ACCESS_KEY": "planted-aws-7d1f", "HF_TOKEN": "hf_planted_9c4b"}
+OWN = """
+import torch
+from ganlab import CGAN
+
+class Bursting(CGAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        Bursting.turns = getattr(Bursting, "turns", 0) + 1
+        if Bursting.turns == 3:
+            raise {error}
+        return CGAN.discriminator_loss(real_logits, fake_logits)
+"""
+
+
+@pytest.fixture
+def alone(monkeypatch, tmp_path):
+    """An environment with planted secrets, and no W&B but the one that a test names."""
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+def where_it_stands(folder: Path, *words: str) -> list[str]:
+    """Every file below the folder that has one of the words in its content or its name."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    return [str(f) for f in files for word in words if word.encode() in f.read_bytes() or word in str(f)]
+
+
+def last(folder: Path) -> int:
+    """The images that the last checkpoint has seen; it is whole."""
+    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    return content["state_dict"]["_extra_state"]["images_seen"]
+
+
+def status(folder: Path) -> str:
+    return json.loads((folder / "summary.json").read_text())["status"]
+
+
+# Secrets
+
+
+def test_no_secret_of_the_environment_is_written(cli, tmp_path, alone):
+    """By a whole run with W&B and its report, and by one that fails on the way."""
+    (tmp_path / "my_gan.py").write_text(OWN.format(error="RuntimeError('broken')"))
+    assert cli(*TINY)[0] == 0 and list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+    code, out = cli(*TINY, "gan._target_=my_gan.Bursting", "hydra.run.dir=failed")
+    assert code == 1 and "broken" in out and (tmp_path / "failed" / ".hydra" / "hydra.yaml").exists()
+    assert where_it_stands(tmp_path, *SECRETS.values()) == []
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "+note=${oc.env:HF_TOKEN}",
+        "name=${oc.env:HF_TOKEN}",
+        "+note=${oc.decode:${oc.env:HF_TOKEN}}",
+        "hydra.run.dir=${oc.env:HF_TOKEN}",
+        "hydra.job.env_copy=[HF_TOKEN]",
+        f"+note={SECRETS['HF_TOKEN']}",
+    ],
+)
+def test_a_secret_that_is_typed_is_refused_by_its_name(cli, tmp_path, alone, word):
+    code, out = cli(*TINY, "logger=csv", word)
+    assert code == 1 and out.count("ganlab: ") == 1 and "HF_TOKEN" in out and SECRETS["HF_TOKEN"] not in out
+    assert not (tmp_path / "run" / "config.yaml").exists()
+    (tmp_path / "nothing").touch()
+    assert where_it_stands(tmp_path, SECRETS["HF_TOKEN"]) == []
+
+
+def test_a_secret_is_refused_in_a_sweep_before_its_folder(cli, tmp_path, alone):
+    code, out = cli("-m", *TINY, "seed=1,2", "hydra.job.env_copy=[HF_TOKEN]")
+    assert code == 1 and "would write HF_TOKEN" in out and list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_secret_may_be_read_from_the_environment(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDENT", "ada")
+    assert cli(*TINY, "logger=csv", "name=${oc.env:STUDENT}")[0] == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["name"] == "ada"
+
+
+# Weights & Biases
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["closed port", "accepts and never answers"])
+def test_w_and_b_that_cannot_be_reached_is_waited_for_a_limited_time(cli, tmp_path, alone, monkeypatch, answers):
+    assert loggers.UNTIL_THE_BEGINNING <= 60 and loggers.UNTIL_THE_END <= 300
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if answers:
+            server.listen()
+        monkeypatch.setenv("WANDB_MODE", "online")
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
+        monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "1")
+        wandb.teardown()  # W&B reads the environment once in a process
+        code, out = cli(*TINY)
+        if answers:
+            server.settimeout(0)
+            server.accept()  # it was asked
+    wandb.teardown()
+    assert code == 0, out
+    assert "W&B cannot be reached" in out and "WANDB_MODE=offline" in out and "logger=csv" in out and "Traceback" not in out
+    assert status(tmp_path / "run") == "finished" and list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_w_and_b_whose_process_dies_costs_a_run_nothing(cli, tmp_path, alone, monkeypatch):
+    """As where memory is short. The process after it has a service of its own."""
+    look = Evaluation.run
+
+    def and_kill(*words):
+        found = [pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
+        for pid in found:
+            if b"wandb-core" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(int(pid), signal.SIGKILL)
+                killed.append(pid)
+        look(*words)
+
+    killed = []
+    monkeypatch.setattr(Evaluation, "run", and_kill)
+    code, out = cli(*TINY)
+    monkeypatch.setattr(Evaluation, "run", look)
+    assert killed and code == 0 and status(tmp_path / "run") == "finished", out
+    assert out.count("W&B has failed (") == 1 and "metrics.csv" in out and "Traceback" not in out
+    assert [row.split(",")[0] for row in (tmp_path / "run" / "metrics.csv").read_text().split()][-1] == "512"
+    assert cli(*TINY, "hydra.run.dir=next")[0] == 0 and list((tmp_path / "next" / "wandb").glob("offline-run-*/*.wandb"))
+
+
+# Damage on the way
+
+
+def test_a_full_device_is_told_and_the_last_checkpoint_stays(cli, tmp_path):
+    (tmp_path / "my_gan.py").write_text(OWN.format(error="torch.OutOfMemoryError('CUDA out of memory. Tried 2 GiB.\\nMore.')"))
+    code, out = cli(*TINY, "logger=csv", "gan._target_=my_gan.Bursting")
+    assert code == 1 and out.count("ganlab: ") == 1 and "Traceback" not in out
+    assert "the device's memory is full (CUDA out of memory. Tried 2 GiB.); halve data.batch_size, or seeds_at_once" in out
+    assert status(tmp_path / "run") == "failed" and last(tmp_path / "run") == 256
+
+
+def interrupted(cli, folder: Path) -> Path:
+    """A run that stopped after its second checkpoint; returns the checkpoint."""
+    Path("my_gan.py").write_text(OWN.format(error="RuntimeError('broken')"))
+    cli(*TINY, "logger=csv", "gan._target_=my_gan.Bursting")
+    assert last(folder) == 256
+    return folder / "checkpoints" / "last.ckpt"
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flipped(path: Path) -> None:
+    """One byte of a weight, which torch.load would not notice."""
+    with zipfile.ZipFile(path) as file:
+        entry = max((e for e in file.infolist() if "/data/" in e.filename), key=lambda e: e.file_size)
+    content = bytearray(path.read_bytes())
+    content[entry.header_offset + 200] ^= 0xFF
+    path.write_bytes(content)
+
+
+def malicious(path: Path) -> None:
+    """A pickle that names a class, which must not be looked up."""
+    torch.save({"ganlab": Path("/")}, path)
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, malicious])
+def test_a_damaged_checkpoint_is_named_with_the_way_out(cli, tmp_path, damage):
+    checkpoint = interrupted(cli, tmp_path / "run")
+    good = checkpoint.with_name("best.ckpt").read_bytes()
+    damage(checkpoint)
+    code, out = cli("resume=run", "trust=my_gan")
+    assert code == 1 and out.count("ganlab: ") == 1 and "Traceback" not in out
+    assert "last.ckpt is no checkpoint of a ganlab run, or is not whole" in out
+    assert "copy best.ckpt over it to go on from there, or delete it to begin again" in out
+    assert checkpoint.with_name("best.ckpt").read_bytes() == good
+    checkpoint.write_bytes(good)
+    code, out = cli("resume=run", "trust=my_gan")
+    assert code == 0 and status(tmp_path / "run") == "finished", out
+
+
+def test_a_table_that_cannot_be_printed_makes_no_run_a_failure(cli, tmp_path, monkeypatch):
+    """As into a file on a full disk: everything is in the folder."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ganlab.runs.summary._print", full)
+    code, out = cli(*TINY, "logger=csv")
+    assert code == 0 and status(tmp_path / "run") == "finished", out
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "samples"])
+def test_a_place_that_cannot_be_written(cli, tmp_path, name):
+    """Root may write everywhere, so something else has the file's name."""
+    place = tmp_path / "run" / name
+    place.parent.mkdir()
+    place.write_text("") if name == "samples" else (place / "x").mkdir(parents=True)
+    code, out = cli(*(word for word in TINY if "sample_grid" not in word), "logger=csv")
+    assert code == 1 and out.count("ganlab: ") == 1 and "Traceback" not in out
+    assert f"run/{name} cannot be opened" in out and "choose another folder with hydra.run.dir=FOLDER" in out
+
+
+def test_checkpoints_that_cannot_be_written(cli, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").write_text("a file, where a folder is needed")
+    code, out = cli(*TINY, "logger=csv")
+    assert code == 1 and out.count("ganlab: ") == 1 and "run/checkpoints" in out and "Traceback" not in out
+    assert status(tmp_path / "run") == "failed"
+
+
+def test_an_image_that_breaks_between_two_runs(cli, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(40):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)).save(images / f"{i:02}.png")
+    (tmp_path / "my_gan.py").write_text(OWN.format(error="RuntimeError('broken')").replace("CGAN", "NonSaturatingGAN"))
+    words = [
+        "data=folder",
+        "data.root=images",
+        "data.size=8",
+        "data.batch_size=16",
+        "networks.width=2",
+        "loss=ns",
+        "metrics=none",
+    ]
+    words += ["max_images=64", "eval_every=16", "logger=csv", "trainer=cpu", "hydra.run.dir=run"]
+    code, out = cli(*words, "gan._target_=my_gan.Bursting")
+    assert code == 1 and last(tmp_path / "run") == 32, out
+    before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    whole = (images / "20.png").read_bytes()
+    (images / "20.png").write_bytes(whole[: len(whole) // 2])
+    code, out = cli("resume=run", "trust=my_gan")
+    assert code == 1 and out.count("ganlab: ") == 1 and "Traceback" not in out
+    assert "images/20.png cannot be read as an 8-bit image" in out and "repair, convert or remove it" in out
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
+    (images / "20.png").rename(tmp_path / "20.png")  # the place in the data would lie in another pass
+    code, out = cli("resume=run", "trust=my_gan")
+    assert code == 1 and out.count("ganlab: ") == 1 and "Traceback" not in out
+    assert "the training data (35 samples) is not what this run was saved with" in out and "put the data back" in out
+    (images / "20.png").write_bytes(whole)
+    code, out = cli("resume=run", "trust=my_gan")
+    assert code == 0 and last(tmp_path / "run") == 64, out
+
+
+# Files that execute nothing
+
+PLAIN = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict", "torch.jit._pickle restore_type_tag"}
+TYPES = (
+    "torch FloatStorage",
+    "torch LongStorage",
+    "torch ByteStorage",
+    "torch BoolStorage",
+    "torch DoubleStorage",
+    "torch IntStorage",
+)
+
+
+def names_in(pickled: bytes) -> set[str]:
+    """What unpickling would look up."""
+    found, strings = set(), []
+    for code, argument, _ in pickletools.genops(pickled):
+        if code.name == "GLOBAL":
+            found.add(argument)
+        elif code.name == "STACK_GLOBAL":
+            found.add(" ".join(strings[-2:]))
+        elif isinstance(argument, str):
+            strings.append(argument)
+    return found
+
+
+def test_what_a_run_and_its_export_leave_executes_nothing(cli, tmp_path):
+    code, out = cli("max_images=640", "eval_every=320", "networks.width=4", "logger=csv", "trainer=cpu", "hydra.run.dir=run")
+    assert code == 0, out
+    for verb, word in (("export", "format=safetensors"), ("export", "format=torchscript"), ("sample", "out=a.npy")):
+        code, out = cli(verb, "run=run", word)
+        assert code == 0, out
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {".ckpt", ".npy", ".pt", ".safetensors"} <= {path.suffix for path in files}
+    assert not {".pkl", ".pickle", ".joblib"} & {path.suffix for path in files}
+    for path in files:
+        if path.suffix == ".npy":
+            np.load(path, allow_pickle=False)
+        if path.suffix == ".ckpt":
+            torch.load(path, weights_only=True)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as file:
+                for name in (name for name in file.namelist() if name.endswith(".pkl")):
+                    strange = {
+                        n for n in names_in(file.read(name)) if n not in PLAIN and not n.startswith((*TYPES, "__torch__."))
+                    }
+                    assert not strange, (path, name, strange)
+        else:
+            assert not path.read_bytes().startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")), path
+
+
+# Start-up
+
+
+@pytest.mark.parametrize(
+    "arguments, code, words",
+    [
+        (["--help"], 0, "Configuration groups"),
+        (["optimizer.generator.lr=abc"], 1, "ganlab: optimizer.generator.lr must be a number, got 'abc'"),
+        (["--foo"], 1, "ganlab: unrecognized arguments: --foo"),
+        (["sample", "-h"], 0, "  truncation=… (a number; may be left out)"),
+    ],
+)
+def test_what_needs_no_torch_does_not_load_it(tmp_path, arguments, code, words):
+    program = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print('LOADED', *{'torch', 'lightning', 'matplotlib', 'wandb', 'sklearn'} & {*sys.modules}))\n"
+        f"sys.argv[1:] = {arguments!r}\n"
+        "from ganlab.cli.main import main; main()"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == code and words in ran.stdout + ran.stderr, ran.stderr
+    assert ran.stdout.splitlines()[-1] == "LOADED"
+    assert not list(tmp_path.iterdir())

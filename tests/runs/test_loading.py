@@ -1,0 +1,412 @@
+"""A run comes back whole, and a stranger's file executes nothing."""
+
+import os
+import pickle
+import sys
+
+import pytest
+import torch
+from hydra.utils import instantiate
+
+import ganlab
+from ganlab.losses import CGAN
+from ganlab.models.gan import GAN
+
+
+def config_of(**gan):
+    adam = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-2, "betas": [0.5, 0.9], "fused": True}
+    networks = {"channels": 2, "size": 8, "width": 4}
+    return {
+        "seed": 3,
+        "gan": {
+            "_target_": "ganlab.CGAN",
+            "generator": {
+                "_target_": "ganlab.networks.DCGANGenerator", "latent_dim": 5, "norm": "batch", "num_classes": 3, **networks
+            },
+            "discriminator": {
+                "_target_": "ganlab.networks.DCGANDiscriminator", "spectral_norm": False, "projection_classes": 3, **networks
+            },
+            "generator_optimizer": adam,
+            "discriminator_optimizer": adam,
+            "conditioning": {"_target_": "ganlab.models.conditioning.ClassLabels", "num_classes": 3},
+            "regularizers": {"r1": {"_target_": "ganlab.regularizers.R1", "gamma": 1.0}},
+            **gan,
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path, fit, make_batches):
+    """A trained GAN and its run folder."""
+    config = config_of()
+    torch.manual_seed(0)
+    gan = instantiate(config["gan"], _convert_="all")
+    gan.run_config = config
+    trainer = fit(gan, make_batches(5, shape=(2, 8, 8)))
+    (tmp_path / "checkpoints").mkdir()
+    trainer.save_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    return gan, tmp_path
+
+
+@pytest.fixture
+def forge(run, tmp_path):
+    """Writes the run's checkpoint once more, with its content changed by `change`."""
+
+    def forge(change):
+        content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+        path = tmp_path / "forged.ckpt"
+        torch.save(change(content) or content, path)
+        return path
+
+    return forge
+
+
+@pytest.mark.parametrize("via", ["folder", "file", "string"])
+def test_a_run_comes_back_with_the_same_samples(run, via):
+    gan, folder = run
+    path = {"folder": folder, "file": folder / "checkpoints" / "last.ckpt", "string": str(folder)}[via]
+    loaded = ganlab.load(path)
+    assert type(loaded) is CGAN and not loaded.training
+    y = torch.tensor([0, 2, 1, 1])
+    assert torch.equal(loaded.sample(4, y, seed=7), gan.sample(4, y, seed=7))
+    assert loaded.state_dict().keys() == gan.state_dict().keys()
+    assert (loaded.images_seen, loaded.d_updates, loaded.g_updates) == (30, 5, 5)
+    assert loaded.run_config == gan.run_config
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_loaded_gan_is_given_no_advice_on_its_training(forge):
+    def unconstrained(content):
+        content["ganlab"]["config"]["gan"]["_target_"] = "ganlab.WGAN"
+
+    assert type(ganlab.load(forge(unconstrained))) is ganlab.WGAN
+
+
+def test_parts_with_a_memory_or_parts_of_their_own_come_back(tmp_path, fit, make_batches):
+    """A family with settings, AC-GAN's classifier, a learned prior, LeCam's averages, a transform inside a penalty."""
+    ours = "ganlab.regularizers"
+    config = config_of(
+        _target_="ganlab.AlphaGAN",
+        alpha_d=0.5,
+        conditioning={
+            "_target_": "ganlab.models.conditioning.AuxiliaryClassifier", "num_classes": 3, "weight": 1.0,
+            "prior": {"_target_": "ganlab.models.conditioning.Marginal", "num_classes": 3},
+        },
+        regularizers={
+            "lecam": {"_target_": f"{ours}.LeCam", "weight": 1.0, "start": 2},
+            "bcr": {
+                "_target_": f"{ours}.Consistency", "weight": 1.0,
+                "transform": {"_target_": f"{ours}.DiffAugment", "color": False, "translation": 0.25, "cutout": 0.0},
+            },
+        },
+    )  # fmt: skip
+    discriminator = config["gan"]["discriminator"]
+    discriminator["auxiliary_classes"] = discriminator.pop("projection_classes")
+    gan = instantiate(config["gan"], _convert_="all")
+    gan.run_config = config
+    gan.conditioning.fit_prior(torch.tensor([0, 2, 2, 2]))
+    fit(gan, make_batches(5, shape=(2, 8, 8))).save_checkpoint(tmp_path / "a.ckpt")
+    loaded = ganlab.load(tmp_path / "a.ckpt")
+    assert (loaded.alpha_d, loaded.alpha_g) == (0.5, 1.0)
+    state, expected = loaded.state_dict(), gan.state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], expected[name]) for name in expected if name != "_extra_state")
+    assert state["conditioning.prior.frequencies"].tolist() == [0.25, 0.0, 0.75]
+    assert state["regularizers.lecam.real_average"] != 0
+    assert torch.equal(loaded.sample(4, seed=7), gan.sample(4, seed=7))
+
+
+def test_the_best_checkpoint_goes_before_the_last(run, forge):
+    _, folder = run
+
+    def later(content):
+        content["state_dict"]["_extra_state"]["images_seen"] = 77
+
+    forge(later).rename(folder / "checkpoints" / "best.ckpt")
+    assert ganlab.load(folder).images_seen == 77
+    assert ganlab.load(folder / "checkpoints" / "last.ckpt").images_seen == 30
+
+
+def test_a_loaded_gan_trains_on(run, fit, make_batches):
+    loaded = ganlab.load(run[1])
+    fit(loaded, make_batches(2, shape=(2, 8, 8)))
+    assert (loaded.images_seen, loaded.d_updates, loaded.g_updates) == (42, 7, 7)
+
+
+def test_nothing_there_is_a_file_not_found(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere", tmp_path / "no.ckpt"):
+        with pytest.raises(FileNotFoundError, match="no checkpoint at .*; give a run's folder"):
+            ganlab.load(path)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 10, 100, 0.3, 0.9, 0.999])
+def test_a_truncated_file_is_refused_in_words(run, tmp_path, keep):
+    whole = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
+    path = tmp_path / "cut.ckpt"
+    path.write_bytes(whole[: keep if isinstance(keep, int) else int(len(whole) * keep)])
+    with pytest.raises(ValueError, match="cut.ckpt is no checkpoint of a ganlab run, or is not whole"):
+        ganlab.load(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"hello",
+        b"\x00" * 400,
+        bytes(range(256)) * 8,
+        b"PK\x03\x04" + b"x" * 300,
+        b"\x80\x02}q\x00.",
+        b"\x89PNG\r\n\x1a\n" * 9,
+    ],
+    ids=["text", "zeros", "bytes", "zip", "dict", "png"],
+)
+def test_a_foreign_file_is_refused_in_words(tmp_path, content):
+    path = tmp_path / "foreign.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="foreign.ckpt is no checkpoint of a ganlab run"):
+        ganlab.load(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        torch.zeros(3),
+        [1, 2],
+        {},
+        "text",
+        None,
+        {"ganlab": {"config": None}, "state_dict": {}},
+        {"ganlab": {"config": {"gan": None}}, "state_dict": {}},
+        {"ganlab": {"config": {"gan": {}}}, "state_dict": {}},
+        {"ganlab": {"config": {"gan": "ganlab.CGAN"}}, "state_dict": {}},
+        {"ganlab": {"config": {"gan": {"_target_": "ganlab.regularizers.R1", "gamma": 1.0}}}, "state_dict": {}},
+        {"ganlab": {"config": {"gan": {"_target_": 3}}}, "state_dict": {}},
+        {"ganlab": {"config": config_of()}},
+    ],
+    ids=lambda c: str(c)[:40],
+)
+def test_a_torch_file_of_something_else_is_refused_in_words(tmp_path, content):
+    path = tmp_path / "other.ckpt"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match="other.ckpt is no checkpoint|the run names"):
+        ganlab.load(path)
+
+
+def test_weights_that_do_not_fit_the_config_are_refused_in_words(forge):
+    def lose_a_weight(content):
+        del content["state_dict"]["generator.stem.weight"]
+
+    with pytest.raises(ValueError, match="forged.ckpt is no checkpoint of a ganlab run, or is not whole"):
+        ganlab.load(forge(lose_a_weight))
+
+
+def test_another_version_is_named_where_its_checkpoints_differ(forge):
+    def older(content):
+        content["ganlab"]["version"] = "0.0.7"
+        del content["state_dict"]["generator.stem.weight"]
+
+    with pytest.raises(
+        ValueError, match=rf"it is of ganlab 0.0.7 and this is {ganlab.__version__}: load it with its own version"
+    ):
+        ganlab.load(forge(older))
+
+    def with_an_argument_of_another_time(content):
+        content["ganlab"]["version"] = "9.9"
+        content["ganlab"]["config"]["gan"]["tempo"] = 2
+
+    with pytest.raises(ValueError, match=r"its config cannot be built: .*tempo.*; it is of ganlab 9.9"):
+        ganlab.load(forge(with_an_argument_of_another_time))
+
+
+def test_another_version_whose_checkpoints_fit_is_loaded(run, forge):
+    path = forge(lambda content: content["ganlab"].update(version="0.0.7"))
+    assert torch.equal(ganlab.load(path).sample(3, 1, seed=2), run[0].sample(3, 1, seed=2))
+
+
+@pytest.mark.parametrize(
+    "clocks", [None, {"sample": 3}, {"images_seen": "x", "d_updates": 1, "g_updates": 1, "d_steps_since_g": 0}], ids=str
+)
+def test_clocks_that_are_none_are_refused(forge, clocks):
+    """A GAN takes them for attributes of its own."""
+    path = forge(lambda content: content["state_dict"].update(_extra_state=clocks))
+    with pytest.raises(ValueError, match="its clocks are not ganlab's"):
+        ganlab.load(path)
+
+
+@pytest.mark.parametrize("seeds", [[1, 2], "12", {}, [[1]]], ids=str)
+def test_copies_without_their_seeds_are_refused(forge, seeds):
+    path = forge(lambda content: content["ganlab"].update(seeds=seeds))
+    with pytest.raises(ValueError, match="forged.ckpt is no checkpoint of a ganlab run"):
+        ganlab.load(path)
+
+
+def test_the_part_of_an_ensemble_is_found_by_its_seed(make_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parts = {
+        4: make_run(tmp_path / "outputs" / "run" / "seeds_4-5", seeds=[4, 5]),
+        6: make_run(tmp_path / "outputs" / "run" / "seeds_6-6", seeds=[6]),
+    }
+    for path in ("outputs/run", "latest"):
+        for seed, (part, index) in {None: (4, 0), 4: (4, 0), 5: (4, 1), 6: (6, 0)}.items():
+            expected = parts[part].member(index).sample(3, 1, seed=2)
+            assert torch.equal(ganlab.load(path, seed=seed).sample(3, 1, seed=2), expected)
+    with pytest.raises(ValueError, match="has the seeds 4 … 6, got 7"):
+        ganlab.load("outputs/run", seed=7)
+
+
+class Payload:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_planted_pickle_does_not_run(run, tmp_path, legacy):
+    victim = tmp_path / "victim"
+    path = tmp_path / "evil.ckpt"
+    content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    content["optimizer_states"] = Payload(f"touch {victim}")
+    if legacy:
+        path.write_bytes(pickle.dumps(content["optimizer_states"]))
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match="evil.ckpt is no checkpoint of a ganlab run"):
+        ganlab.load(path)
+    assert not victim.exists()
+    if legacy:
+        pickle.loads(path.read_bytes())  # the payload is live: whoever unpickles it runs it
+        assert victim.exists()
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """A module in reach whose import and whose call leave a trace, and who has a family of GANs."""
+    victim = tmp_path / "victim"
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "stranger.py").write_text(
+        "from pathlib import Path\n"
+        "from sysconfig import get_path\n"
+        "from ganlab import NonSaturatingGAN\n"
+        f"trace = Path({str(victim)!r})\n"
+        "trace.write_text(trace.read_text() + 'imported ' if trace.exists() else 'imported ')\n"
+        "def run(*args, **kwargs):\n    trace.write_text('called')\n"
+        "class Mine(NonSaturatingGAN):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+    yield victim
+    sys.modules.pop("stranger", None)
+
+
+UNTRUSTED = [
+    "os.system",
+    "stranger.run",
+    "stranger.Mine",
+    "builtins.eval",
+    "ganlab.cli.job.os.system",
+    "ganlab.runs.loading.torch.load",
+    "ganlab.runs.loading.load",
+    "ganlab.losses.wgan.GAN.load_from_checkpoint",
+    "ganlab.runs.loading.Sequence",
+    "ganlab.runs.loading.Path",
+    "torch.optim.Adam.step",
+    "torch.load",
+    "torch.optimizers.evil",
+    "ganlabx.Evil",
+]
+
+
+def at_top(gan, target):
+    gan["_target_"] = target
+
+
+def at_generator(gan, target):
+    gan["generator"]["_target_"] = target
+
+
+def in_a_list(gan, target):
+    gan["regularizers"] = {"r1": [[{"_target_": target, "_args_": ["x"]}]]}
+
+
+def in_a_tuple(gan, target):
+    gan["regularizers"] = {"r1": ({"_target_": target, "_args_": ["x"]},)}
+
+
+def in_an_interpolation(gan, target):
+    gan["regularizers"] = {"r1": f"${{oc.create:{{_target_:{target},_args_:[x]}}}}"}
+
+
+def in_an_interpolated_name(gan, target):
+    gan["regularizers"] = {"name": target, "r1": {"_target_": "${..name}", "_args_": ["x"]}}
+
+
+def as_partial(gan, target):
+    gan["generator_optimizer"] = {"_target_": target, "_partial_": True}
+
+
+@pytest.mark.parametrize("target", UNTRUSTED)
+def test_a_config_that_names_a_strangers_code_is_refused(forge, stranger, target):
+    path = forge(lambda content: at_generator(content["ganlab"]["config"]["gan"], target))
+    with pytest.raises(ValueError, match=f"the run names .*{target.rpartition('.')[2]}, which is not ganlab's; .* pass trust="):
+        ganlab.load(path)
+    assert not stranger.exists()
+
+
+def test_a_name_that_leads_nowhere_is_refused_in_words(forge):
+    path = forge(lambda content: at_generator(content["ganlab"]["config"]["gan"], "ganlab.networks.OfALaterVersion"))
+    with pytest.raises(ValueError, match="the run names ganlab.networks.OfALaterVersion, which "):
+        ganlab.load(path)
+
+
+@pytest.mark.parametrize(
+    "place", [at_top, at_generator, in_a_list, in_a_tuple, in_an_interpolation, in_an_interpolated_name, as_partial]
+)
+@pytest.mark.parametrize("target", ["stranger.run", "pathlib.PurePath"])
+def test_it_is_found_wherever_the_config_hides_it(forge, stranger, place, target):
+    path = forge(lambda content: place(content["ganlab"]["config"]["gan"], target))
+    with pytest.raises(ValueError, match="the run names"):
+        ganlab.load(path)
+    assert not stranger.exists()
+
+
+def test_an_interpolation_reads_nothing_of_the_readers_machine(forge, monkeypatch):
+    """A resolved config has none left."""
+    monkeypatch.setenv("SECRET", "5")
+
+    def plant(content):
+        content["ganlab"]["config"]["gan"]["generator"]["latent_dim"] = "${oc.decode:${oc.env:SECRET}}"
+
+    with pytest.raises(ValueError, match="the run names"):
+        ganlab.load(forge(plant))
+
+
+def test_a_trusted_module_of_ones_own_loads(forge, stranger):
+    path = forge(lambda content: at_top(content["ganlab"]["config"]["gan"], "stranger.Mine"))
+    with pytest.raises(ValueError, match=r"trust=\['stranger'\]"):
+        ganlab.load(path)
+    assert not stranger.exists()
+    gan = ganlab.load(path, trust=["stranger"])
+    assert type(gan).__name__ == "Mine" and isinstance(gan, GAN)
+    assert stranger.read_text() == "imported "
+    with pytest.raises(ValueError, match="the run names stranger.Mine"):
+        ganlab.load(path, trust=["strange"])  # a name's beginning is not its module
+
+
+def test_trust_in_one_module_is_no_trust_in_what_it_imports(forge, stranger):
+    path = forge(lambda content: at_generator(content["ganlab"]["config"]["gan"], "stranger.Path"))
+    with pytest.raises(ValueError, match=r"the run names pathlib.*Path, .* trust=\['stranger', 'pathlib'\]"):
+        ganlab.load(path, trust=["stranger"])
+
+
+def test_a_function_of_a_trusted_module_makes_an_optimizer(forge, stranger):
+    path = forge(lambda content: as_partial(content["ganlab"]["config"]["gan"], "stranger.run"))
+    assert isinstance(ganlab.load(path, trust=["stranger"]), GAN)
+    assert stranger.read_text() == "imported "  # it is called when training starts
+
+
+@pytest.mark.parametrize("target", ["ganlab.utils.files.atomic_write", "stranger.get_path"])
+def test_a_function_of_another_module_is_refused(forge, stranger, target):
+    path = forge(lambda content: as_partial(content["ganlab"]["config"]["gan"], target))
+    with pytest.raises(ValueError, match=r"the run names (ganlab.utils.files.atomic_write|sysconfig.get_path),"):
+        ganlab.load(path, trust=["stranger"])

@@ -1,0 +1,218 @@
+"""The table at the end of a sweep, over folders that a test fills."""
+
+import csv
+import importlib.util
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from ganlab.cli.job import trained
+from ganlab.config.paths import conf_folder
+from ganlab.report.jobs import read_jobs, show
+from ganlab.runs.begun import Died, note_start
+from ganlab.cli.sweep import SweepTable
+
+spec = importlib.util.spec_from_file_location("folders", Path(__file__).parents[1] / "report" / "folders.py")
+folders = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(folders)
+scores = folders.scores
+
+
+def printed(folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    show(sorted(read_jobs(folder), key=lambda job: job.folder), folder)
+    return capsys.readouterr().out
+
+
+def test_an_ensemble_s_row_has_median_quartiles_and_the_number_of_seeds(tmp_path, capsys, monkeypatch):
+    """Of 0.1, 0.2 … 0.9 the quartiles that occur are 0.3 and 0.7; the failed tenth seed has the worst KL and no mode."""
+    finals = {seed: scores(8, seed / 10) for seed in range(1, 10)}
+    folders.ensemble(tmp_path / "loss=ns", finals)
+    folders.ensemble(tmp_path / "loss=ls", finals | {10: None}, loss="ls")
+    text = printed(tmp_path, capsys, monkeypatch)
+    title, *lines = text.splitlines()
+    assert "best first by the median of quality/kl_with_off_mode_2500" in title
+    (ns,) = (i for i, line in enumerate(lines) if "loss=ns" in line)
+    (ls,) = (i for i, line in enumerate(lines) if "loss=ls" in line)
+    assert ns < ls  # a failed seed is no advantage
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines[ns : ns + 2]]
+    assert (cells[0][1], cells[0][-1], cells[1][-1]) == ("9", "0.5", "0.3 … 0.7")
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines[ls : ls + 2]]
+    assert (cells[0][1], cells[1][1]) == ("10", "1 failed")
+    assert (cells[0][-1], cells[1][-1]) == ("0.55", "0.3 … 0.8")
+    assert "median over the seeds, below it the quartiles" in text
+
+
+def test_single_runs_of_a_setting_are_its_seeds_and_names_are_printed_as_typed(tmp_path, capsys, monkeypatch):
+    for seed, kl in enumerate((0.3, 0.1, 0.2), 1):
+        folders.single(tmp_path / f"{seed}", [scores(8, kl)], seed=seed, overrides=("regularizer=[r1,r2]",))
+    folders.single(tmp_path / "4", None, seed=1, error="[D]'s loss is nan", overrides=("regularizer=[]",))
+    text = printed(tmp_path, capsys, monkeypatch)
+    assert "regularizer=[r1,r2]" in text and "regularizer=[]" in text and "[D]'s loss is nan" in text
+    (line,) = (line for line in text.splitlines() if "regularizer=[r1,r2]" in line)
+    assert [cell.strip() for cell in line.split("│")[1:-1]][1::4] == ["3", "0.2"]
+    (line,) = (line for line in text.splitlines() if "regularizer=[]" in line)
+    assert "4.5" not in line  # it has no protocol that bounds the KL
+
+
+def test_a_sweep_without_a_quality_is_sorted_by_none(tmp_path, capsys, monkeypatch):
+    none = {"quality": None, "real": None, "objective": None, "protocol": None}
+    for seed in (1, 2):
+        folders.single(tmp_path / f"{seed}", [], seed=seed, measured=none)
+    (tmp_path / "2" / "summary.json").write_text('{"status": "refused", "error": "n_critic"}')
+    text = printed(tmp_path, capsys, monkeypatch)
+    assert "sweep of 2 jobs" in text and "best" not in text and "median" not in text and "refused 2: n_critic" in text
+
+
+@pytest.mark.parametrize("columns", [50, 80, 120])
+def test_a_narrow_terminal_hides_whole_columns_and_never_the_one_that_ranks(tmp_path, capsys, monkeypatch, columns):
+    for gamma, kl in (("0.01", 0.2), ("0.1", 0.1)):
+        folders.single(tmp_path / gamma, [scores(8, kl)], overrides=(f"regularizer.r1.gamma={gamma}",))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    show(read_jobs(tmp_path), tmp_path)
+    out = capsys.readouterr().out
+    rows = [line for line in out.splitlines() if line.startswith("│")]
+    assert all(line.endswith("│") for line in rows) and max(map(len, out.splitlines()[:-1])) <= columns
+    assert [line.split("│")[3].strip() for line in rows if "gamma" in line] == ["0.1", "0.2"]
+    hidden = re.findall(r"\w+_2500", out.partition("no room here for")[2])
+    assert len(rows[0].split("│")) - 4 + len(hidden) == len(scores(8, 0.1)) and bool(hidden) == (columns == 50)
+
+
+def test_the_table_of_jobs_counts_seeds(tmp_path, capsys):
+    folders.ensemble(tmp_path / "loss=ns", {1: scores(8, 0.1), 2: None})
+    folders.single(tmp_path / "loss=ls", [scores(8, 0.2)], loss="ls", over=False)  # killed
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "logger": {"csv": {"_target_": "x"}}})
+    with pytest.raises(SystemExit, match="1 of 2 jobs failed"):
+        SweepTable().on_multirun_end(config)
+    with (tmp_path / "sweep.csv").open() as file:
+        ls, ns = csv.DictReader(file)
+    assert (ns["folder"], ns["status"], ns["seeds_run"], ns["seeds_failed"]) == ("loss=ns", "finished", "2", "1")
+    assert ns["images_per_second"] == "1000.0" and ns["quality/modes_2500"] == "8"
+    assert (ls["status"], ls["error"]) == ("failed", "ended without a word (killed, or no memory left?)")
+
+
+@pytest.mark.parametrize("part", ["", "seeds_3-4"], ids=["whole", "an ensemble in parts"])
+def test_a_job_whose_process_died_twice_ends_no_third_sweep(tmp_path, part):
+    """Unless it saved something in between, or ended with a word; each start alone counts for nothing."""
+    job, checkpoint = tmp_path / "job", tmp_path / "job" / part / "checkpoints" / "last.ckpt"
+    note_start(job)
+    note_start(job)
+    for _ in range(2):
+        with pytest.raises(Died, match=rf"ended twice without a word .*; python -m ganlab resume={job} tries it alone"):
+            note_start(job)
+    (job / "summary.json").write_text('{"status": "failed", "error_type": "Died"}')
+    with pytest.raises(Died) as died:
+        note_start(job)
+    assert trained(died.value, job), "no refusal of a setting: it says something about the loss"
+    (job / "summary.json").write_text('{"status": "failed", "error_type": "RuntimeError"}')
+    note_start(job)
+    assert not (job / "summary.json").exists(), "of the start before"
+    note_start(job)
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    note_start(job)
+    note_start(job)
+    with pytest.raises(Died):
+        note_start(job)
+    (job / "summary.json").write_text('{"status": "finished"}')
+    note_start(job)
+    assert (job / "summary.json").exists(), "what it brought"
+
+
+TINY = ["logger=csv", "trainer=cpu", "data=ring", "loss=ns", "data.train_size=64", "data.test_size=20", "data.batch_size=16"]
+TINY += ["networks.hidden=[8]", "monitor=[]"]
+
+
+def test_the_same_sweep_typed_again_goes_on_and_another_is_refused(cli, tmp_path, monkeypatch):
+    """The second time nothing is left to do; with other numbers in a file of the user's the folder is another run's."""
+    (tmp_path / "conf" / "mine").mkdir(parents=True)
+    (mine := tmp_path / "conf" / "mine" / "a.yaml").write_text("# @package _global_\nmax_images: 64")
+    words = ["-m", "--config-dir=conf", *TINY, "metrics=none", "+mine=a", "seed=1,2"]
+    words += ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=seed-${seed}"]
+    assert cli(*words)[0] == 0
+    files = sorted((tmp_path / "sweep").rglob("last.ckpt"))
+    times = [path.stat().st_mtime_ns for path in files]
+    assert [path.parts[-3] for path in files] == ["seed-1", "seed-2"]
+    monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
+    code, out = cli("resume=sweep")
+    assert code == 1 and f"add trust={tmp_path / 'conf'}" in out
+    for again in (words, ["resume=sweep", f"trust={tmp_path / 'conf'}"]):
+        code, out = cli(*again)
+        assert code == 0 and out.count("is finished already") == 2, out
+    monkeypatch.setenv("GANLAB_RESUME", "")
+    mine.write_text("# @package _global_\nmax_images: 128")
+    code, out = cli(*words)
+    assert code == 1 and "holds a run already" in out
+    assert [path.stat().st_mtime_ns for path in files] == times
+
+
+def test_a_search_goes_on_where_it_died(cli, tmp_path, monkeypatch):
+    """Optuna asks for the same trials again; those that are over stay as they are."""
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install -e .[sweep]")
+    words = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "hydra.sweep.dir=search"]
+    words += [
+        *TINY,
+        "metrics.samples=20",
+        "max_images=32",
+        "eval_every=16",
+        "regularizer=r1",
+        "regularizer.r1.gamma=tag(log, interval(0.01, 10))",
+        "hydra.sweep.subdir=${regularizer.r1.gamma}",
+    ]
+    assert cli(*words)[0] == 0
+    found = (tmp_path / "search" / "optimization_results.yaml").read_text()
+    trials = {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "search").glob("*/summary.json")}
+    assert len(trials) == 3
+    lost = sorted(trials, key=trials.get)[-1]
+    shutil.rmtree(tmp_path / "search" / lost)
+    (tmp_path / "search" / "optimization_results.yaml").unlink()
+    monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
+    assert cli("resume=search")[0] == 0
+    again = {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "search").glob("*/summary.json")}
+    assert again.keys() == trials.keys() and {name for name in again if again[name] != trials[name]} == {lost}
+    assert (tmp_path / "search" / "optimization_results.yaml").read_text() == found
+
+
+def test_a_sweep_that_ends_early_shows_what_there_is(tmp_path, capsys, monkeypatch):
+    folders.single(tmp_path / "seed=1", [scores(8, 0.1)])
+    folders.single(tmp_path / "seed=2", [scores(8, 0.2)], over=False)
+    registered = []
+    monkeypatch.setattr("atexit.register", lambda *call: registered.append(call))
+    monkeypatch.setattr("atexit.unregister", lambda call: registered.clear())
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "logger": {}})
+    SweepTable().on_multirun_start(config)
+    ((end, folder),) = registered
+    end(folder)
+    printed = capsys.readouterr().out
+    assert "sweep of 2 jobs" in printed and "ended without a word" in printed
+    assert f"not all jobs are over; python -m ganlab resume={tmp_path} goes on" in printed
+    with pytest.raises(SystemExit):
+        SweepTable().on_multirun_end(config)
+    assert not registered
+
+
+@pytest.mark.parametrize(
+    ("setting", "instead"), [("accumulate_grad_batches=2", "data.batch_size"), ("gradient_clip_val=1", "gan.gradient_clip")]
+)
+def test_what_lightning_cannot_do_for_two_players_is_refused(setting, instead, cli):
+    code, out = cli("data=ring", "loss=ns", "logger=csv", "trainer=cpu", "metrics=none", f"+trainer.{setting}")
+    assert code == 1 and instead in out and "leave trainer." in out and "manual optimization" not in out
+
+
+def test_the_deterministic_preset_reaches_torch(monkeypatch):
+    with initialize_config_dir(conf_folder(), version_base="1.3"):
+        trainer = compose("config", ["trainer=deterministic"]).trainer
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        instantiate(trainer, logger=False)
+        assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")  # what cuBLAS needs for it
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -1,0 +1,126 @@
+"""Runs are found by folder, file or `latest`, and opened with their data; what cannot be is told in words."""
+
+import json
+import os
+import re
+
+import pytest
+import torch
+
+import ganlab
+from ganlab.runs.finding import find
+from ganlab.runs.trained import datamodule, open_run
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def place(folder, names=("last.ckpt",), age=0):
+    (folder / "checkpoints").mkdir(parents=True)
+    for name in names:
+        file = folder / "checkpoints" / name
+        file.touch()
+        os.utime(file, (1e9 - age, 1e9 - age))
+    return folder
+
+
+def test_a_folder_a_file_and_the_better_of_two(here, monkeypatch):
+    run = place(here / "run", ("last.ckpt", "best.ckpt"))
+    monkeypatch.setenv("HOME", str(here))
+    assert find("~/run") == find(run)
+    assert find(run) == find("run/checkpoints/best.ckpt").resolve() == run / "checkpoints" / "best.ckpt"
+    assert find(run / "checkpoints" / "last.ckpt").name == "last.ckpt"
+
+
+def test_latest_is_the_newest_with_a_checkpoint_also_in_sweeps(here):
+    place(here / "outputs" / "old", age=100)
+    place(here / "outputs" / "sweep" / "seed=2", age=10)
+    place(here / "outputs" / "sweep" / "seed=1", age=20)
+    (here / "outputs" / "newest_without").mkdir()
+    place(here / "elsewhere")
+    assert find("latest").parents[1].name == "seed=2"
+    place(here / "outputs" / "parts" / "seeds_3-4", age=5)
+    place(here / "outputs" / "parts" / "seeds_1-2", age=6)
+    assert find("latest").parents[1].name == "seeds_1-2" and find("latest", seed=3).parents[1].name == "seeds_3-4"
+
+
+def test_the_part_of_an_ensemble_that_has_the_seed(here):
+    for name in ("seeds_1-9", "seeds_10-12"):
+        place(here / "run" / name)
+    (here / "run" / "seeds_13-14").mkdir()
+    found = {seed: find("run", seed).parents[1].name for seed in (None, 1, 9, 10, 12)}
+    assert found == {None: "seeds_1-9", 1: "seeds_1-9", 9: "seeds_1-9", 10: "seeds_10-12", 12: "seeds_10-12"}
+    with pytest.raises(ValueError, match="has the seeds 1 … 14, got 15"):
+        find("run", 15)
+    with pytest.raises(FileNotFoundError, match="no checkpoint at run/seeds_13-14"):
+        find("run", 13)
+
+
+@pytest.mark.parametrize(
+    "left, words",
+    [
+        ({}, "no checkpoint at run; give a run's folder"),
+        ({"config.yaml": "a: 1"}, "the run is unfinished: killed, or not yet at its first look; give"),
+        ({"summary.json": json.dumps({"status": "failed", "error": "d/loss is nan\n  in x"})}, r"the run failed \(d/loss is nan\); give"),
+        ({"summary.json": json.dumps({"status": "finished"})}, r"the run finished \(it kept none\); give"),
+        ({"summary.json": "{"}, "its summary.json cannot be read; give"),
+    ],
+)  # fmt: skip
+def test_a_folder_without_checkpoint_says_what_became_of_the_run(here, left, words):
+    (here / "run").mkdir()
+    for name, text in left.items():
+        (here / "run" / name).write_text(text)
+    with pytest.raises(FileNotFoundError, match=words):
+        open_run("run")
+
+
+def test_nothing_there(here):
+    with pytest.raises(FileNotFoundError, match=r"run=latest found no checkpoint at or below ./outputs; train first"):
+        open_run("latest")
+    place(here / "sweep" / "seed=1")
+    with pytest.raises(FileNotFoundError, match=re.escape("such as sweep/seed=1")):
+        open_run("sweep")
+
+
+def test_an_opened_run_has_its_gan_and_its_data(here, make_run):
+    gan = make_run(here / "outputs" / "a")
+    trained = open_run("latest")
+    assert not trained.gan.training and trained.name == "digits-test" and trained.seed == 3 and trained.copy is None
+    assert trained.folder.name == "a" and trained.checkpoint.name == "last.ckpt"
+    y = torch.tensor([4, 0, 9])
+    assert torch.equal(trained.gan.sample(3, y, seed=1).cpu(), gan.sample(3, y, seed=1))
+    assert torch.equal(ganlab.load("latest").sample(3, y, seed=1), gan.sample(3, y, seed=1))
+    data = datamodule(trained, data_dir=str(here / "moved"))
+    assert data.train.x.shape == (1437, 1, 8, 8) and data.data_dir == here / "moved"
+    with pytest.raises(ValueError, match="has no root, got 'x'; leave it out"):
+        datamodule(trained, root="x")
+    trained.config["data"] = {"root": str(here / "moved away")}
+    with pytest.raises(FileNotFoundError, match=r"moved away, the folder of images of .*, is not there; give root=FOLDER"):
+        datamodule(trained)
+
+
+def test_a_copy_of_an_ensemble(here, make_run):
+    ensemble = make_run(here / "run", seeds=[4, 5, 6])
+    y = torch.tensor([4, 0, 9])
+    for index, seed in enumerate([4, 5, 6]):
+        trained = open_run("run", seed)
+        assert trained.copy == trained.seed == seed
+        assert torch.equal(trained.gan.sample(3, y, seed=1).cpu(), ensemble.member(index).sample(3, y, seed=1))
+    assert open_run("run").copy == 4
+    with pytest.raises(ValueError, match="has the seeds 4 … 6, got 7"):
+        open_run("run", 7)
+
+
+def test_data_of_a_stranger_is_not_built(here, make_run):
+    make_run(here / "run")
+    path = here / "run" / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["ganlab"]["config"]["data"] = {"_target_": "os.system", "_args_": ["touch victim"]}
+    torch.save(content, path)
+    trained = open_run("run")
+    with pytest.raises(ValueError, match="the run names os.system, which is not ganlab's"):
+        datamodule(trained)
+    assert not (here / "victim").exists()
