@@ -1,0 +1,89 @@
+"""The one progress bar of the package, for terminals only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+
+class TerminalProgress:
+    """A bar with the share done and the time left, drawn at most four times a second; nothing where there is no terminal.
+
+    A context manager; `close` ends the bar where a `with` block does not fit.
+
+    Args:
+        total: units to do, None while that is unknown.
+        completed: units done before the start, for example in the session that a run resumes.
+        transient: remove the bar from the terminal at the end.
+        stderr: draw on stderr instead of stdout.
+        enabled: False draws nothing, for example in all processes of a run but the first.
+    """
+
+    def __init__(
+        self,
+        description: str = "",
+        total: int | None = None,
+        *,
+        completed: int = 0,
+        transient: bool = True,
+        stderr: bool = False,
+        enabled: bool = True,
+    ):
+        console = Console(stderr=stderr)
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=10),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+            auto_refresh=False,
+            transient=transient,
+            disable=not (enabled and console.file.isatty()),
+        )
+        self._task = self._bar.add_task(description, total=total, status="")
+        self._completed, self._status = completed, ""
+        self._drawn_at = 0.0
+        self._bar.start()
+
+    def update(self, completed: int, status: str = "") -> None:
+        """Set the number of units done and the text beside the bar."""
+        self._completed, self._status = completed, status
+        if time.perf_counter() - self._drawn_at > 0.25:
+            self._draw()
+
+    def advance(self, units: int = 1) -> None:
+        """Count more units as done."""
+        self.update(self._completed + units, self._status)
+
+    def track(self, blocks: Iterable[T], description: str) -> Iterator[T]:
+        """Yield the blocks, while the bar starts anew under this description and advances by one for each."""
+        blocks = list(blocks)
+        self._bar.reset(self._task, description=description, total=len(blocks))
+        self._completed = 0
+        for block in blocks:
+            yield block
+            self.advance()
+
+    def close(self) -> None:
+        """Draw the final state and end the bar."""
+        self._draw()
+        self._bar.stop()
+
+    def __enter__(self) -> TerminalProgress:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.close()
+
+    def _draw(self) -> None:
+        self._drawn_at = time.perf_counter()
+        if not self._bar.disable:
+            self._bar.update(self._task, completed=self._completed, status=self._status, refresh=True)
