@@ -17,6 +17,19 @@ from ganlab.models.conditioning import Unconditional
 from ganlab.models.latents import AT_ONCE, normal
 from ganlab.regularizers import Regularizer, at_least_float32
 
+# What a subclass of GAN may override: its losses and terms, what it declares about them, and what happens outside the step.
+PUBLIC_OVERRIDES = (
+    "discriminator_loss", "generator_loss", "discriminator_terms", "generator_terms", "noise",
+    "generator_sees_real", "requires_labels", "requires_lipschitz", "optimal_logit", "divergence", "family",
+    "sample", "sample_in_batches", "generate", "on_save_checkpoint", "get_extra_state", "set_extra_state",
+)  # fmt: skip
+# Lightning's part of the training step; AdversarialModule and GAN define the rest.
+LIGHTNING_STEP = (
+    "training_step", "configure_optimizers", "optimizers", "manual_backward", "backward", "transfer_batch_to_device",
+    "on_before_batch_transfer", "on_after_batch_transfer", "on_train_batch_start", "on_train_batch_end",
+    "on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step",
+)  # fmt: skip
+
 
 @dataclass(slots=True)
 class StepOutputs:
@@ -41,9 +54,9 @@ class StepOutputs:
 class GAN(AdversarialModule):
     """Two networks and the rule by which they take turns; a subclass supplies the two losses.
 
-    One convention everywhere: *a high logit says "real"*, and `real` comes before `fake`. Only
-    `discriminator_loss` and `generator_loss` are meant to be overridden, so that every family
-    is trained by the same step.
+    One convention everywhere: *a high logit says "real"*, and `real` comes before `fake`. A subclass may override what
+    `PUBLIC_OVERRIDES` lists, so that every family is trained by the same step; `overridden_internals` names the methods
+    outside that list which a class or a user-defined ancestor redefines.
 
     Args:
         generator: `G(z [n, latent_dim], y=None) -> samples`; has the attribute `latent_dim`.
@@ -75,9 +88,19 @@ class GAN(AdversarialModule):
     requires_labels = False
     requires_lipschitz = False
 
+    overridden_internals: tuple[str, ...] = ()
+
     # Theory that a family may declare and `ganlab inspect` holds it to:
     optimal_logit = None  # (p, q) -> D's best logit where real has density p and fake q, up to a constant if only r - f counts
     divergence = None  # (p, q) -> -min_D discriminator_loss for probability vectors [k]; its docstring is its name
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        defined = {**vars(AdversarialModule), **vars(GAN)}.items()
+        methods = {name for name, value in defined if callable(value) or isinstance(value, property)}
+        internals = {n for n in methods.union(LIGHTNING_STEP).difference(PUBLIC_OVERRIDES) if not n.startswith("__")}
+        users = [base for base in cls.__mro__ if base not in GAN.__mro__]
+        cls.overridden_internals = tuple(sorted(internals & {name for base in users for name in vars(base)}))
 
     def __init__(
         self,

@@ -807,3 +807,47 @@ def test_a_player_built_without_the_labels_is_refused(role):
     sgd = {f"{player}_optimizer": lambda p: torch.optim.SGD(p, 0.1) for player in ("generator", "discriminator")}
     with pytest.raises(ValueError, match=f"the {role} was built for 0 classes and the conditioning has 3"):
         NonSaturatingGAN(g, d, conditioning=ClassLabels(3), **sgd)
+
+
+# What a subclass may override
+
+
+def test_shipped_families_override_no_internals(family):
+    assert family.overridden_internals == ()
+
+
+def test_overridden_internals_names_methods_outside_the_public_list():
+    class Own(NonSaturatingGAN):
+        slope = 1.0
+        generator_sees_real = True
+
+        def __init__(self, *players, slope=1.0, **settings):
+            super().__init__(*players, **settings)
+
+        @staticmethod
+        def generator_loss(fake_logits, real_logits=None):
+            return -fake_logits.mean()
+
+        def discriminator_terms(self, outputs):
+            return super().discriminator_terms(outputs)
+
+        def helper(self):
+            pass
+
+    class OwnStep(Own):
+        def training_step(self, batch, batch_idx=0):
+            pass
+
+        def on_after_backward(self):
+            pass
+
+    class Mixin:
+        def forward_pass(self, *args, **kwargs):
+            pass
+
+    class Descendant(Mixin, OwnStep):
+        penalties = None
+
+    assert Own.overridden_internals == ()
+    assert OwnStep.overridden_internals == ("on_after_backward", "training_step")
+    assert Descendant.overridden_internals == ("forward_pass", "on_after_backward", "penalties", "training_step")
