@@ -14,10 +14,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ganlab.cli.job import trained
+from ganlab.cli.sweep import SweepTable
 from ganlab.config.paths import conf_folder
 from ganlab.report.jobs import read_jobs, show
 from ganlab.runs.begun import Died, note_start
-from ganlab.cli.sweep import SweepTable
 
 spec = importlib.util.spec_from_file_location("folders", Path(__file__).parents[1] / "report" / "folders.py")
 folders = importlib.util.module_from_spec(spec)

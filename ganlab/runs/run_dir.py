@@ -1,0 +1,267 @@
+"""A run's directory. `RunDir` is the one place that knows its files, reads them and writes them.
+
+outputs/NAME_DATE/
+  config.yaml      the resolved configuration, from the moment training starts; a directory without it holds no run
+  command.yaml     the overrides that were typed, and where
+  summary.json     how it ended: status, quality, verdicts, protocol; absent while it trains and after a kill
+  metrics.csv      every logged number; seeds.csv: each seed of an ensemble at each evaluation
+  samples.png      the last sample grid; samples/: all of them
+  checkpoints/     last.ckpt, and best.ckpt by the metric's objective
+  ganlab.log       what was printed
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from ganlab.utils.files import atomic_write, write_json
+
+OUTPUTS = Path("outputs")  # where Hydra makes run directories, relative to the current directory
+CHECKPOINTS = ("best.ckpt", "last.ckpt")
+NOT_SEARCHED = {".hydra", "checkpoints", "extractors", "report", "samples", "wandb"}
+CHOOSE_ANOTHER = "choose another directory with hydra.run.dir=DIR"
+
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a saved config is plain YAML, and OmegaConf takes 20 times as long
+
+
+class RunDirInUse(ValueError):
+    """The directory belongs to another run, whose files stay as they are."""
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The files of one run below `path`."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def command_file(self) -> Path:
+        return self.path / "command.yaml"
+
+    @property
+    def summary_file(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def seeds_file(self) -> Path:
+        return self.path / "seeds.csv"
+
+    @property
+    def samples_file(self) -> Path:
+        return self.path / "samples.png"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "ganlab.log"
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The best checkpoint, else the last; None if there is none."""
+        return next((file for name in CHECKPOINTS if (file := self.path / "checkpoints" / name).is_file()), None)
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """The checkpoint that training resumes from."""
+        file = self.path / "checkpoints" / "last.ckpt"
+        return file if file.is_file() else None
+
+    @property
+    def is_run(self) -> bool:
+        return self.config_file.is_file()
+
+    # Config and command
+
+    def read_config(self) -> dict:
+        """The saved configuration.
+
+        Raises:
+            ValueError: config.yaml is missing, damaged, or no configuration of a run.
+        """
+        config = read_yaml(self.config_file)
+        if not isinstance(config, dict):
+            raise ValueError(f"{self.config_file} is of no run of ganlab (it holds no settings); give a run's directory")
+        return config
+
+    def write_config(self, config: dict) -> None:
+        atomic_write(self.config_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=10_000))
+
+    def read_command(self) -> tuple[list[str], str | None]:
+        """The overrides that were typed, and the directory in which; [] and None if that is not known."""
+        try:
+            command = read_yaml(self.command_file)
+        except ValueError:
+            return [], None
+        return [str(word) for word in command.get("overrides") or []], command.get("cwd")
+
+    def write_command(self, overrides: Sequence[str]) -> None:
+        atomic_write(self.command_file, yaml.safe_dump({"overrides": list(overrides), "cwd": os.getcwd()}, allow_unicode=True))
+
+    # How it ended
+
+    def read_summary(self) -> dict:
+        """summary.json; {} if there is none. A damaged one counts as a failure."""
+        try:
+            summary = json.loads(self.summary_file.read_text())
+        except OSError:
+            return {}
+        except ValueError as error:
+            return {"status": "failed", "error": f"its summary.json cannot be read ({error})"}
+        return summary if isinstance(summary, dict) else {"status": "failed", "error": "its summary.json holds no summary"}
+
+    def write_summary(self, summary: dict) -> None:
+        write_json(self.summary_file, summary)
+
+    @property
+    def status(self) -> str:
+        """finished; failed; refused (a sweep's job that never trained); unfinished (training still, or killed)."""
+        return self.read_summary().get("status", "unfinished")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether training again would change nothing: it finished, or a loss was not finite."""
+        summary = self.read_summary()
+        return summary.get("status") == "finished" or summary.get("error_type") == "FloatingPointError"
+
+    # One process at a time
+
+    @contextmanager
+    def lock(self, resume: bool) -> Iterator[None]:
+        """Nobody else trains in this directory meanwhile; a killed process holds no lock.
+
+        Raises:
+            RunDirInUse: another process trains there, or it holds a run that `resume` does not ask to continue.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not is_first_process():  # which locks for all
+            yield
+            return
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RunDirInUse(f"another process trains in {self.path}; wait for it, or {CHOOSE_ANOTHER}") from error
+            if self.is_run and not resume:
+                raise RunDirInUse(
+                    f"{self.path} holds a run already; continue it (python -m ganlab resume={self.path}), or {CHOOSE_ANOTHER}"
+                )
+            yield
+
+    def discard(self) -> None:
+        """Remove what a run that never trained has left, except for a log with something in it."""
+        if not is_first_process():
+            return
+        for file in (self.config_file, self.command_file, self.path / ".lock"):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(self.path / "wandb", ignore_errors=True)
+        if self.log_file.is_file() and not self.log_file.stat().st_size:
+            self.log_file.unlink()
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+
+def is_first_process() -> bool:
+    """Whether this is rank 0 of its run, by the variables that Lightning and cluster launchers set."""
+    ranks = (os.environ.get(name) or 0 for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))
+    return not any(int(rank) for rank in ranks)
+
+
+def read_yaml(path: Path):
+    """
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    try:
+        return yaml.load(path.read_text(), Loader)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())}); put a whole one there") from error
+
+
+def find_run_dirs(top: Path) -> list[RunDir]:
+    """Every run at or below a directory, in the order of their paths. Below a run no other is looked for."""
+    found = []
+    for name, folders, files in os.walk(top):
+        if "config.yaml" in files and "inspect.json" not in files:
+            folders.clear()
+            found.append(RunDir(Path(name)))
+        folders[:] = sorted(folder for folder in folders if folder not in NOT_SEARCHED)
+    return sorted(found, key=lambda run: run.path)
+
+
+def latest_unfinished() -> RunDir:
+    """The run at or below ./outputs that started last, of those that are not complete.
+
+    Raises:
+        ValueError: there is no run, or all are complete.
+    """
+    runs = find_run_dirs(OUTPUTS)
+    if not runs:
+        raise ValueError(f"there is no run at or below ./{OUTPUTS}; train first (python -m ganlab), or give a run's directory")
+    unfinished = [run for run in runs if not run.is_complete]
+    if not unfinished:
+        raise ValueError(f"all {len(runs)} runs at or below ./{OUTPUTS} are finished; give a run's directory")
+    return max(unfinished, key=lambda run: run.config_file.stat().st_mtime)
+
+
+def find_checkpoint(run: str | Path) -> Path:
+    """The checkpoint file of a run: the best by its metric's objective, else the last.
+
+    Args:
+        run: a run's directory, a `.ckpt` file, or `latest`: the run at or below ./outputs with the newest checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint; the sentence says what became of the run.
+    """
+    path = _latest_with_checkpoint() if str(run) == "latest" and not Path(run).exists() else Path(run).expanduser()
+    if path.is_file():
+        return path
+    if (checkpoint := RunDir(path).checkpoint) is None:
+        raise FileNotFoundError(_why_no_checkpoint(RunDir(path)))
+    return checkpoint
+
+
+def run_dir_of(checkpoint: Path) -> RunDir:
+    """The directory of the run that a checkpoint belongs to, or the one that a lone checkpoint lies in."""
+    return RunDir(checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent)
+
+
+def _latest_with_checkpoint() -> Path:
+    found = [file for name in CHECKPOINTS for file in OUTPUTS.rglob(f"checkpoints/{name}")]
+    if not found:
+        raise FileNotFoundError(
+            f"run=latest found no checkpoint at or below ./{OUTPUTS}; train first (python -m ganlab), or give a run's directory"
+        )
+    return max(found, key=lambda file: file.stat().st_mtime).parents[1]
+
+
+def _why_no_checkpoint(run: RunDir) -> str:
+    sentence = f"no checkpoint at {run.path}"
+    way_out = "give a run's directory with checkpoints/ inside, or a .ckpt file"
+    if not run.path.is_dir():
+        return f"{sentence}; {way_out}"
+    if others := sorted(run.path.glob("*/checkpoints")):
+        return f"{sentence}, which holds {len(others)} runs with one; give a run's directory, such as {others[0].parent}"
+    if summary := run.read_summary():
+        error = str(summary.get("error", "it kept none")).partition("\n")[0]
+        return f"{sentence}, the run {'finished' if run.status == 'finished' else 'failed'} ({error}); {way_out}"
+    if run.is_run or run.metrics_file.exists():
+        return f"{sentence}, the run is unfinished: killed, or not yet at its first evaluation; {way_out}"
+    return f"{sentence}; {way_out}"
