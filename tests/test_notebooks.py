@@ -17,7 +17,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 SHORTER = {  # a training's length, or how much is worked out, as the notebook has it, and in the test
     "01_losses": ("in families.items():\n    found", "in [*families.items()][::5]:\n    found"),
     "02_vanishing_gradients": ("critic_steps=1_000, every=50", "critic_steps=200, every=10"),
-    "03_dirac_gan": ("analysis.dirac(game)", "analysis.dirac(game, steps=20)"),
+    "03_dirac_gan": ("analysis.dirac_gan(game)", "analysis.dirac_gan(game, steps=20)"),
     "04_mode_collapse": ("IMAGES = 60_000", "IMAGES = 6_000"),
     "05_your_first_gan": ("max_images=24_000 eval_every=4_000", "max_images=6_000 eval_every=1_000"),
 }
@@ -58,7 +58,7 @@ def test_a_notebook_runs(path, tmp_path, kernel):
 
 
 def test_the_divergences_in_the_notebook_are_called_what_the_families_call_them():
-    """What `analysis.optimum` prints; the notebooks' own runs are cut short and compare no outputs."""
+    """What `analysis.optimal_discriminator` prints; the notebooks' own runs are cut short and compare no outputs."""
     text = next(path for path in NOTEBOOKS if path.stem == "01_losses").read_text()
     for family in shipped_families().values():
         if family.divergence is not None:

@@ -20,7 +20,7 @@ ZERO = 1e-6  # of an eigenvalue's real part
 
 
 @dataclass(frozen=True)
-class Dirac:
+class DiracGAN:
     """How the game of a point theta against a slope psi goes; real is a point at 0, so that (0, 0) is the equilibrium.
 
     Attributes:
@@ -61,7 +61,7 @@ class Dirac:
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def dirac(family: Family, *, steps: int = 500, lr: float = 0.2, start: tuple[float, float] = (1.0, -1.0)) -> Dirac:
+def dirac_gan(family: Family, *, steps: int = 500, lr: float = 0.2, start: tuple[float, float] = (1.0, -1.0)) -> DiracGAN:
     """Local convergence and two trajectories of D(x) = psi x + c against G(z) = theta, in float64.
 
     c is the logit that D's loss prefers where real and fake are alike. The field is what gradient descent follows on
@@ -83,7 +83,7 @@ def dirac(family: Family, *, steps: int = 500, lr: float = 0.2, start: tuple[flo
             game = _Game(family, offset)
         except ValueError as refusal:
             reason = "The family refuses to play on points"
-            return Dirac(None, None, None, None, None, None, "undefined", f"{reason}: {refusal}", lr, str(refusal))
+            return DiracGAN(None, None, None, None, None, None, "undefined", f"{reason}: {refusal}", lr, str(refusal))
         jump = game.jump()
         jacobian = None if jump else game.jacobian()
         paths = []
@@ -92,7 +92,7 @@ def dirac(family: Family, *, steps: int = 500, lr: float = 0.2, start: tuple[flo
             paths.append(game.walk(steps, lr, start, alternating))
     eigenvalues = None if jacobian is None or not jacobian.isfinite().all() else _eigenvalues(jacobian)
     radii = [r if math.isfinite(r) else math.inf for r in (path[-1].norm().item() for path in paths)]
-    return Dirac(eigenvalues, jump > 0, *paths, *radii, *_judge(eigenvalues, jump), lr)
+    return DiracGAN(eigenvalues, jump > 0, *paths, *radii, *_judge(eigenvalues, jump), lr)
 
 
 class _Slope(nn.Module):

@@ -40,7 +40,7 @@ def generator_gradient_norms(
         raise ValueError(f"real and z must hold as many samples, got {len(real)} and {len(z)}; draw z with gan.noise(n)")
     devices = [gan.device] if gan.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.autocast(gan.device.type, enabled=False), torch.enable_grad():
-        hooks = {name: own_hooks(family) for name, family in families.items()}
+        hooks = {name: as_gan(family) for name, family in families.items()}
         twin = copy.copy(gan)
         twin._modules = copy.deepcopy(gan._modules)  # running statistics move, and the run's may be part of a graph
         twin.noise = lambda n: z
@@ -49,7 +49,7 @@ def generator_gradient_norms(
         return {name: _norm(family, outputs, twin.generator) for name, family in hooks.items()}
 
 
-def own_hooks(family: Family | GAN) -> GAN:
+def as_gan(family: Family | GAN) -> GAN:
     """Something to ask for a family's losses: the GAN itself, or the family around the smallest players there are."""
     return family if isinstance(family, GAN) else minimal_gan(family, Point(), LinearCritic(torch.ones(1)))
 

@@ -18,7 +18,7 @@ PRECISION = 1e-9  # of the logits found
 
 
 @dataclass(frozen=True)
-class Optimum:
+class OptimalDiscriminator:
     """D's best answer to several pairs of distributions on the same k points, found and declared; None: not declared.
 
     Attributes:
@@ -50,7 +50,7 @@ class Optimum:
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def optimum(family: Family, *, pairs: int = 3, seed: int = 0) -> Optimum:
+def optimal_discriminator(family: Family, *, pairs: int = 3, seed: int = 0) -> OptimalDiscriminator:
     """D's best logits between random distributions on 3 points, against what the family declares.
 
     The probabilities are counts out of 11 and out of 13 samples, so that no point has equal densities. D's loss is
@@ -74,7 +74,7 @@ def optimum(family: Family, *, pairs: int = 3, seed: int = 0) -> Optimum:
     if gan.divergence is not None:
         declared_value = torch.stack([gan.divergence(*densities) for densities in zip(p, q)])
     attained = bool((logits.norm(dim=1) < 0.9 * RADIUS).all())
-    return Optimum(
+    return OptimalDiscriminator(
         p,
         q,
         logits,

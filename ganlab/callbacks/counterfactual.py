@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from ganlab.analysis.generator_gradients import generator_gradient_norms, own_hooks
+from ganlab.analysis.generator_gradients import as_gan, generator_gradient_norms
 from ganlab.analysis.minimal import shipped_families
 from ganlab.callbacks.periodic import Periodic
 from ganlab.models.gan import GAN
@@ -53,7 +53,7 @@ def require_one_gan(gan) -> None:
 
 def families_beside(gan) -> dict:
     """Every shipped family, and the run's own under its class's name with its settings."""
-    return {name: own_hooks(family) for name, family in shipped_families().items()} | {type(gan).__name__: gan}
+    return {name: as_gan(family) for name, family in shipped_families().items()} | {type(gan).__name__: gan}
 
 
 @contextmanager

@@ -39,8 +39,8 @@ class Findings:
     summary: str  # the first line of the class's docstring
     notes: list[str]
     saturation: analysis.Saturation | None = None
-    dirac: analysis.Dirac | None = None
-    optimum: analysis.Optimum | None = None
+    dirac: analysis.DiracGAN | None = None
+    optimum: analysis.OptimalDiscriminator | None = None
     checks: list[analysis.Check] = field(default_factory=list)
     places: dict[str, str] = field(default_factory=dict)  # of losses of one's own: {"generator_loss": "my_gan.py, line 12"}
     seconds: float = 0.0
@@ -91,7 +91,7 @@ def run_check(family: Callable[..., GAN], regularizers: list[str], notes: list[s
     kind = analysis.family_class(family)
     summary = (kind.__doc__ or "").strip().partition("\n")[0]
     found = Findings(kind.__name__, " + ".join([kind.__name__, *regularizers]), summary, notes, places=places(kind))
-    for part, name in ((analysis.saturation, "saturation"), (playable, "dirac"), (analysis.optimum, "optimum")):
+    for part, name in ((analysis.saturation, "saturation"), (playable, "dirac"), (analysis.optimal_discriminator, "optimum")):
         try:
             setattr(found, name, part(family))
         except Exception as error:  # a user's loss may raise anything
@@ -110,16 +110,16 @@ def places(kind: type[GAN]) -> dict[str, str]:
     return found
 
 
-def playable(family: Callable[..., GAN]) -> analysis.Dirac:
+def playable(family: Callable[..., GAN]) -> analysis.DiracGAN:
     """The Dirac-GAN with the longest step that does not overflow."""
     for step in STEPS:
-        game = analysis.dirac(family, lr=step)
+        game = analysis.dirac_gan(family, lr=step)
         if game.radius_simultaneous is None or max(game.radius_simultaneous, game.radius_alternating) < 1e3:
             break
     return game
 
 
-def declared(optimum: analysis.Optimum | None) -> list[analysis.Check]:
+def declared(optimum: analysis.OptimalDiscriminator | None) -> list[analysis.Check]:
     """Whether D's best logits and the divergence are those that the class declares."""
     if optimum is None:
         return []

@@ -11,7 +11,7 @@ import torch
 from scipy.special import expit
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-from ganlab.analysis.dirac_gan import dirac
+from ganlab.analysis.dirac_gan import dirac_gan
 from ganlab.losses import KLGAN, LSGAN, WGAN, AlphaGAN, HingeGAN, MinimaxGAN, NonSaturatingGAN, RpGAN
 from ganlab.regularizers import (
     DRAGAN,
@@ -54,14 +54,14 @@ def around(real, squared):
 
 @pytest.mark.parametrize("family", LOGISTIC)
 def test_logistic_games_circle(family):
-    found = dirac(family, steps=1)
+    found = dirac_gan(family, steps=1)
     assert_eigenvalues(found, 0.5j, -0.5j)
     assert found.verdict == "center"
 
 
 @pytest.mark.parametrize("family", [WGAN, HingeGAN, regularized(WGAN, WeightClipping(1.0))])
 def test_linear_games_circle_twice_as_fast(family):
-    found = dirac(family, steps=1)
+    found = dirac_gan(family, steps=1)
     assert_eigenvalues(found, 1j, -1j)
     assert found.verdict == "center"
 
@@ -69,7 +69,7 @@ def test_linear_games_circle_twice_as_fast(family):
 @pytest.mark.parametrize("family", [WGAN, NonSaturatingGAN])
 @pytest.mark.parametrize("penalty", [GradientPenalty(10.0), GradientPenalty(0.35), DRAGAN(10.0, 0.5)])
 def test_one_centerd_penalties_jump(family, penalty):
-    found = dirac(regularized(family, penalty), steps=1)
+    found = dirac_gan(regularized(family, penalty), steps=1)
     assert found.discontinuous
     assert found.eigenvalues is None
     assert found.verdict == "undefined"
@@ -80,7 +80,7 @@ def test_one_centerd_penalties_jump(family, penalty):
 @pytest.mark.parametrize("family", LOGISTIC)
 @pytest.mark.parametrize("sigma", [0.3, 0.7, 2.0])
 def test_instance_noise_converges(family, sigma):
-    found = dirac(regularized(family, InstanceNoise(sigma)), steps=1)
+    found = dirac_gan(regularized(family, InstanceNoise(sigma)), steps=1)
     assert_eigenvalues(found, *around(sigma**2 * F2, sigma**4 * F2**2 - F1**2))
     assert found.verdict == "convergent"
 
@@ -88,11 +88,11 @@ def test_instance_noise_converges(family, sigma):
 @pytest.mark.parametrize("family", LOGISTIC)
 def test_noise_that_fades_leaves_the_game_as_it_was(family):
     """In the end; on the way it damps: at half its sigma by the quarter of its square."""
-    found, bare = dirac(regularized(family, InstanceNoise(1.0, fade=100)), steps=200), dirac(family, steps=200)
+    found, bare = dirac_gan(regularized(family, InstanceNoise(1.0, fade=100)), steps=200), dirac_gan(family, steps=200)
     assert (found.verdict, found.spectrum) == (bare.verdict, bare.spectrum) == ("center", "±0.5i")
-    kept = dirac(regularized(family, InstanceNoise(1.0)), steps=200).radius_alternating
+    kept = dirac_gan(regularized(family, InstanceNoise(1.0)), steps=200).radius_alternating
     assert 10 * kept < found.radius_alternating < bare.radius_alternating / 2
-    slow = dirac(regularized(family, InstanceNoise(0.7, fade=10**12)), steps=1)
+    slow = dirac_gan(regularized(family, InstanceNoise(0.7, fade=10**12)), steps=1)
     assert_eigenvalues(slow, *around(0.49 * F2, 0.49**2 * F2**2 - F1**2))
 
 
@@ -100,7 +100,7 @@ def test_noise_that_fades_leaves_the_game_as_it_was(family):
 @pytest.mark.parametrize("penalty", [R1, R2])
 @pytest.mark.parametrize("gamma", [0.3, 1.0, 2.5])
 def test_r1_or_r2_converges(family, penalty, gamma):
-    found = dirac(regularized(family, penalty(gamma)), steps=1)
+    found = dirac_gan(regularized(family, penalty(gamma)), steps=1)
     assert_eigenvalues(found, *around(-gamma / 2, gamma**2 / 4 - F1**2))
     assert found.verdict == "convergent"
 
@@ -108,7 +108,7 @@ def test_r1_or_r2_converges(family, penalty, gamma):
 @pytest.mark.parametrize("family", LOGISTIC)
 @pytest.mark.parametrize("gamma", [0.2, 0.5, 1.3])
 def test_r1_and_r2_converge(family, gamma):
-    found = dirac(regularized(family, R1(gamma), R2(gamma)), steps=1)
+    found = dirac_gan(regularized(family, R1(gamma), R2(gamma)), steps=1)
     assert_eigenvalues(found, *around(-gamma, gamma**2 - F1**2))
     assert found.verdict == "convergent"
 
@@ -117,7 +117,7 @@ def test_r1_and_r2_converge(family, gamma):
 def test_the_critical_gamma_is_1(penalty):
     """Below it the players spiral, above they do not."""
     for gamma, spirals in ((0.95, True), (1.05, False)):
-        first, _ = dirac(regularized(NonSaturatingGAN, penalty(gamma)), steps=1).eigenvalues
+        first, _ = dirac_gan(regularized(NonSaturatingGAN, penalty(gamma)), steps=1).eigenvalues
         assert (abs(first.imag) > 0.1) == spirals
 
 
@@ -135,7 +135,7 @@ def test_the_critical_gamma_is_1(penalty):
 )
 def test_radii_of_the_authors_code(family, simultaneous, alternating):
     """Facts, section 2: 500 steps of 0.2, to the figures given."""
-    found = dirac(family)
+    found = dirac_gan(family)
     for radius, expected in ((found.radius_simultaneous, simultaneous), (found.radius_alternating, alternating)):
         figures = 0.005 / expected if expected > 0.1 else 0.08
         assert radius == pytest.approx(expected, rel=figures)
@@ -168,7 +168,7 @@ BY_HAND = {
 def test_trajectories_against_numpy(name):
     family, field, project = BY_HAND[name]
     start, lr, steps = (0.8, -0.6), 0.13, 60
-    found = dirac(family, steps=steps, lr=lr, start=start)
+    found = dirac_gan(family, steps=steps, lr=lr, start=start)
     for alternating, path in ((False, found.simultaneous), (True, found.alternating)):
         expected = [start]
         for _ in range(steps):
@@ -181,7 +181,7 @@ def test_trajectories_against_numpy(name):
 
 
 def test_lazy_terms_act_on_their_turns():
-    found = dirac(regularized(NonSaturatingGAN, R1(0.05, every=4)), steps=30, start=(0.8, -0.6))
+    found = dirac_gan(regularized(NonSaturatingGAN, R1(0.05, every=4)), steps=30, start=(0.8, -0.6))
     theta, psi = 0.8, -0.6
     for turn in range(30):
         gamma = 4 * 0.05 * (turn % 4 == 0)
@@ -196,7 +196,7 @@ def test_lazy_terms_act_on_their_turns():
 
 
 def test_non_saturating_circles_in_though_not_exponentially():
-    found = dirac(NonSaturatingGAN)
+    found = dirac_gan(NonSaturatingGAN)
     radius = found.simultaneous.norm(dim=1)
     assert found.verdict == "center"
     assert radius[500] < radius[250] < radius[0]
@@ -205,13 +205,13 @@ def test_non_saturating_circles_in_though_not_exponentially():
 
 
 def test_every_family_circles_alone_and_converges_with_r1(family):
-    alone = dirac(family, steps=2)
+    alone = dirac_gan(family, steps=2)
     first, second = alone.eigenvalues
     assert alone.verdict == "center"
     assert abs(first.real) < 1e-9
     assert first.imag > 0.1
     assert second == pytest.approx(first.conjugate())
-    penalized = dirac(regularized(family, R1(0.8)), steps=2)
+    penalized = dirac_gan(regularized(family, R1(0.8)), steps=2)
     assert penalized.verdict == "convergent"
     assert_eigenvalues(penalized, *around(-0.4, 0.16 - first.imag**2))
 
@@ -228,7 +228,7 @@ def test_every_family_circles_alone_and_converges_with_r1(family):
 def test_eigenvalues_worked_out_by_hand(family, on_generator, on_discriminator):
     """J = ((0, a), (-b, 0)), a = |L_G'(c)|, b = dL_D/df(c), at the logit c that D prefers where p = q."""
     expected = math.sqrt(on_generator * on_discriminator)
-    assert_eigenvalues(dirac(family, steps=1), expected * 1j, -expected * 1j)
+    assert_eigenvalues(dirac_gan(family, steps=1), expected * 1j, -expected * 1j)
 
 
 class WrongWay(NonSaturatingGAN):
@@ -258,22 +258,22 @@ class Vector(NonSaturatingGAN):
 
 
 def test_broken_games_have_verdicts():
-    wrong = dirac(WrongWay, steps=3)
+    wrong = dirac_gan(WrongWay, steps=3)
     assert_eigenvalues(wrong, math.sqrt(0.5), -math.sqrt(0.5))
     assert wrong.verdict == "divergent"
-    deaf = dirac(Deaf, steps=3)
+    deaf = dirac_gan(Deaf, steps=3)
     assert_eigenvalues(deaf, 0, 0)
     assert deaf.verdict == "center"
     assert "0" in deaf.reason
-    nan = dirac(NotANumber, steps=3)
+    nan = dirac_gan(NotANumber, steps=3)
     assert nan.verdict == "undefined"
     assert nan.eigenvalues is None
     with pytest.raises(ValueError, match="one number"):
-        dirac(Vector)
+        dirac_gan(Vector)
 
 
 def test_an_explosion_has_an_infinite_radius():
-    found = dirac(regularized(WGAN, R1(1e3)), steps=300)
+    found = dirac_gan(regularized(WGAN, R1(1e3)), steps=300)
     assert found.verdict == "convergent"  # for steps that are small enough
     assert found.radius_simultaneous == math.inf
 
@@ -289,8 +289,8 @@ def test_an_explosion_has_an_infinite_radius():
     ],
 )
 def test_lazy_ones_count_by_their_mean(lazy, eager):
-    found = dirac(regularized(RpGAN, *lazy), steps=1)
-    assert_eigenvalues(found, *dirac(regularized(RpGAN, *eager), steps=1).eigenvalues)
+    found = dirac_gan(regularized(RpGAN, *lazy), steps=1)
+    assert_eigenvalues(found, *dirac_gan(regularized(RpGAN, *eager), steps=1).eigenvalues)
 
 
 @pytest.mark.parametrize(
@@ -306,12 +306,12 @@ def test_lazy_ones_count_by_their_mean(lazy, eager):
     ],
 )
 def test_other_regularizers_by_their_damping(regularizer, damping):
-    found = dirac(regularized(NonSaturatingGAN, regularizer), steps=1)
+    found = dirac_gan(regularized(NonSaturatingGAN, regularizer), steps=1)
     assert_eigenvalues(found, *around(-damping / 2, damping**2 / 4 - F1**2))
 
 
 def test_packs_hear_their_mean():
-    alone, packed = dirac(RpGAN, steps=5), dirac(partial(RpGAN, pack=3), steps=5)
+    alone, packed = dirac_gan(RpGAN, steps=5), dirac_gan(partial(RpGAN, pack=3), steps=5)
     assert_eigenvalues(packed, *alone.eigenvalues)
     np.testing.assert_allclose(packed.simultaneous, alone.simultaneous, rtol=1e-12)
 
@@ -319,7 +319,7 @@ def test_packs_hear_their_mean():
 @pytest.mark.parametrize("pack", [2, 3, 4])
 def test_noise_is_independent_within_a_pack(pack):
     """The mean of a pack has the noise's variance over its size."""
-    found = dirac(regularized(MinimaxGAN, InstanceNoise(0.7), pack=pack), steps=1)
+    found = dirac_gan(regularized(MinimaxGAN, InstanceNoise(0.7), pack=pack), steps=1)
     variance = 0.49 / pack
     assert_eigenvalues(found, *around(variance * F2, variance**2 * F2**2 - F1**2))
 
@@ -332,7 +332,7 @@ class Jitter(Regularizer):
 
 
 def test_uniform_noise_counts_by_its_variance():
-    found = dirac(regularized(NonSaturatingGAN, Jitter()), steps=1)
+    found = dirac_gan(regularized(NonSaturatingGAN, Jitter()), steps=1)
     variance = 2.4**2 / 12
     assert_eigenvalues(found, *around(variance * F2, variance**2 * F2**2 - F1**2))
 
@@ -347,19 +347,19 @@ def test_labels_that_are_flipped_count_by_their_mean(draw):
             labels = draw(torch.full_like(real_logits, 0.7))
             return binary_cross_entropy_with_logits(real_logits, labels) + softplus(fake_logits).mean()
 
-    found = dirac(Flipped, steps=1)
+    found = dirac_gan(Flipped, steps=1)
     assert found.verdict == "center"
     assert found.eigenvalues[0].imag == pytest.approx(math.sqrt(0.35 * 0.65), rel=0.03)
 
 
 def test_what_is_for_images_only_is_not_defined_here():
     for part in (DiffAugment(True, 0.1, 0.2), Consistency(1.0, DiffAugment(True, 0.1, 0.2))):
-        found = dirac(regularized(NonSaturatingGAN, part))
+        found = dirac_gan(regularized(NonSaturatingGAN, part))
         assert found.verdict == "undefined"
         assert "images" in found.not_defined
         assert found.not_defined in found.reason
         assert found.eigenvalues is found.simultaneous is found.radius_alternating is found.discontinuous is None
-    assert dirac(NonSaturatingGAN, steps=1).not_defined is None
+    assert dirac_gan(NonSaturatingGAN, steps=1).not_defined is None
 
 
 def test_it_is_a_pure_function():
@@ -368,7 +368,7 @@ def test_it_is_a_pure_function():
     state = torch.get_rng_state()
     lecam = LeCam(0.3, start=0)
     family = regularized(NonSaturatingGAN, lecam, InstanceNoise(0.4))
-    first, second = dirac(family, steps=20), dirac(family, steps=20)
+    first, second = dirac_gan(family, steps=20), dirac_gan(family, steps=20)
     assert torch.equal(torch.get_rng_state(), state)
     assert first.eigenvalues == second.eigenvalues
     torch.testing.assert_close(first.alternating, second.alternating, rtol=0, atol=0)

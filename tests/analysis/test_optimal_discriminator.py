@@ -11,7 +11,7 @@ from scipy.special import rel_entr
 from scipy.stats import wasserstein_distance
 
 from ganlab.analysis.minimal import LinearCritic, Point, minimal_gan
-from ganlab.analysis.optimal_discriminator import best_logits, logit_where_alike, optimum
+from ganlab.analysis.optimal_discriminator import best_logits, logit_where_alike, optimal_discriminator
 from ganlab.losses import (
     CGAN,
     KLGAN,
@@ -78,7 +78,7 @@ def pairs(found):
 
 def test_numeric_optimum_against_closed_forms(family):
     value, logit = CLOSED_FORMS[family]
-    found = optimum(family)
+    found = optimal_discriminator(family)
     assert found.attained
     np.testing.assert_allclose(found.value, [value(p, q) for p, q in pairs(found)], rtol=1e-8, atol=1e-9)
     if logit is not None:
@@ -86,7 +86,7 @@ def test_numeric_optimum_against_closed_forms(family):
 
 
 def test_families_are_held_to_what_they_declare(family):
-    found = optimum(family)
+    found = optimal_discriminator(family)
     assert (found.declared_logits is None) == (found.error is None) == (family.optimal_logit is None)
     assert (found.declared_value is None) == (found.value_error is None) == (family.divergence is None)
     assert (found.name is None) == (family.divergence is None)
@@ -99,7 +99,7 @@ def test_families_are_held_to_what_they_declare(family):
 @pytest.mark.parametrize("alpha", [0.3, 0.7, 1.0, 1.5, 3.0])
 def test_alpha_families(alpha):
     """Welfert et al. 2023: D's best logit is alpha log p/q, also where the loss is not convex (alpha > 1)."""
-    found = optimum(partial(AlphaGAN, alpha_d=alpha))
+    found = optimal_discriminator(partial(AlphaGAN, alpha_d=alpha))
     expected = [alpha * log_odds(p, q) for p, q in pairs(found)]
     np.testing.assert_allclose(found.logits, expected, rtol=0, atol=1e-8)
     assert found.error < 1e-8
@@ -108,13 +108,13 @@ def test_alpha_families(alpha):
 
 def test_a_large_alpha_measures_what_it_says():
     """The best logits are beyond reach there, but the value is not: 0.08 to the power of 1000 is no number."""
-    found = optimum(partial(AlphaGAN, alpha_d=1000))
+    found = optimal_discriminator(partial(AlphaGAN, alpha_d=1000))
     assert not found.attained and found.value_error < 1e-6
 
 
 def test_lipschitz_critic_solves_the_linear_programme():
     """WGAN's critic: the best logits with slopes in [-1, 1], which SciPy finds as a linear programme."""
-    found = optimum(WGAN, pairs=5, seed=3)
+    found = optimal_discriminator(WGAN, pairs=5, seed=3)
     slopes = np.diff(found.logits.numpy(), axis=1)
     assert np.abs(slopes).max() <= 1 + 1e-8
     for (p, q), value in zip(pairs(found), found.value):
@@ -124,16 +124,16 @@ def test_lipschitz_critic_solves_the_linear_programme():
 
 
 def test_densities_are_what_they_should_be():
-    found = optimum(WGAN, pairs=6)
+    found = optimal_discriminator(WGAN, pairs=6)
     for densities, total in ((found.p, 11), (found.q, 13)):
         np.testing.assert_allclose(densities.sum(1), 1, rtol=1e-12)
         np.testing.assert_allclose(densities * total, (densities * total).round(), atol=1e-12)
         assert (densities > 0).all()
     assert ((found.p - found.q).abs() > 1e-3).all()
     assert len(found.p.unique(dim=0)) > 3
-    again = optimum(WGAN, pairs=6)
+    again = optimal_discriminator(WGAN, pairs=6)
     torch.testing.assert_close(found.p, again.p, rtol=0, atol=0)
-    assert not torch.equal(found.p, optimum(WGAN, pairs=6, seed=1).p)
+    assert not torch.equal(found.p, optimal_discriminator(WGAN, pairs=6, seed=1).p)
 
 
 class WrongLogit(MinimaxGAN):
@@ -164,13 +164,13 @@ class Backwards(KLGAN):
 
 
 def test_wrong_claims_are_noticed():
-    assert optimum(WrongLogit).error > 0.1
-    assert optimum(Swapped).error > 0.1
-    scaled = optimum(WrongScale)
+    assert optimal_discriminator(WrongLogit).error > 0.1
+    assert optimal_discriminator(Swapped).error > 0.1
+    scaled = optimal_discriminator(WrongScale)
     assert scaled.error < 1e-8
     assert scaled.value_error > 0.01
     assert scaled.name == "JS(p, q) - log 4"
-    assert optimum(Backwards).value_error > 0.01
+    assert optimal_discriminator(Backwards).value_error > 0.01
 
 
 class Shifted(RpGAN):
@@ -186,8 +186,8 @@ class ShiftedMinimax(MinimaxGAN):
 
 
 def test_a_common_shift_is_free_only_where_differences_count():
-    assert optimum(Shifted).error < 1e-8
-    assert optimum(ShiftedMinimax).error == pytest.approx(3, abs=1e-7)
+    assert optimal_discriminator(Shifted).error < 1e-8
+    assert optimal_discriminator(ShiftedMinimax).error == pytest.approx(3, abs=1e-7)
 
 
 class Unbounded(WGAN):
@@ -195,8 +195,8 @@ class Unbounded(WGAN):
 
 
 def test_losses_without_a_minimum_say_so():
-    assert not optimum(Unbounded).attained
-    sure = optimum(partial(AlphaGAN, alpha_d=float("inf")))  # D wants the logits ±infinity
+    assert not optimal_discriminator(Unbounded).attained
+    sure = optimal_discriminator(partial(AlphaGAN, alpha_d=float("inf")))  # D wants the logits ±infinity
     assert not sure.attained
     assert sure.error is None
     assert sure.value_error < 1e-6
@@ -213,7 +213,7 @@ class RelativisticHinge(RpGAN):
 
 
 def test_corners_with_a_free_shift():
-    found = optimum(RelativisticHinge)
+    found = optimal_discriminator(RelativisticHinge)
     for (p, q), value in zip(pairs(found), found.value):
         k = len(p)  # minimize sum p_i q_j t_ij with t_ij >= 1 - l_i + l_j, t_ij >= 0, l_0 = 0
         rows, weights = [], np.concatenate([np.zeros(k), np.outer(p, q).ravel()])
@@ -259,11 +259,11 @@ class Learned(LSGAN):
 
 
 def test_of_a_loss_with_weights_of_its_own_numbers_are_found():
-    found = optimum(Learned)
-    torch.testing.assert_close(found.value, optimum(LSGAN).value)
+    found = optimal_discriminator(Learned)
+    torch.testing.assert_close(found.value, optimal_discriminator(LSGAN).value)
     assert not found.value.requires_grad and not found.logits.requires_grad
 
 
 def test_a_loss_that_is_no_scalar_is_refused():
     with pytest.raises(ValueError, match=r"one number as a tensor, got a tensor \[3\]"):
-        optimum(Vector)
+        optimal_discriminator(Vector)

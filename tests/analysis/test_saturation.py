@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import expit
 
-from ganlab.analysis import dirac, optimum, saturation
+from ganlab.analysis import dirac_gan, optimal_discriminator, saturation
 from ganlab.losses import (
     CGAN,
     KLGAN,
@@ -160,5 +160,5 @@ def test_a_family_that_compares_sees_real_logits_mirrored():
 def test_theory_differentiates_where_gradients_are_off(off):
     with off():
         assert saturation(NonSaturatingGAN).verdict == BOUNDED
-        assert dirac(NonSaturatingGAN, steps=1).eigenvalues[0].imag == pytest.approx(0.5)
-        assert optimum(NonSaturatingGAN, pairs=1).error < 1e-6
+        assert dirac_gan(NonSaturatingGAN, steps=1).eigenvalues[0].imag == pytest.approx(0.5)
+        assert optimal_discriminator(NonSaturatingGAN, pairs=1).error < 1e-6
