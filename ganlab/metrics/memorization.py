@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganlab.metrics.prdc import Track, nearest, untracked
-from ganlab.utils.statistics import LEVEL, Estimate, wilson
+from ganlab.utils.statistics import CONFIDENCE, Estimate, wilson_interval
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def memorization(samples: Tensor, held_out, train, device: torch.device, track: 
         place=place,
         real_distance=real_distance,
         auc=auc(distance, real_distance),
-        copies=wilson(int(of_samples.sum()), len(of_samples)),
-        copies_of_real=wilson(int(of_real.sum()), len(of_real)),
+        copies=wilson_interval(int(of_samples.sum()), len(of_samples)),
+        copies_of_real=wilson_interval(int(of_real.sum()), len(of_real)),
         copied=of_samples,
     )
 
@@ -78,7 +78,7 @@ def auc(x: Tensor, y: Tensor) -> Estimate:
     above, below = _placements(x, y), _placements(y, x)
     value = float(above.mean())
     variance = sum(float(p.var()) / len(p) for p in (above, below) if len(p) > 1)
-    half = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor((1 + LEVEL) / 2)).item() * math.sqrt(variance)
+    half = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor((1 + CONFIDENCE) / 2)).item() * math.sqrt(variance)
     return Estimate(value, max(0.0, value - half), min(1.0, value + half))
 
 

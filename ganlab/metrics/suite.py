@@ -19,7 +19,7 @@ from ganlab.metrics.memorization import Memorization, memorization
 from ganlab.metrics.prdc import K_DENSITY_COVERAGE, K_PRECISION_RECALL, Track, manifold_scores
 from ganlab.metrics.stacked import StackedQuality
 from ganlab.metrics.vendi import vendi, vendi_of_points
-from ganlab.utils.statistics import wilson
+from ganlab.utils.statistics import wilson_interval
 
 LEAST = 20
 VENDI_POINTS = 2000  # its kernel on points needs n² memory and n³ time
@@ -205,7 +205,7 @@ class EvaluationSuite:
         return Split(self.train_part, self.data.train.y[places])
 
     def _transfer_of_images(self, fakes: Split, reals: Split) -> None:
-        agreed = wilson(round(self.agreement * self.samples), self.samples)
+        agreed = wilson_interval(round(self.agreement * self.samples), self.samples)
         how = {"measures": "GAN-test: share of samples that a classifier of the train split names as asked"}
         self._add("gan_test", "classifier", agreed, self.named_by.accuracy, how, self.named_by)
         test, classes = self.data.test, self.data.num_classes
@@ -213,7 +213,7 @@ class EvaluationSuite:
             transfer(split, test, classes, self.device, self.seed, self.track(f"classifier of {what} images"))
             for split, what in ((fakes, "generated"), (reals, "real"))
         )
-        accuracy = wilson(round(value.accuracy * len(test.x)), len(test.x))
+        accuracy = wilson_interval(round(value.accuracy * len(test.x)), len(test.x))
         self._add("gan_train", "classifier", accuracy, real.accuracy, {
             "measures": "GAN-train (CAS): accuracy on the whole test split of a classifier that saw only samples",
             "chosen": f"on {HELD_OUT:.0%} of the samples, held out, from the rates {list(RATES)}: {value.rate:g}",
@@ -229,7 +229,7 @@ class EvaluationSuite:
             "gan_test": [nearest_mean_accuracy(self.data.train, split, classes) for split in (fakes, test)],
         }
         for (name, (value, real)), asked in zip(trained.items(), (len(test.x), self.samples)):
-            self._add(name, self.space, wilson(round(value * asked), asked), real, how)
+            self._add(name, self.space, wilson_interval(round(value * asked), asked), real, how)
 
     # How it is written down
 

@@ -10,7 +10,7 @@ from ganlab.report.ranking import Ranking
 from ganlab.report.runs import PREFIX, Run, Seed
 from ganlab.report.tables import Table
 from ganlab.report.texts import duration, percent, ranges, short_value, span, spread
-from ganlab.utils.statistics import first_reaching, wilson
+from ganlab.utils.statistics import time_to_target, wilson_interval
 
 MOST_ROWS = 50  # of runs in trouble
 
@@ -27,7 +27,7 @@ def coverage(ranking: Ranking) -> Table | None:
         rows.append(
             [
                 setting.name,
-                percent(wilson(reached, len(times)), of=(reached, len(times))),
+                percent(wilson_interval(reached, len(times)), of=(reached, len(times))),
                 spread([images for images, _ in times], lambda x: f"{x:,.0f}"),
                 spread([seconds for _, seconds in times], duration),
             ]
@@ -49,7 +49,7 @@ def coverage(ranking: Ranking) -> Table | None:
 
 def _first_full(ranking: Ranking, seed: Seed) -> tuple[float, float]:
     modes = seed.quality.get(PREFIX + ranking.modes_metric, [])
-    return tuple(first_reaching(at[: len(modes)], modes, ranking.modes) for at in (seed.images, seed.seconds))
+    return tuple(time_to_target(at[: len(modes)], modes, ranking.modes) for at in (seed.images, seed.seconds))
 
 
 def costs(ranking: Ranking) -> Table:

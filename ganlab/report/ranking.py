@@ -9,7 +9,7 @@ from statistics import fmean, median
 from ganlab.report.runs import PREFIX, Seed, higher_is_better, worst
 from ganlab.report.settings import Setting
 from ganlab.report.texts import interval, number, percent, plain
-from ganlab.utils.statistics import Difference, Estimate, bootstrap_mean, paired_difference, wilson
+from ganlab.utils.statistics import Estimate, PairedDifference, bootstrap_mean, paired_difference, wilson_interval
 
 RATES = ("success", "failure")
 TOYS = ("Ring", "Grid")
@@ -91,11 +91,11 @@ class Ranking:
         if key not in self._estimates:
             values = list(self.values(setting, metric).values())
             rate = metric in RATES
-            found = (wilson(int(sum(values)), len(values)) if rate else bootstrap_mean(values)) if values else None
+            found = (wilson_interval(int(sum(values)), len(values)) if rate else bootstrap_mean(values)) if values else None
             self._estimates[key] = found
         return self._estimates[key]
 
-    def paired(self, one: Setting, other: Setting, metric: str) -> Difference | None:
+    def paired(self, one: Setting, other: Setting, metric: str) -> PairedDifference | None:
         """one - other, seed by seed; None without a pair: a single run and a copy of an ensemble never are one."""
         return paired_difference(self.values(one, metric), self.values(other, metric)) if one.single == other.single else None
 

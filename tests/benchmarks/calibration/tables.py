@@ -9,7 +9,7 @@ from calibration.choose import verdicts
 from calibration.truth import Outcome
 from ganlab.diagnostics.rules import VERDICTS
 from ganlab.utils.files import atomic_write, write_csv
-from ganlab.utils.statistics import wilson
+from ganlab.utils.statistics import wilson_interval
 
 
 def rates(runs: Sequence[Outcome], limits: Mapping) -> list[dict]:
@@ -32,7 +32,7 @@ def rates(runs: Sequence[Outcome], limits: Mapping) -> list[dict]:
 def rate(name: str, successes: int, n: int) -> dict[str, float | None]:
     if not n:
         return dict.fromkeys((name, f"{name} low", f"{name} high"))
-    found = wilson(successes, n)
+    found = wilson_interval(successes, n)
     return {name: found.value, f"{name} low": found.low, f"{name} high": found.high}
 
 
