@@ -39,7 +39,7 @@ def coverage(ranking: Ranking) -> Table | None:
     )
     notes = [note]
     if ranking.has_ensembles:
-        notes.append("Wall time of an ensemble's seed is that of the whole ensemble, of all its parts where it has several.")
+        notes.append("Wall time of an ensemble's seed is that of the whole ensemble.")
     if "updates of D" in ranking.settings[0].card[BUDGET]:
         notes.append(
             "A packed D sees several images where another sees one: at the same images seen it has learned less often."
@@ -82,7 +82,7 @@ def costs(ranking: Ranking) -> Table:
         )
     note = (
         "Median and quartiles over the runs that ended; images/s while training, without looks at quality, of an ensemble "
-        "all its seeds' images together. An ensemble trained in parts took the parts' times together."
+        "all its seeds' images together."
     )
     notes = [note]
     if len(devices) > 1:

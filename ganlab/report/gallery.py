@@ -65,8 +65,7 @@ def _pictured(ranking: Ranking, run: Run) -> str:
     grids = (run.config.get("callbacks") or {}).get("grids") or {}
     most = MOST_PANELS if ranking.is_toy else grids.get("rows", 8)
     shown = run.pictured[:most]
-    part = " (its first part)" if run.together < len(run.seeds) else ""
-    of = f" of {len(run.seeds)}{part}" if len(shown) < len(run.seeds) else ""
+    of = f" of {len(run.seeds)}" if len(shown) < len(run.seeds) else ""
     return f"seed{'s' * (len(shown) != 1)} {ranges(shown)}{of}"
 
 

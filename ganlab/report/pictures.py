@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -15,7 +14,6 @@ from PIL import Image
 from ganlab.report.ranking import RATES, TOYS, Ranking
 from ganlab.report.runs import PREFIX, Run, worst
 from ganlab.report.settings import Setting
-from ganlab.runs.parts import part_folders, seeds_in
 from ganlab.utils.statistics import quartiles
 
 MOST, MOST_SEEDS = 8, 16  # settings in a picture of curves, and in one with a row for each
@@ -131,9 +129,9 @@ def samples(run: Run) -> bytes | None:
     if not run.is_ensemble and (png := over_density(run)):
         return png
     try:
-        png = next(iter(_own(run, "samples.png"))).read_bytes()
+        png = (run.folder / "samples.png").read_bytes()
         Image.open(io.BytesIO(png)).verify()
-    except (*DAMAGED, StopIteration):
+    except DAMAGED:
         return None
     return png
 
@@ -175,7 +173,7 @@ def over_density(run: Run) -> bytes | None:
 
 def training_gif(run: Run) -> bytes | None:
     """The run's own pictures over time, from the same latents; None with fewer than two."""
-    paths = _own(run, "samples/*.png")
+    paths = sorted(run.folder.glob("samples/*.png"))
     if len(paths) < 2:
         return None
     if len(paths) > FRAMES:
@@ -196,12 +194,6 @@ def training_gif(run: Run) -> bytes | None:
     times = [max(120, 4000 // len(frames))] * (len(frames) - 1) + [2500]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True)
     return file.getvalue()
-
-
-def _own(run: Run, pattern: str) -> list[Path]:
-    """Files of the run, or of the part that `Run.pictured` names where an ensemble was trained in several."""
-    parts = [part for part in part_folders(run.folder) if not set(run.pictured).isdisjoint(seeds_in(part))]
-    return next((found for part in (run.folder, *parts) if (found := sorted(part.glob(pattern)))), [])
 
 
 def _wrapped(name: str, width: int = 40) -> str:

@@ -30,11 +30,6 @@ def table(path: Path) -> list[dict]:
     return list(csv.DictReader(io.StringIO(lines)))
 
 
-def whole(rows: list[dict]) -> list[dict]:
-    """Those of a seeds.csv without what a kill left of a line."""
-    return [row for row in rows if not any(math.isnan(as_number(row.get(name))) for name in ("images_seen", "seed"))]
-
-
 def read_summary(path: Path) -> dict:
     try:
         found = json.loads(path.read_text())

@@ -7,8 +7,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ganlab.report.reading import as_number, hydra_config, plain_yaml, read_summary, table, whole
-from ganlab.runs.parts import in_one_time, part_folders, seeds_in
+from ganlab.report.reading import as_number, hydra_config, plain_yaml, read_summary, table
 
 LEFT_BY_A_RUN = ("summary.json", "metrics.csv", "seeds.csv", "config.yaml", ".hydra")
 NOT_SEARCHED = {".hydra", "checkpoints", "samples", "wandb", "extractors", "report"}
@@ -45,11 +44,11 @@ class Run:
     images: float
     """Real images seen, as far as the files tell."""
     single: bool = True
-    """One GAN by itself. A copy in an ensemble, be it alone there, draws other batches and latents from the same seed."""
+    """One GAN by itself. A member of an ensemble, even of one, draws other batches and latents from the same seed."""
     together: int = 1
-    """How many seeds were trained at once: all of an ensemble, or of one of its parts."""
+    """How many seeds were trained at once."""
     pictured: list[int] = field(default_factory=list)
-    """The seeds that its pictures begin with: those that did not fail, of the first part that has any."""
+    """The seeds that its pictures begin with: those that did not fail."""
 
     @property
     def is_ensemble(self) -> bool:
@@ -102,8 +101,7 @@ def read_run(folder: Path) -> Run:
     overrides = plain_yaml(folder / ".hydra" / "overrides.yaml") or []
     overrides = dict(o.lstrip("+").split("=", 1) for o in overrides if isinstance(o, str) and "=" in o)
     status = summary.get("status", "unfinished")
-    parts = part_folders(folder)
-    rows = table(folder / "seeds.csv") or in_one_time([whole(table(part / "seeds.csv")) for part in parts])
+    rows = table(folder / "seeds.csv")
     single = not (rows or isinstance(config.get("seeds"), int) or summary.get("seeds"))
     if not single:
         seeds = _ensemble(rows, config, summary, status)
@@ -111,11 +109,9 @@ def read_run(folder: Path) -> Run:
     else:
         seed, images = _single(folder / "metrics.csv", config, summary, status)
         seeds = [seed]
-    together = len(seeds_in(parts[0])) if parts else len(seeds)
     seeds.sort(key=lambda seed: seed.seed)
-    chunks = [seeds[i : i + together] for i in range(0, len(seeds), together)]
-    alive = ([seed.seed for seed in chunk if seed.status != "failed"] for chunk in chunks)
-    return Run(folder, config, overrides, summary, seeds, images, single, together, next(filter(None, alive), []))
+    pictured = [seed.seed for seed in seeds if seed.status != "failed"]
+    return Run(folder, config, overrides, summary, seeds, images, single, len(seeds), pictured)
 
 
 def _single(path: Path, config: dict, summary: dict, status: str) -> tuple[Seed, float]:

@@ -38,7 +38,7 @@ def log_report(run, folder: Path) -> None:
 
 
 def report_beside(folder: Path, loggers: dict) -> None:
-    """A W&B run of its own for what no single run can say: a sweep's tables, or those of an ensemble in parts.
+    """Log the tables of a sweep to a W&B run of the sweep's name.
 
     `loggers`: as in the config. Nothing where none of them is W&B.
     """

@@ -308,17 +308,12 @@ def test_seeds_that_ended_before_their_budget_are_marked(tmp_path):
 
 
 def test_the_seeds_of_an_ensemble_that_ended_early_are_marked(tmp_path):
-    """Whole; and in parts, of which the summary has the clocks of the first."""
-    ensemble(tmp_path / "whole", {1: scores(8, 0.1), 2: None, 3: scores(8, 0.1)}, ended=20_480)
-    table = ensemble(tmp_path / "parts", {1: scores(8, 0.1), 2: scores(8, 0.2)}, loss="ls") / "seeds.csv"
-    assert "60032,60.032,2," in table.read_text()
-    table.write_text(table.read_text().replace("60032,60.032,2,", "20480,20.48,2,"))
+    ensemble(tmp_path / "early", {1: scores(8, 0.1), 2: None, 3: scores(8, 0.1)}, ended=20_480)
     ensemble(tmp_path / "full", {1: scores(8, 0.1), 2: scores(8, 0.2)}, loss="minimax")
     board = leaderboard(ranking(tmp_path))
     assert row(board, "ns")["seeds"] == ("3", "1 failed, 2 ended early at 20,480 images")
-    assert row(board, "ls")["seeds"] == ("2", "1 ended early at 20,480 images")
     assert row(board, "minimax")["seeds"] == "2"
-    assert any(note.startswith("3 seeds ended early, short of max_images: ") for note in board.notes)
+    assert any(note.startswith("2 seeds ended early, short of max_images: ") for note in board.notes)
 
 
 def test_captions_say_how_many_settings_and_which_seeds_they_show(tmp_path):
@@ -331,16 +326,11 @@ def test_captions_say_how_many_settings_and_which_seeds_they_show(tmp_path):
 
 
 def test_the_picture_of_an_ensemble_names_its_seeds(tmp_path):
-    """16 panels of points of the seeds that did not fail; trained in parts, those of the first part with any left."""
+    """The first 16 members that did not fail."""
     finals = {seed: None if seed in (2, 3) else scores(8, 0.1) for seed in range(1, 21)}
     folders.picture(ensemble(tmp_path / "whole", finals) / "samples.png")
-    parts = ensemble(tmp_path / "parts", {s: None if s <= 2 else scores(8, 0.1) for s in range(1, 5)}, loss="ls")
-    for part in ("seeds_1-2", "seeds_3-4"):
-        (parts / part).mkdir()
-        (parts / part / "seeds.csv").write_text("")
-        folders.picture(parts / part / "samples.png")
     captions = {picture.caption for picture in build([tmp_path]).sections[0].samples}
-    assert captions == {"ns, seeds 1, 4–18 of 20", "ls, seeds 3–4 of 4 (its first part)"}
+    assert captions == {"ns, seeds 1, 4–18 of 20"}
 
 
 # The page --------------------------------------------------------------------------------------------------------

@@ -71,15 +71,6 @@ def test_nan_is_the_worst_there_is_of_a_single_run_and_of_a_copy(tmp_path):
     assert [final["quality/reverse_kl_2500"] for final in finals] == [math.inf] * 3
 
 
-def test_an_ensemble_in_parts(tmp_path):
-    """While it trains, only the parts have tables; the first part of three seeds is over, the second has not begun."""
-    ensemble(tmp_path / "seeds_5-7", {5: scores(8, 0.1), 6: None, 7: scores(5, 0.8)}, seed=5)
-    folders.write(tmp_path, folders.config(seed=5, seeds=6))
-    (run,) = find_runs([tmp_path])
-    states = {seed.seed: seed.status for seed in run.seeds}
-    assert states == {5: "finished", 6: "failed", 7: "finished", 8: "unfinished", 9: "unfinished", 10: "unfinished"}
-
-
 def test_an_ensemble_that_crashed_failed_with_all_its_seeds(tmp_path):
     ensemble(tmp_path, {1: scores(8, 0.1), 2: scores(8, 0.1)}, over=False)
     (tmp_path / "summary.json").write_text(json.dumps({"name": "x", "status": "failed", "error": "out of memory"}))
