@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ganlab.cli.options import OPTIONS, parsed
+from ganlab.cli.options import EvaluateOptions, parse_options
 from ganlab.data import Stacked
 from ganlab.metrics import ClassifierQuality, InceptionQuality, StackedQuality, ToyQuality
 from ganlab.metrics.suite import LEAST, EvaluationSuite, Findings
@@ -33,17 +33,17 @@ from ganlab.utils.files import atomic_path, write_json
 CLOSEST = 10  # suspicious samples that evaluation.json names
 
 
-def main(arguments: list[str]) -> None:
-    options = parsed("evaluate", arguments, **OPTIONS["evaluate"])
-    n, seed, trust = options["n"], options["seed"], options["trust"] or []
+def main(words: list[str]) -> None:
+    options = parse_options(EvaluateOptions, words)
+    n, seed, trust = options.n, options.seed, options.trust
     if n < LEAST:
         raise ValueError(f"n must be at least {LEAST} (neighbors and classifiers need some), got {n}")
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    trained = open_run(options["run"], options["run_seed"], trust)
-    out = place(options["out"], trained)
-    data = datamodule(trained, options["data_dir"], options["root"])
+    trained = open_run(options.run, options.run_seed, trust)
+    out = place(options.out, trained)
+    data = datamodule(trained, options.data_dir, options.root)
     samples = as_many_as_real(n, data, console)
-    metrics = metrics_for(trained, data, samples, options["features"])
+    metrics = metrics_for(trained, data, samples, options.features)
     started = time.perf_counter()
     with Bar() as bar:
         findings = EvaluationSuite(trained.gan, data, metrics, samples, seed, bar.track).run()

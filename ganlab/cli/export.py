@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import ganlab
-from ganlab.cli.options import OPTIONS, parsed
+from ganlab.cli.options import ExportOptions, parse_options
 from ganlab.cli.sample import show
 from ganlab.runs.trained import Trained, open_run
 from ganlab.utils.files import atomic_path, finite, write_json
@@ -28,19 +28,19 @@ from ganlab.utils.files import atomic_path, finite, write_json
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torchscript": ".pt"}
 
 
-def main(arguments: list[str]) -> None:
+def main(words: list[str]) -> None:
     """Writes the file and its card, and says where.
 
     Raises:
         ValueError, FileNotFoundError: an option, the run, or the place to write to will not do; a package is missing.
     """
-    given = parsed("export", arguments, **OPTIONS["export"])
-    kind = given["format"]
+    options = parse_options(ExportOptions, words)
+    kind = options.format
     if kind not in SUFFIXES:
         raise ValueError(f"format must be one of {', '.join(SUFFIXES)}, got {kind!r}")
-    trained = open_run(given["run"], given["run_seed"], given["trust"] or ())
+    trained = open_run(options.run, options.run_seed, options.trust)
     copy = "" if trained.copy is None else f"_seed{trained.copy}"
-    out = Path(given["out"]).expanduser() if given["out"] else trained.folder / f"generator{copy}{SUFFIXES[kind]}"
+    out = Path(options.out).expanduser() if options.out else trained.folder / f"generator{copy}{SUFFIXES[kind]}"
     if out.is_dir():
         raise ValueError(f"out={out} is a folder; give a file's name, such as out={out / ('generator' + SUFFIXES[kind])}")
     generator = trained.gan.cpu().generator_ema.eval()

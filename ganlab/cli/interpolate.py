@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ganlab.callbacks.sample_grid import draw_images, draw_points, tiled
-from ganlab.cli.options import OPTIONS, parsed
-from ganlab.cli.sample import as_picture, describe, is_image, labels_of, not_negative, place, positive, refuse_large_grid, show
+from ganlab.cli.options import InterpolateOptions, parse_options
+from ganlab.cli.sample import as_picture, describe, is_image, labels_of, place, refuse_large_grid, show
 from ganlab.models.latents import between, normal
 from ganlab.runs.trained import Trained, datamodule, open_run
 from ganlab.utils.files import atomic_path
@@ -24,42 +24,36 @@ FRAME = 100  # milliseconds
 FEWER = "choose fewer rows= or steps="
 
 
-def main(arguments: list[str]) -> None:
+def main(words: list[str]) -> None:
     """Writes the picture and says where.
 
     Raises:
         ValueError, FileNotFoundError: an option, the run, or the place to write to will not do.
     """
-    given = parsed("interpolate", arguments, **OPTIONS["interpolate"])
-    rows, steps = positive("rows", given["rows"]), given["steps"]
-    if steps < 2:
-        raise ValueError(f"steps must be at least 2, the two ends, got {steps}")
-    start, labels = not_negative("from", given["from"]), given["labels"]
-    end = start if labels and given["to"] is None else start + 1 if given["to"] is None else given["to"]
-    end = not_negative("to", end)
-    if labels and given["label"] is not None:
-        raise ValueError(f"labels= and label= exclude each other, got label={given['label']}; leave one out")
-    trained = open_run(given["run"], given["run_seed"], given["trust"] or ())
+    options = parse_options(InterpolateOptions, words)
+    rows, steps, labels = options.rows, options.steps, options.labels
+    start, end = options.from_, options.to
+    trained = open_run(options.run, options.run_seed, options.trust)
     about = [f"labels{'-'.join(map(str, labels))}"] if labels else []
-    about += [f"label{given['label']}"] if given["label"] is not None else []
-    out = place(trained, given["out"], "interpolation", [*about, f"seeds{start}-{end}"], (".png", ".gif"))
+    about += [f"label{options.label}"] if options.label is not None else []
+    out = place(trained, options.out, "interpolation", [*about, f"seeds{start}-{end}"], (".png", ".gif"))
 
     images, dim = is_image(trained), trained.gan.generator.latent_dim
     steps = steps if images else max(steps, 500)  # points make a path
     a, b = (normal(rows, dim, torch.Generator().manual_seed(seed)) for seed in (start, end))
-    y = mixtures(trained, labels, rows, steps) if labels else fixed(trained, given["label"], rows, steps)
+    y = mixtures(trained, labels, rows, steps) if labels else fixed(trained, options.label, rows, steps)
     if not images and out.suffix == ".gif":
         raise ValueError(f"the paths of points are one picture, got out={out}; use out=*.png")
     samples = generate(trained, between(a, b, steps), y)
     if images:
         draw_frames(out, samples)
     else:
-        data = datamodule(trained, given["data_dir"])
+        data = datamodule(trained, options.data_dir)
         with atomic_path(out) as partial:
             draw_points(partial, data, [samples.flatten(0, 1)], trained.gan.images_seen)
     way = f"classes {labels[0]} to {labels[1]}, " if labels else ""
     seeds = f"seed {start}" if start == end else f"seeds {start} to {end}"
-    said = "" if labels else describe(trained, given["label"]).replace("sample", "row")
+    said = "" if labels else describe(trained, options.label).replace("sample", "row")
     show(f"{rows} rows of {trained.name}{said}: {way}{seeds}, in {steps} steps", out)
 
 
@@ -74,8 +68,6 @@ def mixtures(trained: Trained, labels: list[int], rows: int, steps: int) -> Tens
 
     ganlab's generators take a label as a one-hot vector or as a row of an embedding, and both are linear in the weights.
     """
-    if len(labels) != 2:
-        raise ValueError(f"labels= must be two, such as labels=3,8, got {','.join(map(str, labels))}")
     ends = trained.gan.conditioning.sample_labels(torch.tensor(labels), 2)
     ends = torch.nn.functional.one_hot(ends, trained.gan.conditioning.num_classes).float()
     t = torch.linspace(0, 1, steps)[:, None]

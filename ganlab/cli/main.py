@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ganlab.cli.hydra_app import compose
-from ganlab.cli.options import OPTIONS, parsed
+from ganlab.cli.options import OPTIONS, help_text, parse_options
 from ganlab.utils import slurm
 
 COMPOSED = ("train", "inspect")  # functions of ganlab.cli.job
@@ -58,9 +58,10 @@ def use(verb: str, arguments: list[str]) -> None:
     """A verb that composes nothing; `-h` prints what its module says of it, and its options."""
     try:
         if {"-h", "--help"} & set(arguments):
-            print(ast.get_docstring(ast.parse(Path(find_spec(MODULES[verb]).origin).read_text())))
-        if verb in OPTIONS:  # told or refused here, before the verb's module loads torch
-            parsed(verb, arguments, **OPTIONS[verb])
+            docstring = ast.get_docstring(ast.parse(Path(find_spec(MODULES[verb]).origin).read_text()))
+            return print(help_text(verb, docstring, OPTIONS[verb]))
+        if verb != "report":  # whose words may be paths
+            parse_options(OPTIONS[verb], arguments)  # before the verb's module loads torch
         logging.basicConfig(format="%(message)s", stream=sys.stdout)  # as Hydra does for what it calls; of others only warnings
         logging.getLogger("ganlab").setLevel(logging.INFO)
         import_module(MODULES[verb]).main(arguments)

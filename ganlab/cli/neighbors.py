@@ -15,40 +15,34 @@ from rich.table import Table
 from torch import Tensor
 
 from ganlab.callbacks.sample_grid import tiled
-from ganlab.cli.options import OPTIONS, parsed
-from ganlab.cli.sample import is_image, labels_of, not_negative, place, positive, show
+from ganlab.cli.options import NeighborsOptions, parse_options
+from ganlab.cli.sample import is_image, labels_of, place, show
 from ganlab.data import to_float, to_uint8
 from ganlab.metrics.prdc import BLOCK, as_vectors, blocks_of, distances, nearest
 from ganlab.runs.trained import datamodule, open_run
 from ganlab.utils.files import atomic_path, save_figure
 
-MOST = {"n": 100, "k": 20}  # of a picture that a person can look at
 HELD_OUT = 1000  # real test images that are compared with
 
 
-def main(arguments: list[str]) -> None:
+def main(words: list[str]) -> None:
     """Writes the picture, says where, and prints the distances.
 
     Raises:
         ValueError, FileNotFoundError: an option, the run, its data, or the place to write to will not do.
     """
-    given = parsed("neighbors", arguments, **OPTIONS["neighbors"])
-    n, k, seed = positive("n", given["n"]), positive("k", given["k"]), not_negative("seed", given["seed"])
-    for name, number, where in (("n", n, "row"), ("k", k, "column")):
-        if number > MOST[name]:
-            raise ValueError(
-                f"{name} must be at most {MOST[name]}, a {where} of the picture each, got {number}; evaluate compares any number"
-            )
-    trained = open_run(given["run"], given["run_seed"], given["trust"] or ())
+    options = parse_options(NeighborsOptions, words)
+    n, k, seed = options.n, options.k, options.seed
+    trained = open_run(options.run, options.run_seed, options.trust)
     if not is_image(trained):
         raise ValueError(f"{trained.name} makes points, which have no neighbors worth a picture; use sample out=*.png")
-    asked = [] if given["label"] is None else [f"label{given['label']}"]
-    out = place(trained, given["out"], "neighbors", [*asked, f"seed{seed}", f"n{n}"], (".png",))
-    data = datamodule(trained, given["data_dir"], given["root"])
+    asked = [] if options.label is None else [f"label{options.label}"]
+    out = place(trained, options.out, "neighbors", [*asked, f"seed{seed}", f"n{n}"], (".png",))
+    data = datamodule(trained, options.data_dir, options.root)
     if k > len(data.train.x):
         raise ValueError(f"k must be at most the number of training images, {len(data.train.x)}, got {k}")
 
-    samples = to_uint8(trained.gan.sample(n, labels_of(trained, n, given["label"]), seed=seed)).cpu()
+    samples = to_uint8(trained.gan.sample(n, labels_of(trained, n, options.label), seed=seed)).cpu()
     device = trained.gan.device
     found, places = closest(samples, data.train.x, k, device)
     usual = nearest(data.test.x[:HELD_OUT], data.train.x, device)[0].quantile(torch.tensor([0.05, 0.5, 0.95]).double())

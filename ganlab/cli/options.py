@@ -1,142 +1,195 @@
-"""`key=value` words on the command line, for the verbs that compose no configuration."""
+"""Options of the verbs that compose no configuration: a dataclass each, read from `key=value` words by OmegaConf.
+
+Nothing here imports torch: a mistyped option is refused, and `-h` answered, at once.
+"""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from keyword import iskeyword
 from pathlib import Path
-from types import GenericAlias
-from typing import get_args
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-TRUTH = {"true": True, "false": False}
-MEANING = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+from omegaconf import OmegaConf
+from omegaconf.errors import ValidationError
 
-OPTIONS = {  # of the verbs that load torch: what they know is told, and what they do not is refused, without it
-    "evaluate": {
-        "run": "latest",
-        "n": 10_000,
-        "seed": 1,
-        "out": str,
-        "run_seed": int,
-        "features": str,
-        "data_dir": str,
-        "root": str,
-        "trust": list[str],
-    },
-    "export": {
-        "run": "latest",
-        "format": "safetensors",
-        "run_seed": int,
-        "out": str,
-        "trust": list[str],
-    },
-    "interpolate": {
-        "run": "latest",
-        "from": 1,
-        "to": int,
-        "labels": list[int],
-        "label": int,
-        "steps": 10,
-        "rows": 6,
-        "run_seed": int,
-        "out": str,
-        "trust": list[str],
-        "data_dir": str,
-    },
-    "neighbors": {
-        "run": "latest",
-        "n": 8,
-        "k": 3,
-        "label": int,
-        "seed": 1,
-        "run_seed": int,
-        "out": str,
-        "trust": list[str],
-        "data_dir": str,
-        "root": str,
-    },
-    "sample": {
-        "run": "latest",
-        "n": 64,
-        "label": int,
-        "truncation": float,
-        "seed": 1,
-        "run_seed": int,
-        "out": str,
-        "trust": list[str],
-        "data_dir": str,
-    },
+from ganlab.utils.validation import validate_int
+
+Options = TypeVar("Options")
+TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+LARGEST_SEED = 2**63 - 1
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field with a default and one line of help."""
+    if isinstance(default, list):
+        return field(default_factory=default.copy, metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class RunOptions:
+    """Options of every verb that uses a trained run."""
+
+    run: str = option("latest", "run directory, .ckpt file, or latest: the newest run in outputs/")
+    run_seed: int | None = option(None, "seed of an ensemble's member (default: the first that did not fail)")
+    trust: list[str] = option([], "your own modules whose classes may be built, such as my_gan")
+
+
+@dataclass
+class EvaluateOptions(RunOptions):
+    n: int = option(10_000, "samples, compared with as many real ones (at most the size of the smaller split)")
+    seed: int = option(1, "seed of the samples")
+    features: str | None = option(None, "feature extractor: points, classifier, stacked or inception (default: the run's)")
+    out: str | None = option(None, "JSON file or directory (default: evaluation.json in the run directory)")
+    data_dir: str | None = option(None, "where data sets and extractors are kept (default: as in training)")
+    root: str | None = option(None, "image folder of data=folder, if it has moved")
+
+    def __post_init__(self) -> None:
+        validate_int("seed", self.seed, 0, LARGEST_SEED)
+
+
+@dataclass
+class ExportOptions(RunOptions):
+    format: str = option("safetensors", "safetensors, onnx or torchscript")
+    out: str | None = option(None, "file to write (default: generator.safetensors, .onnx or .pt in the run directory)")
+
+
+@dataclass
+class InterpolateOptions(RunOptions):
+    from_: int = option(1, "seed of the latents at the start")
+    to: int | None = option(None, "seed of the latents at the end (default: from + 1; with labels=: from)")
+    labels: list[int] = option([], "two classes to interpolate between, such as 3,8")
+    label: int | None = option(None, "class of all samples (default: row i has class i mod the number of classes)")
+    steps: int = option(10, "samples per row, both ends included")
+    rows: int = option(6, "pairs of latents")
+    out: str | None = option(None, "*.png or *.gif (default: a PNG in the run directory)")
+    data_dir: str | None = option(None, "where data sets are kept (default: as in training)")
+
+    def __post_init__(self) -> None:
+        validate_int("rows", self.rows)
+        validate_int("steps", self.steps, 2)
+        validate_int("from", self.from_, 0, LARGEST_SEED)
+        if self.to is None:
+            self.to = self.from_ if self.labels else self.from_ + 1
+        validate_int("to", self.to, 0, LARGEST_SEED)
+        if self.labels and len(self.labels) != 2:
+            raise ValueError(f"labels= must be two, such as labels=3,8, got {','.join(map(str, self.labels))}")
+        if self.labels and self.label is not None:
+            raise ValueError(f"labels= and label= exclude each other, got label={self.label}; leave one out")
+
+
+@dataclass
+class NeighborsOptions(RunOptions):
+    n: int = option(8, "samples, a row of the picture each (at most 100)")
+    k: int = option(3, "training images per sample (at most 20)")
+    label: int | None = option(None, "class of all samples (default: sample i has class i mod the number of classes)")
+    seed: int = option(1, "seed of the samples")
+    out: str | None = option(None, "*.png (default: in the run directory)")
+    data_dir: str | None = option(None, "where data sets are kept (default: as in training)")
+    root: str | None = option(None, "image folder of data=folder, if it has moved")
+
+    def __post_init__(self) -> None:
+        validate_int("n", self.n, 1, 100)  # a picture that a person can take in; evaluate compares any number
+        validate_int("k", self.k, 1, 20)
+        validate_int("seed", self.seed, 0, LARGEST_SEED)
+
+
+@dataclass
+class ReportOptions:
+    out: str | None = option(None, "directory to write to (default: the first PATH)")
+    metric: str | None = option(None, "metric that ranks the runs (default: the objective of the runs)")
+
+
+@dataclass
+class ResumeOptions:
+    resume: str = option("latest", "run directory, sweep directory, or latest: the newest unfinished run in outputs/")
+    trust: list[str] = option([], "your own modules whose classes may be built, such as my_gan")
+
+
+@dataclass
+class SampleOptions(RunOptions):
+    n: int = option(64, "number of samples")
+    label: int | None = option(None, "class of all samples (default: sample i has class i mod the number of classes)")
+    truncation: float | None = option(None, "draw latents from the normal distribution cut to ± this value")
+    seed: int = option(1, "seed of the samples")
+    out: str | None = option(None, "*.png, *.npy or a new directory (default: a PNG in the run directory)")
+    data_dir: str | None = option(None, "where data sets are kept (default: as in training)")
+
+    def __post_init__(self) -> None:
+        validate_int("n", self.n)
+        validate_int("seed", self.seed, 0, LARGEST_SEED)
+
+
+OPTIONS: dict[str, type] = {
+    "evaluate": EvaluateOptions,
+    "export": ExportOptions,
+    "interpolate": InterpolateOptions,
+    "neighbors": NeighborsOptions,
+    "report": ReportOptions,
+    "resume": ResumeOptions,
+    "sample": SampleOptions,
 }
 
 
-def parsed(verb: str, arguments: list[str], **defaults) -> dict:
-    """The words as a dict with a key for each of `defaults`; `-h` or `--help` prints the options and ends the program.
+def parse_options(cls: type[Options], words: Sequence[str]) -> Options:
+    """Read `key=value` words into the dataclass `cls`, whose name is the verb's followed by "Options".
 
-    A default is a value, whose type the word must have, or, for an option that may be left out, the type itself: then
-    it is None where it is absent or `null`. Types: int (also 10_000), float, bool, str, list[int] and list[str]
-    (comma-separated).
+    Lists are comma-separated, integers may be written 10_000, and `null` is None or the empty list. A field whose name is
+    a Python keyword ends in "_": `from=1` sets `from_`.
 
-        parsed("sample", ["n=3"], run="latest", n=64, label=int) == {"run": "latest", "n": 3, "label": None}
+        parse_options(SampleOptions, ["n=3", "label=null"]) == SampleOptions(n=3, label=None)
 
     Raises:
-        ValueError: a word is not key=value, its key is unknown or was given before, or its value is of another type.
+        ValueError: a word is not key=value, its key is unknown or was given before, or its value has another type.
     """
-    if {"-h", "--help"} & set(arguments):
-        print(usage(verb, defaults))
-        raise SystemExit(0)
-    given: dict[str, object] = {}
-    for word in arguments:
+    verb, types = cls.__name__.removesuffix("Options").lower(), _types(cls)
+    config, given = OmegaConf.structured(cls), set()
+    for word in words:
         key, equals, text = word.partition("=")
         if not equals:
-            place = next((key for key in ("run", "resume") if key in defaults), None)
-            meant = f", perhaps {place}={word}" if place and (word == "latest" or Path(word).exists()) else ""
-            raise ValueError(f"{verb} takes key=value, got {word!r}{meant}; it knows {', '.join(defaults)}")
-        if key not in defaults:
-            near = difflib.get_close_matches(key, defaults, n=2)
-            meant = f", perhaps {' or '.join(near)} was meant" if near else ""
-            raise ValueError(f"{verb} has no option {key}={meant}; it knows {', '.join(defaults)}")
+            first = next(iter(types))
+            hint = f", perhaps {first}={word}" if word == "latest" or Path(word).exists() else ""
+            raise ValueError(f"{verb} takes key=value, got {word!r}{hint}; its options are {', '.join(types)}")
+        if key not in types:
+            near = difflib.get_close_matches(key, types, n=2)
+            hint = f", perhaps {' or '.join(near)}" if near else ""
+            raise ValueError(f"{verb} has no option {key}={hint}; its options are {', '.join(types)}")
         if key in given:
             raise ValueError(f"{key}= was given twice, the second time as {text!r}; leave one out")
-        given[key] = _read(key, text, defaults[key])
-    return {key: given.get(key, None if _is_type(default) else default) for key, default in defaults.items()}
+        given.add(key)
+        kind, is_list = types[key]
+        try:
+            if not text:
+                raise ValidationError
+            # The text itself, not as YAML: OmegaConf converts it to the field's type, and a directory 0010 keeps its name.
+            null = [] if is_list else None
+            value = null if text == "null" else text.split(",") if is_list else text
+            config[f"{key}_" if iskeyword(key) else key] = value
+        except ValidationError:
+            several = ", or several separated by commas" if is_list else ""
+            raise ValueError(f"{key}= must be {TYPE_NAMES[kind]}{several}, got {text!r}") from None
+    return OmegaConf.to_object(config)
 
 
-def usage(verb: str, defaults: dict) -> str:
-    """The options with their defaults, one a line."""
-    lines = [f"python -m ganlab {verb} [key=value …]"]
-    for key, default in defaults.items():
-        lines.append(f"  {key}={_described(default) if _is_type(default) else _written(default)}")
-    return "\n".join(lines)
+def help_text(verb: str, module_doc: str, cls: type) -> str:
+    """The verb's docstring, then its options with default, type and help, one a line."""
+    types, rows = _types(cls), []
+    for item, (key, (kind, is_list)) in zip(fields(cls), types.items(), strict=True):
+        default = "…" if item.default in (None, MISSING) else str(item.default)
+        default = default.lower() if kind is bool else default
+        rows.append((f"{key}={default}", f"{kind.__name__},…" if is_list else kind.__name__, item.metadata["help"]))
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines = [f"  {setting:{widths[0]}}  {kind:{widths[1]}}  {text}" for setting, kind, text in rows]
+    return "\n".join([module_doc.strip(), "", f"Options of python -m ganlab {verb}:", *lines])
 
 
-def _is_type(default) -> bool:
-    return isinstance(default, (type, GenericAlias))
-
-
-def _written(value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _described(kind) -> str:
-    if isinstance(kind, GenericAlias):
-        return f"… ({MEANING[get_args(kind)[0]]}, or several with commas between; may be left out)"
-    return f"… ({MEANING[kind]}; may be left out)"
-
-
-def _read(key: str, text: str, default):
-    if not _is_type(default):
-        return _value(key, text, type(default))
-    if text == "null":
-        return None
-    if isinstance(default, GenericAlias):
-        return [_value(key, word, get_args(default)[0]) for word in text.split(",")]
-    return _value(key, text, default)
-
-
-def _value(key: str, text: str, kind: type):
-    try:
-        value = TRUTH[text.lower()] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        value = None
-    if value is None or (kind is str and not text):
-        raise ValueError(f"{key}= must be {MEANING[kind]}, got {text!r}") from None
-    return value
+def _types(cls: type) -> dict[str, tuple[type, bool]]:
+    """Option → (its type or its elements' type, whether it is a list), in the order of the fields."""
+    hints, types = get_type_hints(cls), {}
+    for item in fields(cls):
+        kind = next((part for part in get_args(hints[item.name]) if part is not type(None)), hints[item.name])
+        types[item.name.removesuffix("_")] = (kind, get_origin(hints[item.name]) is list)
+    return types

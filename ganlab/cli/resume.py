@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 from ganlab.cli.hydra_app import compose
 from ganlab.cli.job import guarded
-from ganlab.cli.options import parsed
+from ganlab.cli.options import ResumeOptions, parse_options
 from ganlab.runs.begun import go_on, over, prepared, read
 from ganlab.runs.finding import OUTPUTS, PART
 
@@ -33,9 +33,9 @@ def main(arguments: list[str]) -> None:
     Raises:
         ValueError: the folder holds no run, the run is finished, or it names a class that is not trusted.
     """
-    options = parsed("resume", arguments, resume="latest", trust=list[str])
-    trust = options["trust"] or []
-    folder = unfinished() if options["resume"] == "latest" else Path(options["resume"]).expanduser()
+    options = parse_options(ResumeOptions, arguments)
+    trust = options.trust
+    folder = unfinished() if options.resume == "latest" else Path(options.resume).expanduser()
     if (folder / "multirun.yaml").is_file():
         sweep(folder, trust)
     elif (folder / "config.yaml").is_file():

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from ganlab.callbacks.sample_grid import draw_images, draw_points
-from ganlab.cli.options import OPTIONS, parsed
+from ganlab.cli.options import SampleOptions, parse_options
 from ganlab.data import to_uint8
 from ganlab.data.folder import MODES
 from ganlab.runs.trained import Trained, datamodule, open_run
@@ -30,23 +30,24 @@ from ganlab.utils.files import atomic_path
 LARGEST_GRID = 89_478_485  # pixels: beyond it Pillow takes a picture for an attack
 
 
-def main(arguments: list[str]) -> None:
+def main(words: list[str]) -> None:
     """Writes the samples and says where.
 
     Raises:
         ValueError, FileNotFoundError: an option, the run, or the place to write to will not do.
     """
-    given = parsed("sample", arguments, **OPTIONS["sample"])
-    n, seed = positive("n", given["n"]), not_negative("seed", given["seed"])
-    trained = open_run(given["run"], given["run_seed"], given["trust"] or ())
-    asked = [f"{name}{given[name]:g}" for name in ("label", "truncation") if given[name] is not None]
-    out = place(trained, given["out"], "samples", [*asked, f"seed{seed}", f"n{n}"])
+    options = parse_options(SampleOptions, words)
+    n, seed = options.n, options.seed
+    trained = open_run(options.run, options.run_seed, options.trust)
+    chosen = {"label": options.label, "truncation": options.truncation}
+    asked = [f"{name}{value:g}" for name, value in chosen.items() if value is not None]
+    out = place(trained, options.out, "samples", [*asked, f"seed{seed}", f"n{n}"])
     images = is_image(trained)
     suffix = out.suffix if out.suffix in (".png", ".npy") else ""
     if not suffix and not images:
         raise ValueError(f"points have no pictures of their own, got out={out}; use out=*.png (all in one) or out=*.npy")
-    labels = labels_of(trained, n, given["label"])
-    blocks = trained.gan.sample_in_batches(n, labels, seed=seed, truncation=given["truncation"])
+    labels = labels_of(trained, n, options.label)
+    blocks = trained.gan.sample_in_batches(n, labels, seed=seed, truncation=options.truncation)
     first = next(blocks)  # what cannot be sampled is refused before anything is written
     blocks = tracked(first, blocks, n)
     if suffix == ".npy":
@@ -54,31 +55,16 @@ def main(arguments: list[str]) -> None:
     elif not suffix:
         write_folder(out, blocks)
     elif images:
-        columns = columns_for(trained, n, given["label"])
+        columns = columns_for(trained, n, options.label)
         refuse_large_grid(n, columns, first.shape[-1], "write single files (out=FOLDER) or an array (out=*.npy)")
         with atomic_path(out) as partial:
             draw_images(partial, torch.cat(list(blocks)), columns)
     else:
-        data = datamodule(trained, given["data_dir"])
+        data = datamodule(trained, options.data_dir)
         with atomic_path(out) as partial:
             draw_points(partial, data, [torch.cat(list(blocks)).cpu()], trained.gan.images_seen)
-    said = describe(trained, given["label"])
+    said = describe(trained, options.label)
     show(f"{n:,} sample{'s' * (n != 1)} of {trained.name}{said}, seed {seed}", out)
-
-
-# What the options mean; other verbs read theirs in the same way
-
-
-def positive(name: str, value: int) -> int:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return value
-
-
-def not_negative(name: str, value: int) -> int:
-    if not 0 <= value < 2**63:
-        raise ValueError(f"{name} must lie in 0 … 2^63 - 1, got {value}")
-    return value
 
 
 def is_image(trained: Trained) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from ganlab.cli.options import parsed
+from ganlab.cli.options import ReportOptions, parse_options
 from ganlab.report import gallery, page
 from ganlab.report.cards import BUDGET, differing
 from ganlab.report.details import card, costs, coverage, troubles
@@ -32,11 +32,11 @@ def main(arguments: list[str]) -> None:
     """
     words = [argument for argument in arguments if _is_option(argument)]
     paths = [Path(argument) for argument in arguments if argument not in words]
-    options = parsed("report", words, out=str, metric=str)
+    options = parse_options(ReportOptions, words)
     if not paths:
         raise ValueError("report needs the folder of a run, of a sweep, or several: python -m ganlab report outputs")
-    report = build(paths, options["metric"])
-    folder = Path(options["out"] or paths[0])
+    report = build(paths, options.metric)
+    folder = Path(options.out or paths[0])
     try:
         written = write(report, folder)
     except OSError as error:

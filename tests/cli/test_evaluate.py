@@ -92,7 +92,7 @@ def test_without_a_metric_the_data_says_which(cli, ring):
 
 WRONG = [
     (["n=0"], "ganlab: n must be at least 20 (neighbors and classifiers need some), got 0"),
-    (["n=many"], "ganlab: n= must be a whole number, got 'many'"),
+    (["n=many"], "ganlab: n= must be an integer, got 'many'"),
     (["n=50", "features=classifier"], "ganlab: features= must be points for Ring, got 'classifier'"),
     (["sead=3"], "ganlab: evaluate has no option sead=, perhaps seed"),
     (["n=50", "out=r/summary.json/x.json"], "x.json cannot be written,"),

@@ -262,7 +262,7 @@ def test_verbs_that_compose_nothing(cli, tmp_path, make_run, verb):
     code, printed = cli(verb, "--help")
     assert code == 0 and f"python -m ganlab {verb}" in printed and "  out=…" in printed
     code, printed = cli(verb, "ouut=x")
-    assert code == 1 and f"ganlab: {verb} has no option ouut=, perhaps out was meant; it knows" in printed
+    assert code == 1 and f"ganlab: {verb} has no option ouut=, perhaps out; its options are" in printed
     code, printed = cli(verb, *(["nowhere"] if verb == "report" else ["run=nowhere"]))
     assert code == 1 and "ganlab: " in printed and "nowhere" in printed and "Traceback" not in printed
     assert not list(tmp_path.iterdir())

@@ -144,9 +144,9 @@ def test_points_are_drawn_over_the_data_or_written(runs):
 @pytest.mark.parametrize(
     "name, words, sentence",
     [
-        ("labels", ["n=0"], "n must be at least 1, got 0"),
-        ("labels", ["n=-4"], "n must be at least 1, got -4"),
-        ("labels", ["seed=-1"], "seed must lie in 0"),
+        ("labels", ["n=0"], "n must be an integer of at least 1, got 0"),
+        ("labels", ["n=-4"], "n must be an integer of at least 1, got -4"),
+        ("labels", ["seed=-1"], "seed must be an integer in 0"),
         ("labels", ["label=10"], r"labels must be integers in 0 … 9, got \[10\]"),
         ("labels", ["label=-1"], r"labels must be integers in 0 … 9, got \[-1\]"),
         ("plain", ["label=0"], "this GAN is unconditional"),
@@ -247,8 +247,8 @@ def test_paths_of_points(runs):
 @pytest.mark.parametrize(
     "name, words, sentence",
     [
-        ("plain", ["steps=1"], "steps must be at least 2"),
-        ("plain", ["rows=0"], "rows must be at least 1, got 0"),
+        ("plain", ["steps=1"], "steps must be an integer of at least 2, got 1"),
+        ("plain", ["rows=0"], "rows must be an integer of at least 1, got 0"),
         ("plain", ["labels=1,2"], "this GAN is unconditional"),
         ("labels", ["labels=1,12"], r"labels must be integers in 0 … 9, got \[1, 12\]"),
         ("labels", ["labels=1"], "labels= must be two"),
@@ -291,10 +291,9 @@ def test_neighbors_are_drawn_and_told(runs, capsys):
 @pytest.mark.parametrize(
     "name, words, sentence",
     [
-        ("labels", ["n=0"], "n must be at least 1"),
-        ("labels", ["n=101"], "n must be at most 100"),
-        ("labels", ["k=0"], "k must be at least 1"),
-        ("labels", ["k=21"], "k must be at most 20, a column of the picture each, got 21"),
+        ("labels", ["n=0"], "n must be an integer in 1 … 100, got 0"),
+        ("labels", ["n=101"], "n must be an integer in 1 … 100, got 101"),
+        ("labels", ["k=0"], "k must be an integer in 1 … 20, got 0"),
         ("points", [], "ring-test makes points"),
     ],
 )

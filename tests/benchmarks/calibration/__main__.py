@@ -10,6 +10,7 @@ import datetime
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -21,15 +22,22 @@ from calibration.collect import collect, file_of
 from calibration.suite import settings
 from calibration.tables import mistakes, rates, write
 from calibration.truth import outcomes
-from ganlab.cli.options import parsed
+from ganlab.cli.options import option, parse_options
 from ganlab.diagnostics import rules
 from ganlab.utils.files import write_json
 from ganlab.utils.quiet import quieten_libraries
 
 
-def main(arguments: list[str]) -> None:
-    options = parsed("calibrate", arguments, out="calibration", data_dir="data", install=False)
-    folder, console = Path(options["out"]), Console(highlight=False)
+@dataclass
+class CalibrateOptions:
+    out: str = option("calibration", "directory to write to")
+    data_dir: str = option("data", "where data sets are kept")
+    install: bool = option(False, "make the chosen thresholds ganlab's own")
+
+
+def main(words: list[str]) -> None:
+    options = parse_options(CalibrateOptions, words)
+    folder, console = Path(options.out), Console(highlight=False)
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     quieten_libraries()
     files = []
@@ -37,7 +45,7 @@ def main(arguments: list[str]) -> None:
         files.append(file_of(setting, folder / "runs"))
         if not files[-1].exists():
             started = time.perf_counter()
-            collect(setting, folder / "runs", options["data_dir"])
+            collect(setting, folder / "runs", options.data_dir)
             console.print(f"{setting.half:7} {setting.name:45} {time.perf_counter() - started:5.0f} s")
     runs = [run for file in files for run in outcomes(json.loads(file.read_text()))]
     halves = {half: [run for run in runs if run.half == half] for half in ("choose", "judge")}
@@ -50,7 +58,7 @@ def main(arguments: list[str]) -> None:
     write(folder, rates(halves["judge"], limits), mistakes(halves["judge"], limits), about)
     card = {"date": datetime.date.today().isoformat(), "runs": len(runs), "thresholds": limits}
     write_json(folder / "thresholds.json", card)
-    if options["install"]:
+    if options.install:
         write_json(Path(rules.__file__).parent / "thresholds.json", card)
     console.print((folder / "calibration.md").read_text(), soft_wrap=True)
 
