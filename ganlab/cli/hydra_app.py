@@ -21,7 +21,7 @@ def compose(verb: str) -> None:
     parser.parse_args()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing its own traceback
     try:
-        secrets.refuse_typed()
+        secrets.validate_words(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(getattr(job, verb))()
     except BrokenPipeError:  # | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

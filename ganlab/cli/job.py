@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ganlab.cli.errors import explain
-from ganlab.config import schema, secrets
+from ganlab.config import schema
 from ganlab.config.paths import conf_folder
 from ganlab.config.resolvers import one_name
 from ganlab.runs import begun
@@ -44,10 +44,10 @@ OmegaConf.register_new_resolver("ganlab.stem", stem, replace=True)
 
 
 class Checks(Callback):
-    """Refuses, before Hydra writes anything: secrets, settings of a wrong kind, and then the folder of another run."""
+    """Refuses, before Hydra writes anything: values of a wrong type, and then the folder of another run."""
 
     def on_run_start(self, config: DictConfig, **kwargs) -> None:
-        in_a_sentence(lambda: (refuse(config.hydra.job), settle(config), occupy(config)))
+        in_a_sentence(lambda: (refuse(config.hydra.job), validate_types(config), occupy(config)))
 
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
         in_a_sentence(lambda: refuse(config.hydra.job))
@@ -55,7 +55,6 @@ class Checks(Callback):
 
 def refuse(job: DictConfig) -> None:
     """What Hydra would write where it should not be."""
-    secrets.refuse_copied(job.env_set)
     if "/" in job.name:
         raise ValueError(f"hydra.job.name is the log file's name and has no folders, got {job.name!r}; leave it out")
 
@@ -86,10 +85,10 @@ def in_a_sentence(call: Callable) -> None:
         sys.exit(f"ganlab: {explain(error)}")
 
 
-def settle(cfg: DictConfig) -> None:
+def validate_types(cfg: DictConfig) -> None:
     """Every setting of the kind that conf/ gives it."""
     with open_dict(cfg):
-        schema.settle(cfg, Path(conf_folder()))
+        schema.validate_types(cfg, Path(conf_folder()))
 
 
 def train(cfg: DictConfig) -> float:
@@ -104,7 +103,7 @@ def train(cfg: DictConfig) -> float:
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
 
     def run() -> float:
-        settle(cfg)
+        validate_types(cfg)
         if Path(str(cfg.run_dir)) != folder:
             raise ValueError(
                 f"run_dir is the folder that Hydra makes, got {cfg.run_dir!r}; choose it with hydra.run.dir=FOLDER, and that "

@@ -1,142 +1,109 @@
-"""A setting keeps the kind that conf/ gives it: numbers stay numbers, sections stay sections."""
+"""Type-check overrides against conf/."""
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from types import GenericAlias, NoneType
+from typing import get_args, get_origin
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ganlab.config import suggestions
+from ganlab.config.suggestions import iter_keys
+from ganlab.utils.validation import validate_int
 
-WORDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    list: "a list",
-    dict: "a section of settings",
-    type(None): "null",
+TOP_LEVEL = {  # the types of the keys outside all sections
+    "name": (str,),
+    "run_dir": (str,),
+    "data_dir": (str,),
+    "seed": (int,),
+    "seeds": (int, NoneType),
+    "max_images": (int,),
+    "eval_every": (int,),
+    "published": (dict, NoneType),
 }
-OPEN = ("trainer.devices", "trainer.precision", "trainer.deterministic", "monitor.on_verdict")  # these have several kinds
+SECTION_OR_NULL = ("callbacks.verdicts", "gan.discriminator_scheduler", "gan.generator_scheduler")  # null in conf/
+SEVERAL_TYPES = ("monitor.on_verdict", "trainer.deterministic")  # their classes also take strings
 REQUIRED = ("callbacks", "data", "gan", "logger", "name", "run_dir", "seed", "trainer")
-NULL = {  # what may stand where conf/ has null
-    "callbacks.verdicts": dict,
-    "data.root": str,
-    "gan.discriminator_scheduler": dict,
-    "gan.generator_scheduler": dict,
-    "published": dict,
-    "seeds_at_once": int,
-}
-SEEDS = 2**32  # numpy takes seeds below this
+WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text", dict: "a section", NoneType: "null"}
 
 
-def settle(cfg: DictConfig, conf: Path) -> None:
-    """Refuses a setting of another kind than in conf/; whole numbers become floats, and 1e5 a whole number, where due.
+def validate_types(cfg: DictConfig, conf: Path) -> None:
+    """Compare the types of the values in `cfg` with those in conf/ and convert numbers in place.
 
-    Only settings that conf/ has are looked at; what a value may be within its kind is for the part that it goes to.
+    An int becomes a float where conf/ has a float, and 1e5 becomes an int where conf/ has an int. Strings below the top
+    level, and keys that conf/ does not have, are left to the classes that take them.
 
     Raises:
-        ValueError: the first setting of another kind, or a section that is missing.
+        ValueError: a value of the wrong type, a missing section, or a top-level number out of range.
     """
-    for key, kinds in known(conf).items():
-        try:
-            value = OmegaConf.select(cfg, key, default=None)
-        except OmegaConfBaseException:  # an interpolation that leads nowhere is told where it is resolved
-            continue
+    if missing := [key for key in REQUIRED if key not in cfg]:
+        raise ValueError(f"{missing[0]} is missing in this config; leave ~{missing[0]} out")
+    for key, types in expected_types(conf).items():
         parent, _, name = key.rpartition(".")
-        section = OmegaConf.select(cfg, parent) if parent else cfg
-        if value is None and isinstance(section, DictConfig) and OmegaConf.is_interpolation(section, name):
-            continue  # so is one that leads to null: Hydra's own facts are null until its job begins
-        if not isinstance(section, DictConfig) or name not in section:
-            if key in REQUIRED:
-                raise ValueError(f"{key} is missing in this config; leave ~{key} out")
+        try:
+            section = OmegaConf.select(cfg, parent) if parent else cfg
+            value = OmegaConf.select(cfg, key)
+        except OmegaConfBaseException:  # an interpolation that fails is reported where it is used
             continue
-        settled = _settled(key, value, kinds)
-        if settled is not value:
-            OmegaConf.update(cfg, key, settled, force_add=True)
+        if not isinstance(section, DictConfig) or name not in section:
+            continue
+        if value is None and OmegaConf.is_interpolation(section, name):  # Hydra's own values are null until its job begins
+            continue
+        converted = _convert(key, value, types)
+        if converted is not value:
+            OmegaConf.update(cfg, key, converted, force_add=True)
     if not OmegaConf.select(cfg, "gan._target_"):
         raise ValueError("gan has no _target_, the class of the loss; choose one of ganlab's with loss=")
     if OmegaConf.select(cfg, "trainer.max_epochs") == 0:
         raise ValueError("trainer.max_epochs=0 trains nothing; set the length with max_images=")
-    if not 0 <= cfg.seed < SEEDS:
-        raise ValueError(f"seed must lie in 0 … {SEEDS - 1}, got {cfg.seed}")
+    validate_int("seed", cfg.seed, 0, 2**32 - 1)  # numpy's range
+    if cfg.get("seeds") is not None:
+        validate_int("seeds", cfg.seeds)
 
 
 @cache
-def known(conf: Path) -> dict[str, tuple]:
-    """The kinds that a key has in the files of conf/: types, or [type] for a list of equals; its sections come first."""
-    found, aliases, free = defaultdict(set), defaultdict(set), {*OPEN}
-    found["name"], found["run_dir"] = {str}, {str}
-    for key, choice, value in suggestions.keys(conf):
-        if isinstance(value, str) and "${" in value:
-            points = re.fullmatch(r"\$\{([\w.]+)\}", value)
-            aliases[key].add(points[1] if points else key)
-        elif isinstance(value, ListConfig):
-            items = {type(item) for item in value._content and [node._value() for node in value._content]}
-            found[key].add((list, items.pop() if len(items) == 1 and items <= {int, float} else None))
-        else:
-            found[key].add(dict if isinstance(value, DictConfig) else type(value))
-            if value is None and key in NULL:
-                found[key].add(NULL[key])
-        top = key.partition(".")[0]
-        if choice and top != key and key.count(".") == 1 and top not in found:
-            found[top].add(dict)
-    for key, others in aliases.items():  # of the kind of what it points to
-        for other in others:
-            if other in found and other not in free:
-                found[key] |= found[other]
-            elif key not in ("name", "run_dir"):
-                free.add(key)
-    free |= {key for key, kinds in found.items() if kinds == {type(None)}}
-    return {key: tuple(found[key]) for key in sorted(found, key=lambda key: key.count(".")) if key not in free}
+def expected_types(conf: Path) -> dict[str, tuple]:
+    """The types that conf/ gives to each key, sections before the keys inside them; `list[float]` for a list of floats.
+
+    Keys that hold a string, an interpolation or null in every file are left out.
+    """
+    types: dict[str, set] = defaultdict(set)
+    for key, _, value in iter_keys(conf):
+        if not (isinstance(value, str) and "${" in value):
+            types[key].add(_type(value))
+    for key in SECTION_OR_NULL:
+        types[key] |= {dict, NoneType}
+    unchecked = {key for key, found in types.items() if str in found or found == {NoneType}}.union(SEVERAL_TYPES, TOP_LEVEL)
+    below = {key: tuple(found) for key, found in types.items() if key not in unchecked}
+    return TOP_LEVEL | {key: below[key] for key in sorted(below, key=lambda key: key.count("."))}
 
 
-def _settled(key: str, value, kinds: tuple):
-    """The value in one of the kinds, itself if it is of one."""
-    if value is None and (
-        type(None) in kinds or dict in kinds and "." in key
-    ):  # a part may be left out: callbacks.sample_grid=null
+def _type(value) -> type | GenericAlias:
+    if not isinstance(value, list):
+        return type(value)
+    items = {type(item) for item in value}
+    return GenericAlias(list, tuple(items)) if items in ({int}, {float}) else list
+
+
+def _convert(key: str, value, types: tuple):
+    """The value itself if it has one of the types, else what it becomes in one of them."""
+    kind = dict if isinstance(value, DictConfig) else type(value)
+    if kind in types or value is None and dict in types and "." in key:  # a part may be left out: callbacks.sample_grid=null
         return value
-    kind = {DictConfig: dict, ListConfig: list}.get(type(value), type(value))
-    if kind is list:
-        return _settled_list(key, value, kinds)
-    if kind in kinds:
-        return value
-    if kind is int and float in kinds:
-        return _as_float(key, value)
-    if kind is float and int in kinds and value.is_integer():
+    lists = [expected for expected in types if expected is list or get_origin(expected) is list]
+    if isinstance(value, ListConfig) and lists:
+        items = get_args(lists[0])
+        return [_convert(f"{key}[{i}]", item, items) for i, item in enumerate(value)] if items else value
+    if kind is int and float in types:
+        with suppress(OverflowError):
+            return float(value)
+    if kind is float and int in types and value.is_integer():
         return int(value)
-    if kind in (int, float, bool) and str in kinds:
+    if kind in (bool, int, float) and str in types:
         return str(value)
-    raise ValueError(f"{key} must be {_said(kinds)}, got {_shown(value)}")
-
-
-def _settled_list(key: str, value: ListConfig, kinds: tuple):
-    lists = [kind for kind in kinds if isinstance(kind, tuple)]
-    if not lists:
-        raise ValueError(f"{key} must be {_said(kinds)}, got {_shown(value)}")
-    if any(item is None for _, item in lists):
-        return value
-    wanted = {item for _, item in lists}
-    items = [_settled(f"{key}[{place}]", item, tuple(wanted)) for place, item in enumerate(value)]
-    return value if all(new is old for new, old in zip(items, value, strict=True)) else items
-
-
-def _as_float(key: str, value: int) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError(f"{key} must be a number below 1.8e308, got a whole number of {len(str(value))} digits") from None
-
-
-def _said(kinds: tuple) -> str:
-    words = dict.fromkeys("a list" if isinstance(kind, tuple) else WORDS[kind] for kind in kinds)
-    return " or ".join(sorted(words, key=lambda word: word == "null"))
-
-
-def _shown(value) -> str:
-    return "null" if value is None else repr(value)
+    allowed = " or ".join(sorted((WORDS.get(expected, "a list") for expected in types), key="null".__eq__))
+    raise ValueError(f"{key} must be {allowed}, got {'null' if value is None else repr(value)}")

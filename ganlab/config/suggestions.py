@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig, Node, OmegaConf
+from omegaconf import OmegaConf
 
 LOSS_SIGNATURES = {  # what a loss takes
     "discriminator_loss": "def discriminator_loss(self, real_logits, fake_logits)",
@@ -18,7 +18,7 @@ LISTS = ("regularizer", "monitor", "logger")  # groups of which several may be c
 
 def unknown_key(key: str, conf: Path) -> str:
     """A sentence for a key that the composed config does not have."""
-    brings = {key: choice for key, choice, _ in reversed(list(keys(conf)))}  # the first file that has a key wins
+    brings = {key: choice for key, choice, _ in reversed(list(iter_keys(conf)))}  # the first file that has a key wins
     if choice := brings.get(key):
         return f"there is no {key} in this config; it comes with {choice}"
     group, end = key.partition(".")[0], key.rpartition(".")[2]
@@ -36,24 +36,25 @@ def unresolved(key: str, needs: str) -> str:
     return sentence
 
 
-def keys(conf: Path) -> Iterator[tuple[str, str, object]]:
-    """Every dotted key of conf/, the choice that brings it ("" for those that are always there), and its raw value."""
-    yield from ((key, "", value) for key, value in _below(OmegaConf.load(conf / "config.yaml")) if key)
+def iter_keys(conf: Path) -> Iterator[tuple[str, str, object]]:
+    """Each dotted key in conf/, the choice that brings it ("" for a key that is always there), and its unresolved value."""
+    yield from ((key, "", value) for key, value in _flatten(_load(conf / "config.yaml")) if key)
     for path in sorted(conf.glob("*/*.yaml")):
-        group, text = path.parent.name, path.read_text()
-        package = re.match(r"# @package (\S+)", text)
+        group, package = path.parent.name, re.match(r"# @package (\S+)", path.read_text())
         place = package[1] if package else group
         if place == "_global_":
             continue
         choice = f"'{group}=[{path.stem}]'" if group in LISTS else f"{group}={path.stem}"
-        yield from ((key, choice, value) for key, value in _below(OmegaConf.create(text), place))
+        yield from ((key, choice, value) for key, value in _flatten(_load(path), place))
 
 
-def _below(node, place: str = "") -> Iterator[tuple[str, object]]:
-    if not isinstance(node, DictConfig):
-        yield place, node._value() if isinstance(node, Node) and not isinstance(node, ListConfig) else node
-        return
-    yield place, node
-    for name in node:
-        if name not in ("defaults", "_target_", "_partial_"):
-            yield from _below(node._get_node(name), f"{place}.{name}".strip("."))
+def _load(path: Path) -> object:
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+
+
+def _flatten(value: object, place: str = "") -> Iterator[tuple[str, object]]:
+    yield place, value
+    if isinstance(value, dict):
+        for name in value:
+            if name not in ("defaults", "_target_", "_partial_"):
+                yield from _flatten(value[name], f"{place}.{name}".strip("."))

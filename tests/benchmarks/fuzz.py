@@ -69,7 +69,7 @@ def keys() -> list[tuple[str, str]]:
     own = ["hydra.job.name", "hydra.run.dir", "hydra.sweep.dir", "hydra.verbose", "hydra.job.chdir", "hydra.output_subdir"]
     downloads = [f"data={name}" for name in ("mnist", "fashion_mnist", "cifar10", "stacked_mnist", "stacked_fashion")]
     left_out = ("logger=[wandb]", "metrics=inception", *downloads)
-    found = [(key, choice.replace("'", "")) for key, choice, _ in suggestions.keys(conf)]
+    found = [(key, choice.replace("'", "")) for key, choice, _ in suggestions.iter_keys(conf)]
     return groups + [(key, "") for key in own] + [pair for pair in found if pair[1] not in left_out]
 
 
@@ -163,7 +163,7 @@ def load() -> None:
 
     torch.set_num_threads(1)
     Plugins.instance()
-    schema.known(Path(conf_folder()))
+    schema.expected_types(Path(conf_folder()))
 
 
 def as_a_process(arguments: list[str], folder: Path) -> int:

@@ -337,7 +337,7 @@ def test_interrupted_where_nothing_can_be_saved_it_says_so(cli, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     for part, name, said in (
         (Evaluation, "setup", "ganlab: interrupted; python -m ganlab resume="),
-        (schema, "settle", "ganlab: train was interrupted"),
+        (schema, "validate_types", "ganlab: train was interrupted"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(part, name, ctrl_c)
