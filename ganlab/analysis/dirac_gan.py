@@ -113,7 +113,6 @@ class _Game:
     def __init__(self, family: Family, offset: float):
         self.gan = minimal_gan(family, Point(), _Slope(offset)).double()
         self.theta, self.psi = self.gan.generator.theta, self.gan.discriminator.psi
-        self.gan.noise = lambda n: torch.zeros(n, 1, dtype=torch.float64)  # which the point does not hear
         self._set_batch(self.gan.pack)
         state = torch.get_rng_state()
         with Quantiles(self.gan.pack) as quantiles:  # at the equilibrium, from which moving averages start
@@ -127,7 +126,8 @@ class _Game:
         self.real, self.y = torch.zeros(n, 1, dtype=torch.float64), torch.zeros(n, dtype=torch.int64)
 
     def _play(self, with_real: bool, grad_to_generator: bool):
-        return self.gan.forward_pass(self.real, self.y, with_real=with_real, grad_to_generator=grad_to_generator)
+        z = torch.zeros_like(self.real)  # a point generator ignores it
+        return self.gan.forward_pass(self.real, self.y, z=z, with_real=with_real, grad_to_generator=grad_to_generator)
 
     def _begin(self, turn: int) -> None:
         self.gan.d_updates = turn

@@ -37,15 +37,16 @@ def generator_gradient_norms(
         ValueError: real and z differ in length.
     """
     if len(real) != len(z):
-        raise ValueError(f"real and z must hold as many samples, got {len(real)} and {len(z)}; draw z with gan.noise(n)")
+        raise ValueError(
+            f"real and z must hold as many samples, got {len(real)} and {len(z)}; draw z with gan.sample_latents(n)"
+        )
     devices = [gan.device] if gan.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.autocast(gan.device.type, enabled=False), torch.enable_grad():
         hooks = {name: as_gan(family) for name, family in families.items()}
         twin = copy.copy(gan)
         twin._modules = copy.deepcopy(gan._modules)  # running statistics move, and the run's may be part of a graph
-        twin.noise = lambda n: z
         with_real = any(family.generator_sees_real for family in hooks.values())
-        outputs = twin.forward_pass(real, y, with_real=with_real, grad_to_generator=True)
+        outputs = twin.forward_pass(real, y, z=z, with_real=with_real, grad_to_generator=True)
         return {name: _norm(family, outputs, twin.generator) for name, family in hooks.items()}
 
 

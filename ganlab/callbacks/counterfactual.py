@@ -33,7 +33,7 @@ class Counterfactual(Periodic):
         super().on_train_start(trainer, gan)
         with own_randomness(self.seed, gan.device):
             self._real, self._y = next(training_batches(trainer, gan))
-            self._z = gan.noise(len(self._real))
+            self._z = gan.sample_latents(len(self._real))
         self._families = families_beside(gan)
 
     def run(self, trainer, gan):

@@ -105,7 +105,7 @@ class Vanishing(Periodic):
         with own_randomness(self.seed, gan.device):
             batches = training_batches(trainer, lab)
             real, y = next(batches)
-            probe = real, y, lab.noise(len(real))
+            probe = real, y, lab.sample_latents(len(real))
             for step, (real, y) in enumerate(islice(batches, self.critic_steps + 1)):
                 lab.on_step_start()
                 outputs = lab.forward_pass(real, y, with_real=True, grad_to_generator=False)

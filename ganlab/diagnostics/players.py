@@ -28,11 +28,7 @@ class Players:
         """What D sees in a turn and says of it: real, fake [K, n, ...], real_logits, fake_logits [K, n]; real_y if any."""
 
         def shown(one):
-            one.noise = lambda n: z
-            try:
-                outputs = one.forward_pass(real, y, with_real=True, grad_to_generator=True)
-            finally:
-                del one.noise
+            outputs = one.forward_pass(real, y, z=z, with_real=True, grad_to_generator=True)
             seen = {name: getattr(outputs, name) for name in ("real", "fake", "real_logits", "fake_logits", "real_y")}
             return {name: tensor for name, tensor in seen.items() if tensor is not None}
 

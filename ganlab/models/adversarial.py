@@ -77,11 +77,15 @@ class AdversarialModule(LightningModule, ABC):
         return type(self).__name__
 
     @abstractmethod
-    def discriminator_step(self, real: Tensor, y: Tensor | None, *drawn) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def discriminator_step(
+        self, real: Tensor, y: Tensor | None, z: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The terms that D minimizes the sum of, on fresh fakes; and, if somebody is `log_next_step`, more numbers."""
 
     @abstractmethod
-    def generator_step(self, real: Tensor, y: Tensor | None, *drawn) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def generator_step(
+        self, real: Tensor, y: Tensor | None, z: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The terms that G minimizes the sum of, on fresh fakes; and more numbers."""
 
     @abstractmethod
@@ -140,7 +144,7 @@ class AdversarialModule(LightningModule, ABC):
     def _update(self, player: str, index: int, turn: Callable, real: Tensor, y: Tensor | None) -> None:
         optimizer = self.optimizers()[index]
         self.on_step_start()
-        batch = (real, y, *self.sample_step_noise(real))
+        batch = real, y, self.step_latents(real)
 
         def with_gradients(*batch: Tensor | None) -> dict[str, Tensor]:
             optimizer.zero_grad()
@@ -171,9 +175,8 @@ class AdversarialModule(LightningModule, ABC):
         for regularizer in self.regularizers.values():
             regularizer.on_step_start(self.d_updates)
 
-    def sample_step_noise(self, real: Tensor) -> tuple[Tensor, ...]:
-        """What a turn on this batch takes besides it, drawn outside CUDA graphs."""
-        return ()
+    def step_latents(self, real: Tensor) -> Tensor | None:
+        """Latents for a step on this batch that must be drawn outside CUDA graphs; None: the forward pass draws them."""
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if not self.log_next_step and self.gradient_clip is None:

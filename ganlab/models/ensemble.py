@@ -82,30 +82,27 @@ class Ensemble(AdversarialModule):
 
     # The turns
 
-    def discriminator_step(self, real, y, z):
+    def discriminator_step(self, real, y, z=None):
         return self._vectorized("discriminator_step", real, y, z)
 
-    def generator_step(self, real, y, z):
+    def generator_step(self, real, y, z=None):
         return self._vectorized("generator_step", real, y, z)
 
-    def _vectorized(self, name: str, real: Tensor, y: Tensor | None, z: Tensor):
+    def _vectorized(self, name: str, real: Tensor, y: Tensor | None, z: Tensor | None):
+        z = self.sample_latents(real.shape[1]) if z is None else z
         one, turn = self.template, self._turns[name]
         one.d_updates, one.log_next_step = self.d_updates, self.log_next_step
 
         def of_one_copy(state, real, y, z):
-            one.noise = lambda n: z
-            try:
-                return functional_call(turn, state, (real, y), tie_weights=False)
-            finally:
-                del one.noise
+            return functional_call(turn, state, (real, y, z), tie_weights=False)
 
         state = {f"gan.{part}.{name}": tensor for part in PLAYING for name, tensor in tensors(getattr(self, part))}
         return vmap(of_one_copy, in_dims=(0, 0, None if y is None else 0, 0), randomness="different")(state, real, y, z)
 
-    def sample_step_noise(self, real):
-        return (self.noise(real.shape[1]),)
+    def step_latents(self, real):
+        return self.sample_latents(real.shape[1])
 
-    def noise(self, n: int) -> Tensor:
+    def sample_latents(self, n: int) -> Tensor:
         """Latents [K, n, latent_dim] from N(0, I)."""
         if not self._random:
             self._random = [torch.Generator(self.device).manual_seed(seed) for seed in self.seeds]
@@ -189,7 +186,7 @@ class Ensemble(AdversarialModule):
         try:
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 for turn in (self.discriminator_step, self.generator_step):
-                    terms, _ = turn(real, y, *self.sample_step_noise(real))
+                    terms, _ = turn(real, y)
                     learning = [p for p in self.parameters() if p.requires_grad]
                     torch.autograd.grad(sum(terms.values()).sum(), learning, allow_unused=True)
         except torch.OutOfMemoryError:  # a RuntimeError, too
@@ -244,8 +241,8 @@ class _Turn(nn.Module):
         super().__init__()
         self.gan, self.name = gan, name
 
-    def forward(self, real: Tensor, y: Tensor | None):
-        return getattr(self.gan, self.name)(real, y)
+    def forward(self, real: Tensor, y: Tensor | None, z: Tensor):
+        return getattr(self.gan, self.name)(real, y, z)
 
 
 def turns_ahead(device: torch.device, numbers: int) -> int:

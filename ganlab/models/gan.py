@@ -19,7 +19,7 @@ from ganlab.regularizers import Regularizer, at_least_float32
 
 # What a subclass of GAN may override: its losses and terms, what it declares about them, and what happens outside the step.
 PUBLIC_OVERRIDES = (
-    "discriminator_loss", "generator_loss", "discriminator_terms", "generator_terms", "noise",
+    "discriminator_loss", "generator_loss", "discriminator_terms", "generator_terms", "sample_latents",
     "generator_sees_real", "requires_labels", "requires_lipschitz", "optimal_logit", "divergence", "family",
     "sample", "sample_in_batches", "generate", "on_save_checkpoint", "get_extra_state", "set_extra_state",
 )  # fmt: skip
@@ -155,8 +155,8 @@ class GAN(AdversarialModule):
 
     # What a turn minimizes
 
-    def discriminator_step(self, real, y):
-        outputs = self.forward_pass(real, y, with_real=True, grad_to_generator=False)
+    def discriminator_step(self, real, y, z=None):
+        outputs = self.forward_pass(real, y, z=z, with_real=True, grad_to_generator=False)
         seen = {}
         if self.log_next_step:
             seen = {
@@ -167,8 +167,9 @@ class GAN(AdversarialModule):
             }
         return self.discriminator_terms(outputs), seen
 
-    def generator_step(self, real, y):
-        return self.generator_terms(self.forward_pass(real, y, with_real=self.generator_sees_real, grad_to_generator=True)), {}
+    def generator_step(self, real, y, z=None):
+        outputs = self.forward_pass(real, y, z=z, with_real=self.generator_sees_real, grad_to_generator=True)
+        return self.generator_terms(outputs), {}
 
     def discriminator_terms(self, outputs: StepOutputs) -> dict[str, Tensor]:
         """The family's loss, the regularizers that are due, the conditioning's own term: scalars by name."""
@@ -203,14 +204,17 @@ class GAN(AdversarialModule):
                     terms[f"d/penalty_{name}"] = regularizer.every * validate_scalar(f"regularizer.{name}'s term", term)
         return terms
 
-    def forward_pass(self, real: Tensor, y: Tensor | None, *, with_real: bool, grad_to_generator: bool) -> StepOutputs:
-        """Fresh fakes and what D says of them, and of the real samples if `with_real`."""
+    def forward_pass(
+        self, real: Tensor, y: Tensor | None, *, z: Tensor | None = None, with_real: bool, grad_to_generator: bool
+    ) -> StepOutputs:
+        """Fakes from latents z [n, latent_dim] (None draws them), and D's logits of them and, if `with_real`, of real."""
         # Lightning keeps one autocast context open for the whole step; its cache of cast weights would
         # outlive the other player's update, and would hand G weights that were cast without a graph.
         torch.clear_autocast_cache()
         real_y, fake_y = self.conditioning.step_labels(y, len(real))
+        z = self.sample_latents(len(real)) if z is None else z
         with torch.set_grad_enabled(grad_to_generator):
-            fake = self.generator(self.noise(len(real)), fake_y)
+            fake = self.generator(z, fake_y)
         fake, fake_y = self._shown(fake, fake_y)
         real_logits = real_classes = None
         if with_real:
@@ -250,7 +254,7 @@ class GAN(AdversarialModule):
             raise ValueError(f"the discriminator must return one logit per sample, [{len(x)}], got {list(logits.shape)}")
         return at_least_float32(logits), classes
 
-    def noise(self, n: int) -> Tensor:
+    def sample_latents(self, n: int) -> Tensor:
         """Latents [n, latent_dim] from N(0, I)."""
         return torch.randn(n, self.generator.latent_dim, device=self.device, dtype=self.dtype)
 

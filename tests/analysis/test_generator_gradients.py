@@ -33,7 +33,7 @@ def point_game(fake, slope=1.0, dtype=torch.float64):
 def test_closed_forms_at_a_fake_logit_of_minus_10(family, slope, weight):
     gan = point_game(-10.0, weight)
     real = torch.full((4, 1), 10.0 / weight, dtype=torch.float64)
-    norms = generator_gradient_norms(gan, {"it": family}, real, None, gan.noise(4))
+    norms = generator_gradient_norms(gan, {"it": family}, real, None, gan.sample_latents(4))
     assert float(norms["it"]) == pytest.approx(abs(weight) * slope, rel=1e-6)
 
 
@@ -41,7 +41,9 @@ def test_closed_forms_at_a_fake_logit_of_minus_10(family, slope, weight):
 def test_a_vanished_gradient_is_still_a_number(dtype):
     """sigma(-230) = 1.3e-100, far below float32 and below the square root of the least float64."""
     gan = point_game(-230.0, dtype=dtype)
-    norms = generator_gradient_norms(gan, {"minimax": losses.MinimaxGAN}, torch.zeros(3, 1, dtype=dtype), None, gan.noise(3))
+    norms = generator_gradient_norms(
+        gan, {"minimax": losses.MinimaxGAN}, torch.zeros(3, 1, dtype=dtype), None, gan.sample_latents(3)
+    )
     assert float(norms["minimax"]) == pytest.approx(math.exp(-230), rel=1e-5)
 
 
@@ -50,12 +52,11 @@ def test_each_norm_is_that_of_the_family_s_own_turn(make_gan, make_batches, name
     """The family itself in the run's place, with the same players, by backward through its whole objective."""
     run = make_gan(losses.LSGAN, g_norm="batch")
     ((real, y),) = make_batches(1, size=9)
-    z = run.noise(9)
+    z = run.sample_latents(9)
     norm = generator_gradient_norms(run, shipped_families(), real, y, z)[name]
     family = make_gan(shipped_families()[name], g_norm="batch")
     family.load_state_dict(run.state_dict())
-    family.noise = lambda n: z
-    family.generator_objective(family.forward_pass(real, y, with_real=True, grad_to_generator=True)).backward()
+    family.generator_objective(family.forward_pass(real, y, z=z, with_real=True, grad_to_generator=True)).backward()
     gradient = torch.cat([p.grad.flatten() for p in family.generator.parameters()])
     assert float(norm) == pytest.approx(float(gradient.norm()), rel=1e-5)
 
@@ -63,7 +64,7 @@ def test_each_norm_is_that_of_the_family_s_own_turn(make_gan, make_batches, name
 def test_a_gan_lends_its_hooks_with_its_settings(make_gan, make_batches):
     run = make_gan(losses.AlphaGAN, alpha_g=0.6)
     ((real, y),) = make_batches(1)
-    norms = generator_gradient_norms(run, {"own": run, "default": losses.AlphaGAN}, real, y, run.noise(6))
+    norms = generator_gradient_norms(run, {"own": run, "default": losses.AlphaGAN}, real, y, run.sample_latents(6))
     assert norms["own"] > 1.1 * norms["default"]
 
 
@@ -78,12 +79,11 @@ def test_labels_packing_and_augmentation_are_those_of_g_s_turn(make_batches):
         pack=3,
     )
     ((real, _),) = make_batches(1)
-    z = run.noise(6)
+    z = run.sample_latents(6)
     torch.manual_seed(7)
     norms = generator_gradient_norms(run, {"own": run}, real, None, z)
-    run.noise = lambda n: z
     torch.manual_seed(7)
-    outputs = run.forward_pass(real, None, with_real=True, grad_to_generator=True)
+    outputs = run.forward_pass(real, None, z=z, with_real=True, grad_to_generator=True)
     assert outputs.fake_logits.shape == (2,)
     gradient = torch.autograd.grad(run.generator_objective(outputs), list(run.generator.parameters()))
     assert float(norms["own"]) == pytest.approx(float(torch.cat([g.flatten() for g in gradient]).norm()), rel=1e-5)
@@ -98,7 +98,7 @@ def test_the_run_does_not_notice(make_gan, make_batches, training):
     for parameter in run.parameters():
         parameter.grad = torch.ones_like(parameter)
     in_use = run.discriminator_objective(run.forward_pass(real, y, with_real=True, grad_to_generator=False))
-    z = run.noise(6)
+    z = run.sample_latents(6)
     before, clocks = copy.deepcopy(run.state_dict()), run.get_extra_state()
     random = torch.get_rng_state()
     norms = generator_gradient_norms(run, shipped_families(), real, y, z)
@@ -108,7 +108,6 @@ def test_the_run_does_not_notice(make_gan, make_batches, training):
     assert all(torch.equal(value, after[key]) for key, value in before.items() if key != "_extra_state")
     assert run.get_extra_state() == clocks and run.training == training
     assert all(torch.equal(p.grad, torch.ones_like(p)) for p in run.parameters())
-    assert "noise" not in vars(run)
     in_use.backward()
 
 
@@ -116,14 +115,14 @@ def test_it_works_where_gradients_are_off(make_gan, make_batches):
     run = make_gan()
     ((real, y),) = make_batches(1)
     with torch.no_grad():
-        assert generator_gradient_norms(run, {"it": losses.WGAN}, real, y, run.noise(6))["it"] > 0
+        assert generator_gradient_norms(run, {"it": losses.WGAN}, real, y, run.sample_latents(6))["it"] > 0
 
 
 def test_lengths_must_agree(make_gan, make_batches):
     run = make_gan()
     ((real, y),) = make_batches(1)
     with pytest.raises(ValueError, match="as many samples, got 6 and 5"):
-        generator_gradient_norms(run, shipped_families(), real, y, run.noise(5))
+        generator_gradient_norms(run, shipped_families(), real, y, run.sample_latents(5))
 
 
 def test_every_public_family_is_asked_but_those_that_only_require_labels(family):

@@ -142,7 +142,7 @@ def test_the_critic_is_fresh_and_learns_by_the_run_s_own_rule(make_gan, fit, tmp
     torch.manual_seed(9)
     batches = iter(data.batches())
     real, y = next(batches)
-    z, optimizer = first.noise(10), adam(first.discriminator.parameters())
+    z, optimizer = first.sample_latents(10), adam(first.discriminator.parameters())
     for row, (x, _) in zip(lab.rows, batches):
         norms = generator_gradient_norms(first, shipped_families(), real, y, z)
         assert {name: row[name] for name in norms} == pytest.approx({k: float(v) for k, v in norms.items()}, rel=1e-5)

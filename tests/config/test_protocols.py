@@ -78,7 +78,7 @@ def test_what_the_protocols_share(experiment):
     """z = N(0, I_2), one turn each, no moving average, no penalty, no label, quality of 2,500 samples."""
     gan, data, config = built(experiment)
     assert gan.generator.latent_dim == 2 and data.shape == (2,)
-    z = gan.noise(20_000)
+    z = gan.sample_latents(20_000)
     assert z.mean().abs() < 0.05 and torch.allclose(z.T.cov(), torch.eye(2), atol=0.05)
     assert (gan.n_critic, gan.ema_decay, gan.gradient_clip) == (1, 0, None)
     assert not gan.regularizers and not gan.conditioning.num_classes

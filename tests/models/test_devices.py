@@ -104,7 +104,7 @@ def test_types_on_a_gpu(words):
                         fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cuda")
                         tensors[name] = torch.nn.Parameter(fake) if isinstance(tensor, torch.nn.Parameter) else fake
         gan._device, gan.log_next_step = torch.device("cuda", 0), True
-        assert gan.generator(gan.noise(4), torch.zeros(4, dtype=torch.long, device="cuda")).dtype == torch.bfloat16
+        assert gan.generator(gan.sample_latents(4), torch.zeros(4, dtype=torch.long, device="cuda")).dtype == torch.bfloat16
         for turn in (gan.discriminator_step, gan.generator_step):
             terms, seen = turn(torch.rand(4, 1, side, side, device="cuda"), torch.zeros(4, dtype=torch.long, device="cuda"))
             assert all((t.device.type, t.dtype) == ("cuda", torch.float32) for t in (terms | seen).values())

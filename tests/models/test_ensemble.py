@@ -74,12 +74,12 @@ def follow(gans, fit, steps=100, shape=(2,), latent=3, tolerance=1e-4, alone=ran
     start = [p.clone() for p in gans[alone[-1]].parameters()]
     ensemble.refuse_what_cannot_be_stacked = lambda batch: None  # it plays both turns once, and would use up draws
     turns = iter(latents)
-    ensemble.noise = lambda n: next(turns)
+    ensemble.step_latents = lambda real: next(turns)
     with Pool():
         fit(ensemble, batches, precision="64-true", **settings)
     for index in alone:
         gan, own = gans[index], iter(latents)
-        gan.noise = lambda n, own=own, index=index: next(own)[index]
+        gan.step_latents = lambda real, own=own, index=index: next(own)[index]
         with Pool():
             fit(gan, [(x[index], y[index]) for x, y in batches], precision="64-true", **settings)
         assert ensemble.get_extra_state() == gan.get_extra_state()
@@ -184,11 +184,11 @@ def test_families_with_the_same_seeds_see_the_same_game(make_gan, fit):
         split = Split(torch.arange(40.0)[:, None] * torch.ones(2), torch.zeros(40, dtype=torch.long))
         batches = EnsembleBatches(split, N, [4, 5])
         weights = [p.detach().clone() for p in ensemble.generator.parameters()]
-        latents, draw = [], ensemble.noise
-        ensemble.noise = lambda n, latents=latents, draw=draw: latents.append(draw(n)) or latents[-1]
+        latents, draw = [], ensemble.step_latents
+        ensemble.step_latents = lambda real, latents=latents, draw=draw: latents.append(draw(real)) or latents[-1]
         shown = list(batches)
         fit(ensemble, shown)
-        seen.append((weights, latents[2:], [x for x, _ in shown]))
+        seen.append((weights, latents, [x for x, _ in shown]))
     for first, second in zip(*seen):
         assert len(first) == len(second) > 1
         assert all(torch.equal(a, b) for a, b in zip(first, second))
@@ -323,17 +323,17 @@ def test_what_an_ensemble_does_not_do_is_refused_at_once(cli, overrides, says):
 
 
 def test_a_seeds_latents_do_not_depend_on_the_seeds_beside_it(make_gan):
-    drawn = [Ensemble([make_gan(seed=s) for s in seeds], seeds).noise(4) for seeds in ([1, 2, 3], [3])]
+    drawn = [Ensemble([make_gan(seed=s) for s in seeds], seeds).sample_latents(4) for seeds in ([1, 2, 3], [3])]
     assert torch.equal(drawn[0][2], drawn[1][0]) and not torch.equal(drawn[0][0], drawn[0][1])
 
 
 def test_latents_drawn_ahead_go_on_where_a_checkpoint_was_written(make_gan, monkeypatch):
     monkeypatch.setattr(ganlab.models.ensemble, "turns_ahead", lambda device, numbers: 4)  # as on a GPU
     whole, resumed = (Ensemble([make_gan(seed=s) for s in range(K)], [1, 2]) for _ in range(2))
-    before, checkpoint = [whole.noise(5) for _ in range(6)], {}
+    before, checkpoint = [whole.sample_latents(5) for _ in range(6)], {}
     whole.on_save_checkpoint(checkpoint)
     resumed.on_load_checkpoint(checkpoint | {"latents_ahead": [z.clone() for z in checkpoint["latents_ahead"]]})
-    after = [(whole.noise(5), resumed.noise(5)) for _ in range(7)]
+    after = [(whole.sample_latents(5), resumed.sample_latents(5)) for _ in range(7)]
     assert all(torch.equal(one, other) for one, other in after)
     seen = [*before, *(one for one, _ in after)]
-    assert len({float(z.sum()) for z in seen}) == 13 and whole.noise(3).shape == (K, 3, 3)
+    assert len({float(z.sum()) for z in seen}) == 13 and whole.sample_latents(3).shape == (K, 3, 3)

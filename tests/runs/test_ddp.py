@@ -60,7 +60,7 @@ def with_shared_noise(family):
             super().on_fit_start()
             self.share = Share(torch.randn)
 
-        def noise(self, n):
+        def sample_latents(self, n):
             return self.share(n, 3, rank=self.global_rank, world_size=self.trainer.world_size)
 
     return Shared
@@ -72,8 +72,8 @@ def with_noted_noise(family):
     class Noted(family):
         noted = ()
 
-        def noise(self, n):
-            z = super().noise(n)
+        def sample_latents(self, n):
+            z = super().sample_latents(n)
             self.noted = [*self.noted, z]
             return z
 

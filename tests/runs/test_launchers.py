@@ -46,11 +46,11 @@ class Raises(NonSaturatingGAN):
         raise RuntimeError("planted")
 
 class Preempted(NonSaturatingGAN):
-    def discriminator_step(self, real, y):
+    def discriminator_step(self, real, y, z=None):
         if self.images_seen == 400 and not Path("preempted").exists():
             Path("preempted").touch()
             os.kill(os.getpid(), signal.SIGUSR2)
-        return super().discriminator_step(real, y)
+        return super().discriminator_step(real, y, z)
 """
 CLOCKS = ("seconds", "training_seconds", "images_per_second", "before")
 
