@@ -91,7 +91,9 @@ class Checkpoints(Periodic):
         self._signal = None
         PENDING_SIGNALS.clear()
         if threading.current_thread() is threading.main_thread():
-            requeueing = [n for n in OF_CLUSTERS if by_submitit(signal.getsignal(n)) or (slurm.job() and n == signal.SIGUSR1)]
+            requeueing = [
+                n for n in OF_CLUSTERS if by_submitit(signal.getsignal(n)) or (slurm.job_id() and n == signal.SIGUSR1)
+            ]
             self._handlers = {number: signal.signal(number, self._asked_to_stop) for number in (*SIGNALS, *requeueing)}
 
     def _asked_to_stop(self, number, frame):
@@ -108,7 +110,7 @@ class Checkpoints(Periodic):
             gan.check_finite()
             self._save(trainer, "last.ckpt")
             said = f"stopped by {signal.Signals(number).name} at {gan.images_seen:,} images, and saved"
-            if number == signal.SIGTERM and slurm.job():
+            if number == signal.SIGTERM and slurm.job_id():
                 if trainer.is_global_zero:
                     log.info(f"saved at {gan.images_seen:,} images on SIGTERM; trains on until Slurm ends the job")
                 self._signal = None

@@ -23,7 +23,7 @@ import ganlab
 from ganlab.cli.options import ExportOptions, parse_options
 from ganlab.cli.sample import show
 from ganlab.runs.trained import Trained, open_run
-from ganlab.utils.files import atomic_path, finite, write_json
+from ganlab.utils.files import atomic_path, non_finite_to_none, write_json
 
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torchscript": ".pt"}
 
@@ -92,7 +92,7 @@ def quality(trained: Trained) -> dict | None:
     """What the run measured when it saved this very checkpoint, not at its end."""
     callbacks = trained.state.get("callbacks") or {}
     found = [state.get("latest") for name, state in callbacks.items() if name.startswith("Evaluation")]
-    return finite(found[0]) or None if found else None
+    return non_finite_to_none(found[0]) or None if found else None
 
 
 def protocol(trained: Trained) -> dict | None:

@@ -72,7 +72,7 @@ def occupy(config: DictConfig) -> None:
         folder = Path(config.hydra.run.dir)
     finally:
         hydra.cfg = before
-    claim_early(folder, resume=slurm.restarted())
+    claim_early(folder, resume=slurm.is_restart())
 
 
 def in_a_sentence(call: Callable) -> None:
@@ -115,7 +115,7 @@ def train(cfg: DictConfig) -> float:
             if (folder / "config.yaml").exists():
                 return resumed(folder, trust.split(","))
             begun.require_all_trusted(OmegaConf.to_container(cfg, resolve=True), trust.split(","))
-        if (sweep or slurm.restarted()) and begun.same(cfg, folder):
+        if (sweep or slurm.is_restart()) and begun.same(cfg, folder):
             return resumed(folder, begun.named(cfg))
         return train(cfg)
 

@@ -45,7 +45,7 @@ def main() -> None:
     if verb == "train" and any(word.startswith("resume=") for word in sys.argv[1:]):
         verb = "resume"
     if verb in ("train", "resume"):
-        slurm.listen()
+        slurm.requeue_on_signal()
     if verb in MODULES:
         return use(verb, sys.argv[1:])
     if verb == "inspect" and {"-m", "--multirun"} & set(sys.argv):

@@ -57,5 +57,7 @@ OmegaConf.register_new_resolver("ganlab.family", family, replace=True)
 OmegaConf.register_new_resolver("ganlab.fast_precision", fast_precision, replace=True)
 OmegaConf.register_new_resolver("ganlab.folder", _folder, replace=True)
 OmegaConf.register_new_resolver("ganlab.product", lambda *factors: math.prod(factors), replace=True)
-OmegaConf.register_new_resolver("ganlab.when", slurm.when, replace=True, use_cache=True)  # a sweep's jobs keep its folder
+OmegaConf.register_new_resolver(
+    "ganlab.when", slurm.run_dir_suffix, replace=True, use_cache=True
+)  # a sweep's jobs keep its folder
 OmegaConf.register_new_resolver("oc.env", secrets.env, replace=True)

@@ -114,8 +114,8 @@ def note_start(folder: Path) -> None:
 def go_on(config: dict) -> float:
     """The run to its end; returns its objective."""
     from ganlab.runs import train
-    from ganlab.utils.quiet import quieten_libraries
+    from ganlab.utils.library_warnings import silence_library_warnings
 
-    quieten_libraries()
+    silence_library_warnings()
     goes = train.run if config["seeds"] is None else train.run_seeds
     return train.objective(goes(config, resume=True))

@@ -27,14 +27,14 @@ from ganlab.runs.parts import merge
 from ganlab.runs.summary import show, summarize
 from ganlab.utils import slurm
 from ganlab.utils.files import atomic_write, write_json
-from ganlab.utils.quiet import quieten_libraries
+from ganlab.utils.library_warnings import silence_library_warnings
 
 log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig) -> float:
     """Train what the config says; returns the quality's objective (lower is better, nan without a metric)."""
-    quieten_libraries()
+    silence_library_warnings()
     config = resolved(cfg)
     prepare_for_sweep(config["trainer"])
     summary = run(config) if config["seeds"] is None else run_seeds(config)
@@ -84,7 +84,7 @@ def fit(config: dict, folder: Path, seeds: list[int] | None, checkpoint: Path | 
     callbacks.sort(key=lambda callback: isinstance(callback, Checkpoints))  # last, whatever a preset or a user adds
     loggers = [build(logger) for logger in config["logger"].values() if logger]
     trainer = instantiate(config["trainer"], _partial_=True, _convert_="all")(
-        callbacks=callbacks, logger=loggers, plugins=[WholeCheckpoints(), *slurm.environment()]
+        callbacks=callbacks, logger=loggers, plugins=[WholeCheckpoints(), *slurm.lightning_plugins()]
     )
 
     if trainer.is_global_zero:

@@ -1,4 +1,7 @@
-"""Files that are whole or not there."""
+"""Atomic file writes: a file has its complete new content, or is unchanged.
+
+Content goes to `<name>.partial` beside the file, is flushed to the disk, and is renamed.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
-    """The file has the content or does not change; a kill in between leaves no half of it."""
+    """Write text (UTF-8) or bytes to `path` atomically."""
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content.encode() if isinstance(content, str) else content)
     atomic_replace(partial, path)
 
 
-def atomic_torch_save(path: Path, value, suffix: str = "") -> None:
-    """Tensors and plain values, likewise, as `torch.load` reads them. `suffix` tells what several processes write at once.
+def atomic_torch_save(path: Path, value: object, suffix: str = "") -> None:
+    """`torch.save` atomically, for values that `torch.load(weights_only=True)` can read.
+
+    Args:
+        suffix: distinguishes the partial files of processes that write the same path at the same time.
 
     Raises:
-        OSError: it cannot be written; the file is as it was before.
-        ValueError: it holds what `torch.load` would refuse; likewise.
+        OSError: the file cannot be written, for example because the disk is full; `path` is unchanged.
+        ValueError: `value` contains an object that `weights_only` loading refuses; `path` is unchanged.
     """
     import torch
 
@@ -37,36 +47,36 @@ def atomic_torch_save(path: Path, value, suffix: str = "") -> None:
     partial = path.with_name(f"{path.name}{suffix}.partial")
     try:
         torch.save(value, partial)
-        if not made_of(value, {NoneType, bool, int, float, str, torch.Tensor}):  # reading takes longer than writing
+        if not _contains_only(value, {NoneType, bool, int, float, str, torch.Tensor}):  # reading is slower than writing
             torch.load(partial, map_location="cpu", mmap=True, weights_only=True)
         atomic_replace(partial, path)
     except pickle.UnpicklingError as error:
         partial.unlink(missing_ok=True)
         kind = re.search(r"GLOBAL (\S+)|$", str(error))[1] or "an object"
         raise ValueError(
-            f"{path} would hold {kind}, which nobody could read again without running code; a callback, optimizer or schedule "
-            "of your own keeps only numbers, strings, lists, dicts and tensors in its state (float(x) of a NumPy number)"
+            f"{path} would contain {kind}, which cannot be loaded without running code; keep only numbers, strings, lists, "
+            "dicts and tensors in the state of your callback, optimizer or schedule (float(x) for a NumPy number)"
         ) from error
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
         reason = str(error).splitlines()[0]
-        if isinstance(error, RuntimeError):  # torch says "unexpected pos …" or "iostream error" of a full disk
-            reason = "not all of it was written, the disk may be full"
+        if isinstance(error, RuntimeError):  # torch reports a full disk as "unexpected pos …" or "iostream error"
+            reason = "the file was not written completely, the disk may be full"
         raise OSError(reason) from error
 
 
-def made_of(value, kinds: set[type]) -> bool:
-    """Whether there is nothing else in it, in dicts, lists and tuples."""
+def _contains_only(value: object, types: set[type]) -> bool:
+    """Whether everything in nested dicts, lists and tuples is of one of the types."""
     if type(value) in (dict, OrderedDict):
-        return all(made_of(part, kinds) for item in value.items() for part in item)
+        return all(_contains_only(part, types) for item in value.items() for part in item)
     if type(value) in (list, tuple):
-        return all(made_of(part, kinds) for part in value)
-    return type(value) in kinds
+        return all(_contains_only(part, types) for part in value)
+    return type(value) in types
 
 
 def atomic_replace(partial: Path, path: Path) -> None:
-    """A whole file, or a folder, takes the name: a file once it is on the disk, so that also a power cut leaves it or
-    what was there before."""
+    """Rename a complete file or directory to `path`; a file is flushed to the disk first, so that a power cut leaves
+    either the new content or the old."""
     if partial.is_file():
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
@@ -74,7 +84,7 @@ def atomic_replace(partial: Path, path: Path) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[dict]) -> None:
-    """A table whose columns are the rows' keys, in the order in which they first occur; empty where a row has none."""
+    """Write rows as a CSV table atomically; its columns are the rows' keys in order of first occurrence."""
     table = io.StringIO()
     writer = csv.DictWriter(table, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
@@ -82,8 +92,22 @@ def write_csv(path: Path, rows: Sequence[dict]) -> None:
     atomic_write(path, table.getvalue())
 
 
-def save_figure(path: Path, figure) -> None:
-    """A matplotlib Figure as a PNG, likewise."""
+def write_json(path: Path, value: dict) -> None:
+    """Write strict JSON atomically; nan and infinities become null."""
+    atomic_write(path, json.dumps(non_finite_to_none(value), indent=2, allow_nan=False) + "\n")
+
+
+def non_finite_to_none(value: object) -> object:
+    """A copy of nested dicts, lists and tuples (as lists) with None in place of nan and infinities."""
+    if isinstance(value, dict):
+        return {key: non_finite_to_none(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [non_finite_to_none(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a matplotlib figure as PNG atomically."""
     partial = path.with_name(path.name + ".partial")
     figure.savefig(partial, format="png")
     atomic_replace(partial, path)
@@ -91,10 +115,10 @@ def save_figure(path: Path, figure) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write a file or a folder to. It takes the name at the end, and is gone if anything fails.
+    """Yield a temporary path to write a file or directory to; rename it to `path` on success, delete it on failure.
 
     Raises:
-        ValueError: it cannot be written (a full disk, no permission), in a sentence with the way out for `out=`.
+        ValueError: an OSError in the block (full disk, no permission); the message suggests `out=`.
     """
     partial = path.with_name(path.name + ".partial")
     try:
@@ -113,16 +137,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     elif path.exists():  # unlink(missing_ok=True) would raise where a parent is a file
         path.unlink()
-
-
-def write_json(path: Path, value: dict) -> None:
-    """Strict JSON: numbers that are not finite become null."""
-    atomic_write(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
-
-
-def finite(value):
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

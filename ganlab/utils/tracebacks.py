@@ -1,4 +1,4 @@
-"""Which lines of a traceback are the user's own."""
+"""Find the user's own code in a traceback."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 
 
 def line_in_user_code(error: Exception) -> traceback.FrameSummary | None:
-    """The innermost line that is neither ganlab's nor a library's."""
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if is_user_code(frame.filename)]
-    return own[-1] if own else None
+    """The innermost frame of the error's traceback that is in user code; None if there is none."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_user_code(frame.filename)]
+    return frames[-1] if frames else None
 
 
 def is_user_code(file: str) -> bool:
+    """Whether a source file is neither part of ganlab, nor of an installed library, nor of the standard library."""
     return not file.startswith(("<", str(Path(__file__).parents[1]), *sysconfig.get_paths().values()))

@@ -20,7 +20,7 @@ from ganlab.losses import WGAN, NonSaturatingGAN
 from ganlab.models.ensemble import Ensemble
 from ganlab.networks import MLPDiscriminator, MLPGenerator
 from ganlab.regularizers import R1, GradientPenalty
-from ganlab.utils.quiet import quieten_libraries
+from ganlab.utils.library_warnings import silence_library_warnings
 
 GPU = torch.cuda.is_available()
 BATCH, STEPS = 256, {"single": 150, "ensemble": 150 if GPU else 15}
@@ -66,7 +66,7 @@ def seed_steps_per_second(gan, seeds, steps):
 
 
 def main(count=100, rounds=5):
-    quieten_libraries()
+    silence_library_warnings()
     warnings.simplefilter("ignore")
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {count} seeds at once, {rounds} rounds")
     for name in GAMES:

@@ -24,7 +24,7 @@ from ganlab.callbacks import MaxImages, TrainMetrics
 from ganlab.callbacks.loggers import CSV
 from ganlab.config.paths import conf_folder
 from ganlab.runs.train import seeded
-from ganlab.utils.quiet import quieten_libraries
+from ganlab.utils.library_warnings import silence_library_warnings
 
 
 def config_of(*overrides: str) -> dict:
@@ -56,7 +56,7 @@ def seconds(config: dict, steps: int, watched: bool) -> float:
 
 
 def main(rounds: int = 5, steps: int = 600) -> None:
-    quieten_libraries()
+    silence_library_warnings()
     warnings.simplefilter("ignore")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {rounds} rounds of {steps} steps in turn")
     for name, overrides in (("digits, DCGAN, batch 64", ()), ("ring, 3 x 128, batch 128", ("+experiment=ring",))):

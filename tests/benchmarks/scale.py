@@ -31,7 +31,7 @@ from ganlab.callbacks import MaxImages, TrainMetrics
 from ganlab.config.paths import conf_folder
 from ganlab.models.ensemble import Ensemble
 from ganlab.runs.train import seeded
-from ganlab.utils.quiet import quieten_libraries
+from ganlab.utils.library_warnings import silence_library_warnings
 
 MLP = ("data=ring", "loss=ns")
 DCGAN = ("data=digits", "loss=ns", "networks.width=16")
@@ -117,7 +117,7 @@ def processes(rounds: int, seconds: float) -> None:
 
 
 def main(rounds: int = 3, seconds: float = 3) -> None:
-    quieten_libraries()
+    silence_library_warnings()
     warnings.simplefilter("ignore")
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, {time.strftime('%Y-%m-%d')}"

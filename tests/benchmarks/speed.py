@@ -31,7 +31,7 @@ from loops import DEVICE, NETWORKS, ByHand, Ganlab, Levers
 from omegaconf import OmegaConf
 
 from ganlab.config.resolvers import fast_precision
-from ganlab.utils.quiet import quieten_libraries
+from ganlab.utils.library_warnings import silence_library_warnings
 
 FAST = fast_precision(DEVICE.type)  # for images
 
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each loop in each round, roughly")
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 256])
     options = parser.parse_args()
-    quieten_libraries()
+    silence_library_warnings()
     if options.what != "peak":
         device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"{torch.get_num_threads()} threads"
         print(f"{platform.machine()}, {device}, torch {torch.__version__}, fast = {FAST}, {time.strftime('%Y-%m-%d')}\n")

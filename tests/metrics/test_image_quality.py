@@ -128,7 +128,7 @@ def test_a_full_disk_is_no_error(digits, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     with caplog.at_level(logging.INFO, logger="ganlab"):
         load_classifier(data := SimpleNamespace(**vars(digits) | {"data_dir": tmp_path}), CPU)
-    assert "not cached (not all of it was written, the disk may be full)" in caplog.text and not cache(data)
+    assert "not cached (the file was not written completely, the disk may be full)" in caplog.text and not cache(data)
 
 
 @pytest.mark.parametrize("classes", [0, 1])

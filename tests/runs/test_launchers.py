@@ -17,7 +17,7 @@ from submitit.core.utils import UncompletedJobError
 from ganlab.cli.errors import explain
 from ganlab.cli.main import main
 from ganlab.utils import slurm
-from ganlab.utils.quiet import quieten_libraries
+from ganlab.utils.library_warnings import silence_library_warnings
 
 TINY = [
     "logger=csv",
@@ -217,8 +217,8 @@ def test_what_slurm_calls_a_job(variables, name, monkeypatch):
         monkeypatch.delenv(key)
     for key, value in variables.items():
         monkeypatch.setenv(key, value)
-    assert slurm.job() == name
-    assert slurm.when("now") == "now" if name is None else slurm.when("now").startswith(f"slurm-{name}-")
+    assert slurm.job_id() == name
+    assert slurm.run_dir_suffix("now") == "now" if name is None else slurm.run_dir_suffix("now").startswith(f"slurm-{name}-")
 
 
 @pytest.mark.parametrize(
@@ -247,8 +247,8 @@ def test_that_srun_is_not_used_is_told_in_a_job_only(name, tmp_path, monkeypatch
     monkeypatch.setenv("PATH", str(tmp_path))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        quieten_libraries()
-        slurm.environment()
+        silence_library_warnings()
+        slurm.lightning_plugins()
     assert len(told) == (name == "gan")
 
 

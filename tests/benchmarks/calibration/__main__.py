@@ -25,7 +25,7 @@ from calibration.truth import outcomes
 from ganlab.cli.options import option, parse_options
 from ganlab.diagnostics import rules
 from ganlab.utils.files import write_json
-from ganlab.utils.quiet import quieten_libraries
+from ganlab.utils.library_warnings import silence_library_warnings
 
 
 @dataclass
@@ -39,7 +39,7 @@ def main(words: list[str]) -> None:
     options = parse_options(CalibrateOptions, words)
     folder, console = Path(options.out), Console(highlight=False)
     (folder / "runs").mkdir(parents=True, exist_ok=True)
-    quieten_libraries()
+    silence_library_warnings()
     files = []
     for setting in settings():
         files.append(file_of(setting, folder / "runs"))
