@@ -1,4 +1,4 @@
-"""What watches a run. The module computes, callbacks watch."""
+"""Lightning callbacks: evaluation, sample grids, tables, checkpoints, the image budget and the progress bar."""
 
 from ganlab.callbacks.checkpoints import Checkpoints
 from ganlab.callbacks.counterfactual import Counterfactual

@@ -1,4 +1,4 @@
-"""All that a run needs to go on as if it had never stopped."""
+"""Checkpoints from which a run resumes bit for bit, also after a signal."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ganlab.utils.files import atomic_torch_save
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-OF_CLUSTERS = (signal.SIGUSR1, signal.SIGUSR2)  # Slurm's, if --signal=USR1@SECONDS asks for it, and submitit's
-PENDING_SIGNALS: list[int] = []  # signals that came too late to stop their run
-ASK_EVERY = 16  # batches between two agreements of several processes about a signal that may have reached one of them
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REQUEUE_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)  # from Slurm, if asked for by --signal=USR1@SECONDS, and from submitit
+SIGNAL_SYNC_EVERY = 16  # batches between two all-reduces of the signals that the processes of a run have received
+PENDING_SIGNALS: list[int] = []  # received too late to stop their run
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has saved itself. `signal`: by which signal."""
+    """The run was stopped by `signal` after saving a checkpoint."""
 
     def __init__(self, message: str, signal: int):
         super().__init__(message)
@@ -35,68 +35,69 @@ class Interrupted(Exception):
 
 
 class Checkpoints(Periodic):
-    """`checkpoints/last.ckpt` at each look, and `best.ckpt` before it when the quality's objective improved.
+    """Write `checkpoints/last.ckpt` at each evaluation, and before it `best.ckpt` if the objective improved.
 
-    Stands last, so that a checkpoint holds what every other callback did at the same look. Beside Lightning's own
-    (weights, optimizers, schedules, loops, callbacks) it holds the random states of all processes; the place in the
-    data is the data module's.
+    Must be the last callback, so that a checkpoint holds what the others did at the same evaluation. Adds the random states
+    of all processes to what Lightning saves; the position in the data is saved by the data module.
 
-    On SIGTERM, and on the first Ctrl-C, the batch is finished, last.ckpt is written and `Interrupted` raised; a second
-    Ctrl-C stops at once. On SIGUSR1 in a Slurm job, and on the signal that submitit listens to, the job is then queued
-    again; on SIGTERM a Slurm job saves and trains on, since Slurm ends it by itself and may start it again.
+    On SIGTERM and on the first Ctrl-C the run finishes its batch, writes last.ckpt and raises `Interrupted`; a second Ctrl-C
+    stops at once. On SIGUSR1 in a Slurm job, and on submitit's signal, it also requeues the job. In a Slurm job, SIGTERM only
+    saves and training continues: Slurm ends the job itself, and may restart it.
 
     Raises:
-        OSError: the checkpoint cannot be written; the last one stays as it was.
-        ValueError: the processes of the run do not have the same folder.
+        OSError: the checkpoint cannot be written; the previous one is kept.
+        ValueError: the processes of the run have different run directories.
     """
 
-    def __init__(self, every: int, folder: str):
+    def __init__(self, every: int, run_dir: str):
         super().__init__(every)
-        self.folder = Path(folder) / "checkpoints"
-        self._random: list[dict] | None = None
+        self.run_dir = Path(run_dir)
+        self._random_states: list[dict] | None = None
         self._signal: int | None = None
-        self._handlers: dict[int, object] = {}
+        self._replaced_handlers: dict[int, object] = {}
 
     def setup(self, trainer, gan, stage):
-        folders = sorted({*of_all_processes(str(self.folder.resolve().parent))})
-        if len(folders) > 1:
+        run_dirs = sorted({*gather_objects(str(self.run_dir.resolve()))})
+        if len(run_dirs) > 1:
             raise ValueError(
-                f"the processes of this run have different folders ({', '.join(folders)}); give all of them the same "
-                "hydra.run.dir=FOLDER"
+                f"the processes of this run have different run directories ({', '.join(run_dirs)}); give all of them the "
+                "same hydra.run.dir=FOLDER"
             )
 
     def run(self, trainer, gan):
-        quality = find_callback(trainer, Evaluation)
-        measured = quality is not None and quality.last_run_at == gan.images_seen  # at this look, which may be one of more
-        if measured and quality.improved:  # first: a kill in between repeats this look, and writes it again
+        evaluation = find_callback(trainer, Evaluation)
+        # best.ckpt first: a run killed in between resumes from the previous last.ckpt and writes both again
+        if evaluation is not None and evaluation.last_run_at == gan.images_seen and evaluation.improved:
             self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
 
     def _save(self, trainer, name: str) -> None:
         for logger in trainer.loggers:
-            logger.save()  # a checkpoint that outlives a power cut has its rows
-        trainer.save_checkpoint(self.folder / name)
+            logger.save()  # the rows before a checkpoint must be on the disk before it is
+        trainer.save_checkpoint(self.run_dir / "checkpoints" / name)
 
     def on_save_checkpoint(self, trainer, gan, checkpoint):
-        checkpoint["random"] = of_all_processes(random_state())
+        checkpoint["random_states"] = gather_objects(random_state())
 
     def on_load_checkpoint(self, trainer, gan, checkpoint):
-        self._random = checkpoint["random"]
+        self._random_states = checkpoint["random_states"]
 
     def on_train_start(self, trainer, gan):
         super().on_train_start(trainer, gan)
-        if self._random is not None:
-            set_random_state(self._random[trainer.global_rank % len(self._random)])
-            self._random = None
+        if self._random_states is not None:
+            set_random_state(self._random_states[trainer.global_rank % len(self._random_states)])
+            self._random_states = None
         self._signal = None
         PENDING_SIGNALS.clear()
         if threading.current_thread() is threading.main_thread():
-            requeueing = [
-                n for n in OF_CLUSTERS if by_submitit(signal.getsignal(n)) or (slurm.job_id() and n == signal.SIGUSR1)
+            requeue = [
+                number
+                for number in REQUEUE_SIGNALS
+                if is_submitit_handler(signal.getsignal(number)) or (slurm.job_id() and number == signal.SIGUSR1)
             ]
-            self._handlers = {number: signal.signal(number, self._asked_to_stop) for number in (*SIGNALS, *requeueing)}
+            self._replaced_handlers = {n: signal.signal(n, self._handle_signal) for n in (*STOP_SIGNALS, *requeue)}
 
-    def _asked_to_stop(self, number, frame):
+    def _handle_signal(self, number, frame):
         if self._signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._signal = number
@@ -105,56 +106,59 @@ class Checkpoints(Periodic):
         super().on_train_batch_end(trainer, gan, outputs, batch, batch_idx)
         number = self._signal
         if trainer.world_size > 1:
-            number = agreed(number, gan.device) if batch_idx % ASK_EVERY == 0 else None
+            number = max_signal(number, gan.device) if batch_idx % SIGNAL_SYNC_EVERY == 0 else None
         if number is not None:
             gan.check_finite()
             self._save(trainer, "last.ckpt")
-            said = f"stopped by {signal.Signals(number).name} at {gan.images_seen:,} images, and saved"
-            if number == signal.SIGTERM and slurm.job_id():
-                if trainer.is_global_zero:
-                    log.info(f"saved at {gan.images_seen:,} images on SIGTERM; trains on until Slurm ends the job")
-                self._signal = None
-                return
-            if number in OF_CLUSTERS:
-                if by_submitit(handler := self._handlers[number]):
-                    handler(number, None)  # leaves by SystemExit in the process that queues the job again
-                elif trainer.is_global_zero:
-                    said += f"; {slurm.requeue()}"
-            raise Interrupted(said, number)
+            self._stop_or_continue(trainer, gan, number)
+
+    def _stop_or_continue(self, trainer, gan, number: int) -> None:
+        if number == signal.SIGTERM and slurm.job_id():
+            if trainer.is_global_zero:
+                log.info(f"saved at {gan.images_seen:,} images on SIGTERM; training continues until Slurm ends the job")
+            self._signal = None
+            return
+        message = f"stopped by {signal.Signals(number).name} at {gan.images_seen:,} images, and saved"
+        if number in REQUEUE_SIGNALS:
+            if is_submitit_handler(handler := self._replaced_handlers[number]):
+                handler(number, None)  # requeues in one process, which leaves by SystemExit
+            elif trainer.is_global_zero:
+                message += f"; {slurm.requeue()}"
+        raise Interrupted(message, number)
 
     def on_train_end(self, trainer, gan):
         super().on_train_end(trainer, gan)
-        if self._signal is not None:
-            PENDING_SIGNALS.append(self._signal)  # it came in the last looks, when nothing was left to stop
+        if self._signal is not None:  # received during the last evaluation: training is complete
+            PENDING_SIGNALS.append(self._signal)
 
     def teardown(self, trainer, gan, stage):
-        for number, handler in self._handlers.items():
+        for number, handler in self._replaced_handlers.items():
             signal.signal(number, handler)
-        self._handlers = {}
+        self._replaced_handlers = {}
 
 
 def reraise_pending_signal() -> None:
-    """A signal that came in the last looks of a run, which then ended as if nothing had been, ends what comes after it."""
+    """Raise the signal that a run received during its last evaluation, so that it ends what follows, such as a sweep."""
     if PENDING_SIGNALS:
         signal.raise_signal(PENDING_SIGNALS.pop())
 
 
-def by_submitit(handler) -> bool:
+def is_submitit_handler(handler) -> bool:
     return str(getattr(handler, "__module__", "")).startswith("submitit.")
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """A checkpoint file is whole or not there: written beside its name, then renamed."""
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write a checkpoint beside its name, then rename it: a file of that name is always complete."""
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
         try:
             atomic_torch_save(Path(path), checkpoint)
         except OSError as error:
-            raise OSError(f"the checkpoint {path} cannot be written ({error}); the one before it stays as it was") from error
+            raise OSError(f"the checkpoint {path} cannot be written ({error}); the previous one is kept") from error
 
 
 def random_state() -> dict:
-    """Of everything that draws random numbers in this process, in types that load without pickle."""
+    """The states of torch's, Python's and NumPy's generators in this process, in types that load with `weights_only`."""
     version, words, gauss = random.getstate()
     kind, keys, *rest = np.random.get_state()
     return {
@@ -166,6 +170,7 @@ def random_state() -> dict:
 
 
 def set_random_state(state: dict) -> None:
+    """Restore what `random_state` returned."""
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
@@ -175,16 +180,17 @@ def set_random_state(state: dict) -> None:
     np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
 
 
-def of_all_processes(state) -> list:
+def gather_objects(value) -> list:
+    """The value of every process, in the order of their ranks."""
     if not (dist.is_available() and dist.is_initialized()):
-        return [state]
-    states: list = [None] * dist.get_world_size()
-    dist.all_gather_object(states, state)
-    return states
+        return [value]
+    values: list = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
-def agreed(number: int | None, device: torch.device) -> int | None:
-    """The signal that any of the processes had."""
+def max_signal(number: int | None, device: torch.device) -> int | None:
+    """The largest signal number over all processes, None if no process received one."""
     highest = torch.tensor(number or 0, device=device)
     dist.all_reduce(highest, op=dist.ReduceOp.MAX)
     return int(highest) or None

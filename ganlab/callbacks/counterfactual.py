@@ -1,4 +1,4 @@
-"""The gradient that G would get from every other family, in the middle of any run."""
+"""Log the gradient that every other loss family would give the generator at the run's current weights."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from ganlab.models.gan import GAN
 
 
 class Counterfactual(Periodic):
-    """Logs `theory/generator_gradient_<family>`: ||dL_G/dtheta_G||_2 at this run's weights, every `every` images.
+    """Log `generator_gradient/<family>`: ||dL_G/dtheta_G||_2 at the run's weights, every `every` images.
 
-    Of every shipped family with its defaults (`shipped_families`) and of the run's own with its settings, always on
-    the same real batch and latents, which `seed` draws: the numbers differ only by what was learned. Looking does not
-    change training.
+    The families are all shipped ones with their defaults (`shipped_families`) and the run's own with its settings, always
+    on the same real batch and latents, drawn with `seed`. Training is not affected.
+
+    Raises:
+        ValueError: the run trains an ensemble.
     """
 
     def __init__(self, every: int, seed: int = 0):
@@ -27,46 +29,48 @@ class Counterfactual(Periodic):
         self.seed = seed
 
     def setup(self, trainer, gan, stage):
-        require_one_gan(gan)
+        require_single_gan(gan)
 
     def on_train_start(self, trainer, gan):
         super().on_train_start(trainer, gan)
-        with own_randomness(self.seed, gan.device):
+        with isolated_rng(self.seed, gan.device):
             self._real, self._y = next(training_batches(trainer, gan))
             self._z = gan.sample_latents(len(self._real))
-        self._families = families_beside(gan)
+        self._families = shipped_and_own_families(gan)
 
     def run(self, trainer, gan):
-        with own_randomness(self.seed, gan.device):
+        with isolated_rng(self.seed, gan.device):
             norms = generator_gradient_norms(gan, self._families, self._real, self._y, self._z)
-        row = {f"theory/generator_gradient_{name}": float(norm) for name, norm in norms.items()}
+        row = {f"generator_gradient/{name}": float(norm) for name, norm in norms.items()}
         for logger in trainer.loggers:
             logger.log_metrics(row, step=gan.images_seen)
 
 
-def require_one_gan(gan) -> None:
+def require_single_gan(gan) -> None:
     if not isinstance(gan, GAN):
         raise ValueError(
-            f"monitor=counterfactual and vanishing look at one GAN, got {len(gan.seeds)} at once; use -m seed=1,2,3"
+            f"monitor=counterfactual and monitor=vanishing need a single GAN, got an ensemble of {len(gan.seeds)}; "
+            "use -m seed=1,2,3 instead of seeds="
         )
 
 
-def families_beside(gan) -> dict:
-    """Every shipped family, and the run's own under its class's name with its settings."""
+def shipped_and_own_families(gan: GAN) -> dict:
+    """Every shipped family with its defaults, and the run's own under its class name with its settings."""
     return {name: as_gan(family) for name, family in shipped_families().items()} | {type(gan).__name__: gan}
 
 
 @contextmanager
-def own_randomness(seed: int, device: torch.device):
-    """Random numbers from `seed`; afterwards training goes on with those that it would have had."""
+def isolated_rng(seed: int, device: torch.device):
+    """Seed torch's random generators inside the block, and restore their states after it."""
     on_gpu = device.type == "cuda"
     with torch.random.fork_rng([device] if on_gpu else []):
-        (torch if on_gpu else torch.default_generator).manual_seed(seed)  # the former takes half a millisecond on a CPU
+        # torch.manual_seed seeds all devices, which takes half a millisecond on a CPU
+        (torch if on_gpu else torch.default_generator).manual_seed(seed)
         yield
 
 
 def training_batches(trainer, gan) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """The training data once more, without end, as `training_step` gets it, in an order of its own."""
+    """Yield (real, y) batches of the training data without end, as `training_step` gets them, in an independent order."""
     data = trainer.datamodule
     while True:
         for batch in data.batches():

@@ -1,4 +1,4 @@
-"""How good the samples are, while training goes on."""
+"""Evaluate the generator during training."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ import time
 import torch
 
 from ganlab.callbacks.periodic import Periodic
-from ganlab.callbacks.train_metrics import spread
+from ganlab.callbacks.train_metrics import median_and_quartiles
 
 log = logging.getLogger(__name__)
 
 
 class Evaluation(Periodic):
-    """Shows samples of the moving-average generator to a quality metric (`ganlab.metrics`).
+    """Evaluate a metric of `ganlab.metrics` on samples of the averaged generator, and log it as `quality/…`.
 
-    Every look uses the same latents and labels, and a generator of random numbers of its own, so that
-    looking does not change training. Each process makes its share of the samples; torchmetrics adds up.
+    Every evaluation uses the same latents and labels, from its own random generator, so that training is not affected. Each
+    process generates its share of the samples; torchmetrics combines them.
 
-    `latest` holds the newest values by their full names (`quality/…`), of an ensemble medians over its copies (those that
-    failed count as infinite in the objective and are left out elsewhere);
-    `by_member` each copy's own, None where it failed; `best` the lowest objective so far;
-    `setup_seconds` went into the metric's extractor and real statistics.
+    Attributes:
+        latest: the newest values by their logged names. Of an ensemble the medians over its members; a failed member counts
+            as infinity in the objective and is left out of the other values.
+        by_member: the newest values of each member, None for a failed one.
+        objective: the logged name of the value that selects `best.ckpt` (lower is better).
+        best: the lowest objective so far; improved: whether the newest one is the lowest.
+        setup_seconds: time spent on the metric's feature extractor and real statistics.
     """
 
     def __init__(self, metric, every: int, seed: int = 0):
@@ -52,26 +55,26 @@ class Evaluation(Periodic):
 
     @torch.no_grad()
     def run(self, trainer, gan):
-        self.by_member = [None if one is None else self._measure(trainer, one) for one in gan.members()]
-        finished = [values for values in self.by_member if values is not None]
+        self.by_member = [None if member is None else self._evaluate(trainer, member) for member in gan.members()]
+        finite = [values for values in self.by_member if values is not None]
         row = {}
-        for name in finished[0]:
-            values = torch.tensor([values[name] for values in finished])
-            row |= spread(name, values if len(self.by_member) > 1 else values[0])
-        if len(finished) < len(self.by_member):  # a seed that failed is no reason to prefer this checkpoint
+        for name in finite[0]:
+            values = torch.tensor([values[name] for values in finite])
+            row |= median_and_quartiles(name, values if len(self.by_member) > 1 else values[0])
+        if len(finite) < len(self.by_member):  # a failed seed must not make a checkpoint look better
             scores = [v[self.objective] if v else math.inf for v in self.by_member]
-            row |= spread(self.objective, torch.tensor(scores))
-        self.latest = {name: row[name] for name in finished[0]}
+            row |= median_and_quartiles(self.objective, torch.tensor(scores))
+        self.latest = {name: row[name] for name in finite[0]}
         self.improved = self.latest[self.objective] < self.best
         self.best = min(self.best, self.latest[self.objective])
-        floors = {f"quality/{name}_real": value for name, value in self.metric.real_scores.items()}
+        row |= {f"quality/{name}_real": value for name, value in self.metric.real_scores.items()}
         for logger in trainer.loggers:
-            logger.log_metrics(row | floors, step=gan.images_seen)
+            logger.log_metrics(row, step=gan.images_seen)
         values = "   ".join(f"{name.removeprefix('quality/')} {value:.4g}" for name, value in self.latest.items())
         if trainer.is_global_zero:
             log.info(f"{gan.images_seen:>11,} images   {values}")
 
-    def _measure(self, trainer, gan) -> dict[str, float]:
+    def _evaluate(self, trainer, gan) -> dict[str, float]:
         n = len(range(trainer.global_rank, self.metric.samples, trainer.world_size))
         random = torch.Generator().manual_seed(self.seed + trainer.global_rank)
         y = gan.conditioning.sample_labels(None, n, random)

@@ -1,4 +1,4 @@
-"""Pictures of the samples over time, always from the same latents."""
+"""Sample pictures during training, always from the same latents."""
 
 from __future__ import annotations
 
@@ -9,35 +9,39 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
 from ganlab.callbacks.periodic import Periodic
 from ganlab.utils.files import atomic_replace, atomic_write
 
+MIN_SIDE = 56  # pixels: smaller images are enlarged, by a whole factor, to be visible on a screen
+MAX_PANELS = 16  # of an ensemble on points
+
 
 class SampleGrid(Periodic):
-    """Writes `samples/<images seen>.png` at each look and `samples.png` at the end.
+    """Write `samples/<images seen>.png` at each evaluation, and the newest one as `samples.png`.
 
-    Images: `rows` x 10, or one column per class for conditional GANs (at most 20). Toys: the samples over real points.
-    Of an ensemble: a row of images, or a panel of points, for each of the first copies that did not fail.
+    Images: `rows` x 10, or one column per class of a conditional GAN (at most 20). Points: the samples over real points.
+    Of an ensemble: a row of images, or a panel of points, for each of the first members that have not failed.
     """
 
-    def __init__(self, every: int, folder: str, rows: int = 8, seed: int = 0):
+    def __init__(self, every: int, run_dir: str, rows: int = 8, seed: int = 0):
         super().__init__(every)
-        self.folder, self.rows, self.seed = Path(folder), rows, seed
+        self.run_dir, self.rows, self.seed = Path(run_dir), rows, seed
 
     def run(self, trainer, gan):
         if not trainer.is_global_zero:
             return
-        path = self.folder / "samples" / f"{gan.images_seen:010d}.png"
+        path = self.run_dir / "samples" / f"{gan.images_seen:010d}.png"
         partial = path.with_name(path.name + ".partial")
         path.parent.mkdir(parents=True, exist_ok=True)
         if len(trainer.datamodule.shape) == 1:
-            copies = zip(gan.seeds or [None], gan.members())
-            shown = list(islice(((seed, copy) for seed, copy in copies if copy is not None), 16))
-            samples = [copy.sample(2500, seed=self.seed) for _, copy in shown]
-            names = [f"seed {seed}" for seed, _ in shown] if gan.seeds else []
-            draw_points(partial, trainer.datamodule, samples, gan.images_seen, names)
+            seeded = zip(gan.seeds or [None], gan.members())
+            shown = list(islice(((seed, member) for seed, member in seeded if member is not None), MAX_PANELS))
+            samples = [member.sample(2500, seed=self.seed) for _, member in shown]
+            titles = [f"seed {seed}" for seed, _ in shown] if gan.seeds else []
+            draw_points(partial, trainer.datamodule, samples, gan.images_seen, titles)
         else:
             self._draw_images(partial, gan)
         atomic_replace(partial, path)
@@ -49,35 +53,36 @@ class SampleGrid(Periodic):
                 from torchvision.transforms.functional import pil_to_tensor
 
                 logger.experiment.add_image("samples", pil_to_tensor(Image.open(path)), gan.images_seen)
-        atomic_write(self.folder / "samples.png", path.read_bytes())
+        atomic_write(self.run_dir / "samples.png", path.read_bytes())
 
     def _draw_images(self, path: Path, gan):
         columns = min(gan.conditioning.num_classes, 20) or 10
-        copies = list(islice((copy for copy in gan.members() if copy is not None), self.rows))
-        rows = self.rows // len(copies)
+        members = list(islice((member for member in gan.members() if member is not None), self.rows))
+        rows = self.rows // len(members)
         y = torch.arange(columns).repeat(rows) if gan.conditioning.num_classes else None
-        images = torch.cat([copy.sample(columns * rows, y, seed=self.seed) for copy in copies])
-        draw_images(path, images, columns)
+        draw_images(path, torch.cat([member.sample(columns * rows, y, seed=self.seed) for member in members]), columns)
 
 
-def draw_images(path: Path, images: torch.Tensor, columns: int) -> None:
-    """Images [n, C, H, W] in [-1, 1] as one PNG."""
-    save_image(tiled(images, columns), path, format="png")
+def draw_images(path: Path, images: Tensor, columns: int) -> None:
+    """Write images [n, C, H, W] in [-1, 1] as one PNG grid."""
+    save_image(tile_images(images, columns), path, format="png")
 
 
-def tiled(images: torch.Tensor, columns: int) -> torch.Tensor:
-    """Images [n, C, H, W] in [-1, 1] row by row as one [3, …] in [0, 1]; of more than three channels the first three."""
+def tile_images(images: Tensor, columns: int) -> Tensor:
+    """Tile images [n, C, H, W] in [-1, 1] row by row into [3, …] in [0, 1]; of more than three channels the first three."""
     images = images.cpu()
-    scale = max(1, 56 // images.shape[-1])  # small images would be too small to judge on a screen
+    scale = max(1, MIN_SIDE // images.shape[-1])
     images = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-    if images.shape[1] == 2:  # two would be taken for gray and transparency
+    if images.shape[1] == 2:  # a PNG of two channels means gray and transparency
         images = torch.cat([images, -torch.ones_like(images[:, :1])], 1)
     return make_grid(images[:, :3], nrow=columns, value_range=(-1, 1), normalize=True, pad_value=1)
 
 
-def draw_points(path: Path, datamodule, samples: list[torch.Tensor], images_seen: int, names: Sequence[str] = ()) -> None:
-    """A panel for each tensor of samples [n, 2], over 2,500 real points and, of a mixture, its modes' 3-sigma circles; with
-    its name."""
+def draw_points(path: Path, datamodule, samples: list[Tensor], images_seen: int, titles: Sequence[str] = ()) -> None:
+    """Write a PNG with a panel for each tensor of samples [n, 2].
+
+    Each lies over 2,500 real points and, for a mixture with known `centers`, circles of 3 standard deviations.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
@@ -86,7 +91,7 @@ def draw_points(path: Path, datamodule, samples: list[torch.Tensor], images_seen
     rows = math.ceil(len(samples) / columns)
     figure = Figure(figsize=(5, 5) if columns == 1 else (8, 8 * rows / columns + 0.3), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    real, centers = datamodule.test.x[:2500], getattr(datamodule, "centers", None)  # which points of one's own lack
+    real, centers = datamodule.test.x[:2500], getattr(datamodule, "centers", None)
     limit = (real if centers is None else centers).abs().max().item() * 1.4
     for index, points in enumerate(samples, start=1):
         axes = figure.add_subplot(rows, columns, index, aspect="equal")
@@ -97,8 +102,8 @@ def draw_points(path: Path, datamodule, samples: list[torch.Tensor], images_seen
         axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
         if columns > 1:
             axes.set(xticks=[], yticks=[])
-        if names:
-            axes.set_title(names[index - 1], fontsize=9, pad=3)
+        if titles:
+            axes.set_title(titles[index - 1], fontsize=9, pad=3)
     figure.suptitle(f"{images_seen:,} samples seen")
     figure.axes[0].legend(loc="upper right", markerscale=4, frameon=False, fontsize="medium" if columns == 1 else 6)
     figure.savefig(path, format="png")

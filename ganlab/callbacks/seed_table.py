@@ -1,4 +1,4 @@
-"""Each seed of an ensemble for itself."""
+"""A table of every seed of an ensemble."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ganlab.utils.files import write_csv
 
 
 class SeedTable(Periodic):
-    """Writes `seeds.csv`, a row per seed and look: `images_seen, seconds` since the start, `seed, status, quality/…`.
+    """Write `seeds.csv`: a row per seed and evaluation with `images_seen, seconds` since the start, `seed, status, quality/…`.
 
-    Status: "training", at the last look "finished", or "failed" from the first loss on that was not finite; a failed
-    seed's qualities are empty. Nothing for a run that is no ensemble. Stands after `Evaluation`.
+    The status is "training", "finished" in the last rows, or "failed" once a loss of the seed was not finite; the metrics
+    of a failed seed are empty. Writes nothing for a single GAN. Must come after `Evaluation`.
     """
 
-    def __init__(self, every: int, folder: str):
+    def __init__(self, every: int, run_dir: str):
         super().__init__(every)
-        self.path = Path(folder) / "seeds.csv"
+        self.path = Path(run_dir) / "seeds.csv"
         self.rows: list[dict] = []
 
     def state_dict(self):
@@ -32,11 +32,11 @@ class SeedTable(Periodic):
     def run(self, trainer, gan):
         if gan.seeds is None:
             return
-        quality, record = find_callback(trainer, Evaluation), find_callback(trainer, TrainMetrics)
-        scores = quality.by_member if quality else [{}] * len(gan.seeds)
-        when = {"images_seen": gan.images_seen, "seconds": round(record.seconds, 3) if record else None}
+        evaluation, train_metrics = find_callback(trainer, Evaluation), find_callback(trainer, TrainMetrics)
+        scores = evaluation.by_member if evaluation else [{}] * len(gan.seeds)
+        time = {"images_seen": gan.images_seen, "seconds": round(train_metrics.seconds, 3) if train_metrics else None}
         for seed, failed, values in zip(gan.seeds, gan.failed.tolist(), scores):
-            self.rows.append(when | {"seed": seed, "status": "failed" if failed else "training"} | (values or {}))
+            self.rows.append(time | {"seed": seed, "status": "failed" if failed else "training"} | (values or {}))
         write_csv(self.path, self.rows)
 
     def on_train_end(self, trainer, gan):

@@ -1,4 +1,4 @@
-"""Arjovsky and Bottou's experiment: what is left of G's gradient when the critic has learned all it can."""
+"""The vanishing-gradient experiment of Arjovsky & Bottou (2017): the generator's gradient as the critic is trained to optimality."""
 
 from __future__ import annotations
 
@@ -9,60 +9,60 @@ from itertools import islice
 from pathlib import Path
 
 from ganlab.analysis.generator_gradients import generator_gradient_norms
-from ganlab.callbacks.counterfactual import families_beside, own_randomness, require_one_gan, training_batches
-from ganlab.callbacks.periodic import MaxImages, Periodic, find_callback, validate_count
+from ganlab.callbacks.counterfactual import isolated_rng, require_single_gan, shipped_and_own_families, training_batches
+from ganlab.callbacks.periodic import MaxImages, Periodic, find_callback
 from ganlab.utils.files import save_figure, write_csv
+from ganlab.utils.validation import validate_int
 
 log = logging.getLogger(__name__)
 
-WHEN = ("age", "images_seen", "epochs", "critic_step", "critic_loss")  # the table's columns before the families'
+AGE_COLUMNS = ("age", "images_seen", "epochs", "critic_step", "critic_loss")  # of the table, before the families'
 
 
 class Vanishing(Periodic):
-    """At each age of G: freezes a copy, trains a fresh critic against it, and measures every family's gradient for G.
+    """At each age of G, freeze a copy of it, train a new critic against it, and measure every family's gradient for G.
 
-    The protocol of Arjovsky & Bottou 2017 (theirs: G after 1, 10 and 25 epochs). The critic minimizes the run's own
-    objective with the run's own optimizer, without schedule and clipping, in the networks' full precision. Every family's
-    norm is that of `Counterfactual`, at the same weights, on the same batch and latents. The run goes on as if nothing
-    had been there; `seconds` adds up what it cost.
+    The protocol of Arjovsky & Bottou 2017, who take G after 1, 10 and 25 epochs. The critic minimizes the run's objective
+    with the run's optimizer, without schedule and clipping, in the networks' full precision. The norms are those of
+    `Counterfactual`, of all families at the same weights and on the same batch and latents. Training is not affected;
+    `seconds` is the time that the experiment took.
 
-    Writes `vanishing.csv` after each age and `vanishing.png` at the end, each whole or not at all. Columns: `age` (asked
-    for, in images), `images_seen` (when it was taken), `epochs` (the same in passes over the data), `critic_step`,
-    `critic_loss` (the critic's objective on that step's batch), and one per family.
+    Writes `vanishing.csv` after each age and `vanishing.png` at the end, both atomically. Columns: `age` (requested, in
+    images), `images_seen` (actual), `epochs` (the same in passes over the data), `critic_step`, `critic_loss` (the
+    critic's objective on that step's batch), and one per family.
 
     Args:
         ages: in real images seen. One that has passed when a resumed run starts is measured then.
-        critic_steps: updates of each fresh critic.
+        critic_steps: updates of each new critic.
         every: critic steps between two measurements; the first and the last step are always measured.
-        folder: the run's.
-        seed: of the laboratory's batches and latents, the same for all ages.
+        seed: of the experiment's batches and latents, the same for all ages.
 
     Raises:
-        ValueError: there is no age, or it is no count; it lies beyond the run's budget; the GAN was trained before.
+        ValueError: there is no age, or it is not a positive integer; it exceeds max_images; the critic was trained before;
+            the run trains an ensemble.
     """
 
-    def __init__(self, ages: list[int], critic_steps: int, every: int, folder: str, seed: int = 0):
-        super().__init__(validate_count("callbacks.vanishing.every", every))
+    def __init__(self, ages: list[int], critic_steps: int, every: int, run_dir: str, seed: int = 0):
+        super().__init__(validate_int("callbacks.vanishing.every", every))
         if not ages:
             raise ValueError("callbacks.vanishing.ages must hold at least one age of G in images, got none")
-        self.ages = sorted(validate_count("an age of G", age) for age in ages)
-        self.critic_steps = validate_count("critic_steps", critic_steps)
-        self.folder, self.seed = Path(folder), seed
+        self.ages = sorted(validate_int("callbacks.vanishing.ages", age) for age in ages)
+        self.critic_steps = validate_int("callbacks.vanishing.critic_steps", critic_steps)
+        self.run_dir, self.seed = Path(run_dir), seed
         self.rows: list[dict[str, float]] = []
 
     def setup(self, trainer, gan, stage):
-        require_one_gan(gan)
+        require_single_gan(gan)
         if gan.d_updates:
             raise ValueError(
-                f"the vanishing-gradient laboratory needs an untrained critic, this one has {gan.d_updates} updates; "
-                "start from a new GAN, or resume from its checkpoint"
+                f"monitor=vanishing needs an untrained critic, this one has {gan.d_updates} updates; start from a new GAN, "
+                "or resume from its checkpoint"
             )
         budget = find_callback(trainer, MaxImages)
         if budget is not None and self.ages[-1] > budget.images:
             raise ValueError(f"max_images={budget.images} ends before G is {self.ages[-1]} images old; raise it to that")
-        # A fresh critic is the run's own from before its first step, together with regularizers and clocks. Drawing it
-        # anew by `reset_parameters` would not do: spectrally normalized layers ignore the call, and layers that their
-        # network starts in its own way would start in torch's.
+        # The new critic is the run's own before its first step, with regularizers and counters. `reset_parameters` would
+        # not do: spectral norm ignores it, and it knows only torch's initialization, not the networks' own.
         self._untrained = copy.deepcopy(gan)
 
     def state_dict(self):
@@ -83,109 +83,110 @@ class Vanishing(Periodic):
 
     def on_train_end(self, trainer, gan):
         if self.rows and trainer.is_global_zero:
-            save_figure(self.folder / "vanishing.png", draw(self.rows))
+            save_figure(self.run_dir / "vanishing.png", draw_figure(self.rows))
 
     def run(self, trainer, gan):
         age = self._due.pop(0)
-        when = {"age": age, "images_seen": gan.images_seen, "epochs": gan.images_seen / len(trainer.datamodule.train.x)}
-        rows = [when | row for row in self._measure(trainer, gan)]
+        time = {"age": age, "images_seen": gan.images_seen, "epochs": gan.images_seen / len(trainer.datamodule.train.x)}
+        rows = [time | row for row in self._train_critic(trainer, gan)]
         self.rows += rows
         if trainer.is_global_zero:
             self._write_table()
-            fall = decades(rows, "MinimaxGAN")
-            log.info(f"{gan.images_seen:>11,} images   a fresh critic moves minimax's gradient by {fall:+.1f} decades")
+            change = decades(rows, "MinimaxGAN")
+            log.info(f"{gan.images_seen:>11,} images   a new critic changes minimax's gradient by {change:+.1f} decades")
 
-    def _measure(self, trainer, gan) -> list[dict[str, float]]:
-        """The run's beginning with today's generator in it, and then only the critic learns."""
-        lab = copy.deepcopy(self._untrained).to(gan.device)
-        lab.generator.load_state_dict(gan.generator.state_dict())
-        lab.conditioning.load_state_dict(gan.conditioning.state_dict())
-        families, optimizer = families_beside(lab), lab.discriminator_optimizer(lab.discriminator.parameters())
+    def _train_critic(self, trainer, gan) -> list[dict[str, float]]:
+        """Train the initial critic against the current generator, and return a row per measurement."""
+        clone = copy.deepcopy(self._untrained).to(gan.device)
+        clone.generator.load_state_dict(gan.generator.state_dict())
+        clone.conditioning.load_state_dict(gan.conditioning.state_dict())
+        families = shipped_and_own_families(clone)
+        optimizer = clone.discriminator_optimizer(clone.discriminator.parameters())
         rows = []
-        with own_randomness(self.seed, gan.device):
-            batches = training_batches(trainer, lab)
+        with isolated_rng(self.seed, gan.device):
+            batches = training_batches(trainer, clone)
             real, y = next(batches)
-            probe = real, y, lab.sample_latents(len(real))
+            probe_batch = real, y, clone.sample_latents(len(real))
             for step, (real, y) in enumerate(islice(batches, self.critic_steps + 1)):
-                lab.on_step_start()
-                outputs = lab.forward_pass(real, y, with_real=True, grad_to_generator=False)
-                terms = lab.discriminator_terms(outputs)
-                lab.queue_finite_check(terms)
+                clone.on_step_start()
+                outputs = clone.forward_pass(real, y, with_real=True, grad_to_generator=False)
+                terms = clone.discriminator_terms(outputs)
+                clone.queue_finite_check(terms)
                 objective = sum(terms.values())
                 if step % self.every == 0 or step == self.critic_steps:
-                    lab.check_finite()
-                    with own_randomness(self.seed, gan.device):  # the same labels and augmentation each time
-                        norms = generator_gradient_norms(lab, families, *probe)
+                    clone.check_finite()
+                    with isolated_rng(self.seed, gan.device):  # the same labels and augmentation each time
+                        norms = generator_gradient_norms(clone, families, *probe_batch)
                     norms = {name: float(norm) for name, norm in norms.items()}
                     rows.append({"critic_step": step, "critic_loss": float(objective.detach())} | norms)
                 optimizer.zero_grad()
                 objective.backward()
                 optimizer.step()
-                for regularizer in lab.regularizers.values():
-                    regularizer.project(lab.discriminator)
-                lab.d_updates += 1
+                for regularizer in clone.regularizers.values():
+                    regularizer.project(clone.discriminator)
+                clone.d_updates += 1
         return rows
 
     def _write_table(self):
         rows = [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in self.rows]
-        write_csv(self.folder / "vanishing.csv", rows)
+        write_csv(self.run_dir / "vanishing.csv", rows)
 
 
-# how the figure shows the families that the argument is about, widest below: three of them nearly coincide
-SHOWN = {
+# line styles of the highlighted families, the widest drawn first: three of them nearly coincide
+HIGHLIGHTED = {
     "LSGAN": {"label": "LSGAN", "color": "#E69F00", "lw": 2},
     "WGAN": {"label": "WGAN", "color": "#8FD3BC", "lw": 6},
     "NonSaturatingGAN": {"label": "non-saturating, -log D(G(z))", "color": "#0072B2", "lw": 2.5},
     "RpGAN": {"label": "RpGAN", "color": "#1B1B1B", "lw": 1.5, "ls": (0, (1, 2))},
     "MinimaxGAN": {"label": "minimax, log(1 - D(G(z)))", "color": "#D1261B", "lw": 3},
 }
-FAINT = {"color": "0.78", "lw": 1, "zorder": 1}
+OTHERS_STYLE = {"color": "0.78", "lw": 1, "zorder": 1}
 
 
 def decades(rows: list[dict[str, float]], family: str) -> float:
-    """log10 of a family's gradient under the last critic over that under the first; nan where one of them is 0."""
+    """log10 of a family's gradient norm in the last row over that in the first; nan where one of them is 0."""
     first, last = rows[0][family], rows[-1][family]
     return math.log10(last / first) if first > 0 and last > 0 else math.nan
 
 
-def draw(rows: list[dict[str, float]]):
-    """The rows of a laboratory as a matplotlib Figure: a panel per age, all families on one log scale."""
+def draw_figure(rows: list[dict[str, float]]):
+    """Draw the rows of `vanishing.csv` as a matplotlib Figure: a panel per age, all families on one log scale."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     ages = {age: [row for row in rows if row["age"] == age] for age in dict.fromkeys(row["age"] for row in rows)}
-    others = [name for name in list(rows[0])[len(WHEN) :] if name not in SHOWN]
+    others = [name for name in list(rows[0])[len(AGE_COLUMNS) :] if name not in HIGHLIGHTED]
     figure = Figure(figsize=(1.5 + 3.5 * len(ages), 5.2), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(ages), sharey=True, squeeze=False)[0]
     for panel, part in zip(panels, ages.values()):
         steps = [row["critic_step"] for row in part]
         for name in others:
-            panel.plot(steps, [row[name] for row in part], **FAINT)
-        for name, style in SHOWN.items():
+            panel.plot(steps, [row[name] for row in part], **OTHERS_STYLE)
+        for name, style in HIGHLIGHTED.items():
             panel.plot(steps, [row[name] for row in part], **style)
-        when = part[0]
-        panel.set_title(f"G after {when['images_seen']:,} images ({round(when['epochs'], 2):g} epochs)", fontsize=10)
+        first = part[0]
+        panel.set_title(f"G after {first['images_seen']:,} images ({round(first['epochs'], 2):g} epochs)", fontsize=10)
         panel.annotate(
             f"{decades(part, 'MinimaxGAN'):+.1f} decades from its start".replace("-", "\N{MINUS SIGN}"),
             (steps[-1], min(row["MinimaxGAN"] for row in part)),
             (-2, -16),
             textcoords="offset points",
             ha="right",
-            color=SHOWN["MinimaxGAN"]["color"],
+            color=HIGHLIGHTED["MinimaxGAN"]["color"],
             weight="bold",
         )
-        panel.set(yscale="log", xlim=(0, steps[-1]), xlabel="updates of a fresh critic, G frozen")
+        panel.set(yscale="log", xlim=(0, steps[-1]), xlabel="updates of a new critic, G frozen")
         panel.locator_params(axis="x", nbins=4, prune="upper")
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="y", color="0.92")
-    shown = [row[name] for row in rows for name in SHOWN if row[name] > 0 and math.isfinite(row[name])]
-    low, high = min(shown, default=1) / 10, max(shown, default=1) * 10  # exponential losses would take the whole axis
+    shown = [row[name] for row in rows for name in HIGHLIGHTED if row[name] > 0 and math.isfinite(row[name])]
+    low, high = min(shown, default=1) / 10, max(shown, default=1) * 10  # else exponential losses would take the whole axis
     panels[0].set(ylim=(low, high), ylabel=r"gradient for the generator  $\Vert\partial L_G/\partial\theta_G\Vert_2$")
-    beyond = sum(not all(low < row[name] < high for row in rows) for name in others)
-    others_label = f"{len(others)} other families" + (f", {beyond} beyond the axis" if beyond else "")
-    figure.suptitle("One generator, one fresh critic, every loss", weight="bold")
+    off_axis = sum(not all(low < row[name] < high for row in rows) for name in others)
+    others_label = f"{len(others)} other families" + (f", {off_axis} off the axis" if off_axis else "")
+    figure.suptitle("One generator, one new critic, every loss", weight="bold")
     handles, labels = panels[0].get_legend_handles_labels()
-    handles, labels = [*handles, *panels[0].plot([], [], **FAINT)], [*labels, others_label]
+    handles, labels = [*handles, *panels[0].plot([], [], **OTHERS_STYLE)], [*labels, others_label]
     figure.legend(handles, labels, loc="outside lower center", ncols=len(ages), frameon=False)
     return figure

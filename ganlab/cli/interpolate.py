@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from ganlab.callbacks.sample_grid import draw_images, draw_points, tiled
+from ganlab.callbacks.sample_grid import draw_images, draw_points, tile_images
 from ganlab.cli.options import InterpolateOptions, parse_options
 from ganlab.cli.sample import as_picture, describe, is_image, labels_of, place, refuse_large_grid, show
 from ganlab.models.latents import between, normal
@@ -95,7 +95,7 @@ def draw_frames(path, images: Tensor) -> None:
         return
     columns = math.ceil(math.sqrt(rows))
     refuse_large_grid(rows, columns, images.shape[-1], FEWER)
-    there = [as_picture((tiled(images[:, step], columns) * 255).round().to(torch.uint8)) for step in range(steps)]
+    there = [as_picture((tile_images(images[:, step], columns) * 255).round().to(torch.uint8)) for step in range(steps)]
     frames = [*there, *there[-2:0:-1]]
     waits = [5 * FRAME if i in (0, steps - 1) else FRAME for i in range(len(frames))]  # longer at the two ends
     with atomic_path(path) as partial:

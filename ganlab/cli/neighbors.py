@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ganlab.callbacks.sample_grid import tiled
+from ganlab.callbacks.sample_grid import tile_images
 from ganlab.cli.options import NeighborsOptions, parse_options
 from ganlab.cli.sample import is_image, labels_of, place, show
 from ganlab.data import to_float, to_uint8
@@ -83,7 +83,7 @@ def draw(samples: Tensor, neighbors: Tensor, found: Tensor) -> Figure:
     axes = figure.subplots(n, k + 1, squeeze=False)
     for row, sample, near, distance in zip(axes, samples, neighbors, found, strict=True):
         for axis, image in zip(row, (sample, *near), strict=True):
-            axis.imshow(tiled(to_float(image)[None], 1).permute(1, 2, 0).numpy(), interpolation="nearest")
+            axis.imshow(tile_images(to_float(image)[None], 1).permute(1, 2, 0).numpy(), interpolation="nearest")
             axis.set_axis_off()
         for axis, value in zip(row[1:], distance.tolist(), strict=True):
             axis.set_title(f"{value:.2f}", fontsize=8, pad=2)

@@ -9,14 +9,15 @@ from contextlib import suppress
 import torch
 from lightning.pytorch.loggers import WandbLogger
 
-from ganlab.callbacks.periodic import MaxImages, Periodic, find_callback, validate_count
-from ganlab.callbacks.train_metrics import spread
+from ganlab.callbacks.periodic import MaxImages, Periodic, find_callback
+from ganlab.callbacks.train_metrics import median_and_quartiles
 from ganlab.diagnostics.held_out import held_out
 from ganlab.diagnostics.history import VerdictHistory
 from ganlab.diagnostics.messages import WORDS
 from ganlab.diagnostics.probes import of_the_memory, of_the_movement, probe
 from ganlab.diagnostics.rules import FAILURES, KEPT_ROWS, SELDOM, evaluate_rules, evidence, thresholds
 from ganlab.diagnostics.suggestions import news
+from ganlab.utils.validation import validate_int
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,8 @@ class Monitor(Periodic):
     """
 
     def __init__(self, every: int, memory_every: int, on_verdict: str | Mapping[str, str | None] = "warn", seed: int = 0):
-        super().__init__(validate_count("monitor.every", every))
-        self.memory_every, self.seed = validate_count("monitor.memory_every", memory_every), seed
+        super().__init__(validate_int("monitor.every", every))
+        self.memory_every, self.seed = validate_int("monitor.memory_every", memory_every), seed
         self.actions = actions(on_verdict)
         self.limits = thresholds()
         self.rows: list[dict] = []
@@ -66,7 +67,7 @@ class Monitor(Periodic):
         self._resumed_ledger: dict | None = None
         self.stopped_by: str | None = None
 
-    def clock(self, gan) -> int:
+    def count(self, gan) -> int:
         return gan.d_updates
 
     @property
@@ -99,7 +100,7 @@ class Monitor(Periodic):
             trainer.should_stop = True
 
     def on_train_end(self, trainer, gan):
-        if self.last_run_at < self.clock(gan):
+        if self.last_run_at < self.count(gan):
             self._timed_run(trainer, gan, last=True)
 
     def on_exception(self, trainer, gan, exception):
@@ -128,7 +129,7 @@ class Monitor(Periodic):
         self._judge(trainer, gan, failed)
         row = {}
         for name, values in numbers.items():
-            row |= spread(f"probe/{name}", values if gan.seeds is not None else values[0])
+            row |= median_and_quartiles(f"probe/{name}", values if gan.seeds is not None else values[0])
         for logger in trainer.loggers:
             logger.log_metrics(row | self.history.numbers(), step=gan.images_seen)
         self._stop_if_asked(trainer, gan, failed)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.parametrize import is_parametrized
 
-from ganlab.callbacks.counterfactual import own_randomness
+from ganlab.callbacks.counterfactual import isolated_rng
 from ganlab.diagnostics.held_out import HeldOut, flat
 from ganlab.diagnostics.players import Players
 from ganlab.diagnostics.sample_statistics import (
@@ -32,7 +32,7 @@ def probe(game, held: HeldOut, seed: int = 0) -> tuple[dict[str, Tensor], Tensor
 
     The game is left as it was: weights, running statistics, gradients, clocks and random numbers.
     """
-    with own_randomness(seed, game.device), torch.autocast(game.device.type, enabled=False), torch.enable_grad():
+    with isolated_rng(seed, game.device), torch.autocast(game.device.type, enabled=False), torch.enable_grad():
         players = Players(game)
         numbers = of_the_turn(players, held)
         with torch.no_grad():
@@ -156,6 +156,6 @@ def of_the_memory(held: HeldOut, game, seed: int = 0) -> Tensor:
     The share of (sample, held-out sample) pairs in which the generated one is the nearer to its nearest training
     sample: 0.5 for fresh real data, 1 for copies.
     """
-    with own_randomness(seed, game.device), torch.no_grad(), torch.autocast(game.device.type, enabled=False):
+    with isolated_rng(seed, game.device), torch.no_grad(), torch.autocast(game.device.type, enabled=False):
         fakes = flat(Players(game).generate(*held.few, average=True))
         return ordered_pairs(held.far().expand(len(fakes), -1), to_nearest(fakes, held.train())).double().cpu()

@@ -62,7 +62,7 @@ def samples(ranking: Ranking, stem: str) -> list[Picture]:
 
 def _pictured(ranking: Ranking, run: Run) -> str:
     """Which seeds of an ensemble its picture shows."""
-    grids = (run.config.get("callbacks") or {}).get("grids") or {}
+    grids = (run.config.get("callbacks") or {}).get("sample_grid") or {}
     most = MOST_PANELS if ranking.is_toy else grids.get("rows", 8)
     shown = run.pictured[:most]
     of = f" of {len(run.seeds)}" if len(shown) < len(run.seeds) else ""

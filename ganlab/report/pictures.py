@@ -17,7 +17,7 @@ from ganlab.report.settings import Setting
 from ganlab.utils.statistics import quartiles
 
 MOST, MOST_SEEDS = 8, 16  # settings in a picture of curves, and in one with a row for each
-MOST_PANELS = 16  # of an ensemble of points (ganlab/callbacks/grids.py)
+MOST_PANELS = 16  # of an ensemble of points (ganlab/callbacks/sample_grid.py)
 INK, FAINT = "#1f2430", "#d5d9e0"
 COLORS = ["#2563c9", "#e07b1a", "#2a9d5c", "#cc3333", "#7c4dbd", "#8c5a3c", "#d6559f", "#5f6b7a"]
 FRAMES, GIF_SIZE = 24, 300

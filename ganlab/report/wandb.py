@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning.pytorch.loggers.logger import DummyExperiment
 
-from ganlab.callbacks.loggers import Wandb, finish
+from ganlab.callbacks.loggers import Wandb, finish_wandb
 
 log = logging.getLogger(__name__)
 
@@ -47,4 +47,4 @@ def report_beside(folder: Path, loggers: dict) -> None:
             logger = Wandb(project=settings["project"], name=folder.name, save_dir=str(folder), job_type="report",
                            group=folder.name)  # fmt: skip
             log_report(logger.experiment, folder)
-            finish()
+            finish_wandb()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import re
 import sys
 from contextlib import suppress
 from importlib.metadata import version
@@ -24,7 +25,7 @@ PACKAGES = ("ganlab", "torch", "torchvision", "lightning", "torchmetrics", "hydr
 def summarize(config: dict, gan, trainer, seconds: float) -> dict:
     """Everything that a number needs to be believed, JSON-able; what does not exist is null."""
     quality, record, monitor = (find_callback(trainer, kind) for kind in (Evaluation, TrainMetrics, Monitor))
-    looks = {type(c).__name__.lower(): c.seconds for c in trainer.callbacks if isinstance(c, Periodic)}
+    periodic = {snake_case(type(c).__name__): c.seconds for c in trainer.callbacks if isinstance(c, Periodic)}
     return {
         "name": config["name"],
         "status": "finished",
@@ -40,11 +41,11 @@ def summarize(config: dict, gan, trainer, seconds: float) -> dict:
         "verdicts": monitor and monitor.verdicts,
         "clocks": gan.get_extra_state(),
         "seconds": {
-            "total": seconds + (record.before if record else 0),
+            "total": seconds + (record.seconds_before_resume if record else 0),
             "training": record and record.training_seconds,
-            **looks,
+            **periodic,
         }
-        | ({"quality_setup": quality.setup_seconds} if quality else {}),
+        | ({"evaluation_setup": quality.setup_seconds} if quality else {}),
         "images_per_second": record and record.images / record.training_seconds,
         "memory_bytes": peak_memory(trainer),
         "ema_decay": gan.ema_decay,
@@ -54,6 +55,10 @@ def summarize(config: dict, gan, trainer, seconds: float) -> dict:
         "versions": {package: version(package) for package in PACKAGES} | {"python": platform.python_version()},
         "command": ["ganlab", *sys.argv[1:]],
     }
+
+
+def snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def ended_by(config: dict, gan, monitor: Monitor | None) -> str | None:
@@ -115,12 +120,12 @@ def _print(summary: dict, folder: Path) -> None:
     seconds, clocks = summary["seconds"], summary["clocks"]
     speed = summary["images_per_second"] or math.nan
     early = f" (ended by {summary['ended_by']})" if summary["ended_by"] else ""
-    share = {part: seconds.get(part, 0) / seconds["total"] for part in ("quality", "quality_setup")}
+    share = {part: seconds.get(part, 0) / seconds["total"] for part in ("evaluation", "evaluation_setup")}
     console.print(
         f"{clocks['images_seen']:,} images{early}, {clocks['d_updates']:,} D and {clocks['g_updates']:,} G updates "
         f"{'of each seed ' if seeds else ''}in "
         f"{seconds['total']:.0f} s; {speed:,.0f} images/s while training{' over all seeds' if seeds else ''}\n"
-        f"looking at quality took {share['quality']:.1%} of the time, and {share['quality_setup']:.1%} its preparation\n"
+        f"evaluation took {share['evaluation']:.1%} of the time, and its setup {share['evaluation_setup']:.1%}\n"
         f"pictures     {folder / 'samples.png'}\neverything   {folder}",
         soft_wrap=True,
     )

@@ -15,8 +15,8 @@ from hydra.utils import instantiate
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from ganlab.callbacks.checkpoints import Checkpoints, WholeCheckpoints, reraise_pending_signal
-from ganlab.callbacks.loggers import CSV, Wandb, finish
+from ganlab.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, reraise_pending_signal
+from ganlab.callbacks.loggers import CSV, Wandb, finish_wandb
 from ganlab.models.ensemble import Ensemble
 from ganlab.models.gan import GAN
 from ganlab.report.wandb import log_report, report_beside
@@ -84,7 +84,7 @@ def fit(config: dict, folder: Path, seeds: list[int] | None, checkpoint: Path | 
     callbacks.sort(key=lambda callback: isinstance(callback, Checkpoints))  # last, whatever a preset or a user adds
     loggers = [build(logger) for logger in config["logger"].values() if logger]
     trainer = instantiate(config["trainer"], _partial_=True, _convert_="all")(
-        callbacks=callbacks, logger=loggers, plugins=[WholeCheckpoints(), *slurm.lightning_plugins()]
+        callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO(), *slurm.lightning_plugins()]
     )
 
     if trainer.is_global_zero:
@@ -93,7 +93,7 @@ def fit(config: dict, folder: Path, seeds: list[int] | None, checkpoint: Path | 
         logger.log_hyperparams(config)
     if trainer.is_global_zero:
         for table in (logger for logger in loggers if isinstance(logger, CSV)):
-            table.rewind(seen)
+            table.drop_rows_after(seen)
         (folder / "summary.json").unlink(missing_ok=True)  # of a start before this one
         count = len(seeds) if seeds else 1
         sizes = [f"{sum(p.numel() for p in part.parameters()) // count:,}" for part in (game.generator, game.discriminator)]
@@ -108,7 +108,7 @@ def fit(config: dict, folder: Path, seeds: list[int] | None, checkpoint: Path | 
             for wandb in (logger for logger in loggers if isinstance(logger, Wandb)):
                 log_report(wandb.experiment, folder)
     finally:
-        finish()
+        finish_wandb()
     if trainer.is_global_zero:
         show(summary, folder)
     return summary

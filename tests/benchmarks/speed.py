@@ -132,7 +132,9 @@ def resident() -> int:
 
 def runs(options) -> None:
     here = Path(__file__).parent.resolve()
-    print("| command | first step | in all | training | quality | its preparation | monitor | grids | a checkpoint | a step |")
+    print(
+        "| command | first step | in all | training | evaluation | its setup | monitor | sample grids | a checkpoint | a step |"
+    )
     print("|---|" + "---:|" * 9)
     for words in RUNS:
         folder = Path(tempfile.mkdtemp()) / "run"
@@ -143,7 +145,8 @@ def runs(options) -> None:
         summary = json.loads((folder / "summary.json").read_text())
         spent, clocks = summary["seconds"], summary["clocks"]
         shares = " | ".join(
-            f"{spent[part] / spent['total']:.1%}" for part in ("training", "quality", "quality_setup", "monitor", "grids")
+            f"{spent[part] / spent['total']:.1%}"
+            for part in ("training", "evaluation", "evaluation_setup", "monitor", "sample_grid")
         )
         looks = math.ceil(clocks["images_seen"] / OmegaConf.load(folder / "config.yaml").eval_every)
         first = float((folder / "first_step").read_text()) - began

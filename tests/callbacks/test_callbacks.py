@@ -221,7 +221,8 @@ def test_what_training_left_a_gpu_to_do_is_training_time(make_gan, fit, monkeypa
     gan, waits = make_gan(), []
     monkeypatch.setattr(gan, "check_finite", lambda: (time.sleep(0.25), waits.append("check")))
     monkeypatch.setattr(
-        "ganlab.callbacks.train_metrics.spread", lambda *_: (time.sleep(0.05), waits.append("row"), {"x": 1.0})[-1]
+        "ganlab.callbacks.train_metrics.median_and_quartiles",
+        lambda *_: (time.sleep(0.05), waits.append("row"), {"x": 1.0})[-1],
     )
     record, looks = TrainMetrics(), Looks(28)
     fit(gan, Points(), record, looks, MaxImages(35), max_epochs=-1)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ganlab.analysis import generator_gradient_norms, shipped_families
 from ganlab.callbacks import Counterfactual, MaxImages, Vanishing
-from ganlab.callbacks.vanishing import decades, draw
+from ganlab.callbacks.vanishing import decades, draw_figure
 from ganlab.data import Ring
 from ganlab.losses import CGAN, LSGAN, AlphaGAN, NonSaturatingGAN
 from ganlab.regularizers import Regularizer
@@ -50,7 +50,7 @@ def test_the_probe_logs_every_family_at_images_seen(make_gan, fit):
     fit(make_gan(), ring(), Counterfactual(35), MaxImages(100), max_epochs=-1, logger=memory)
     assert [step for step, _ in memory.rows] == [40, 70, 100]
     for _, row in memory.rows:
-        assert row.keys() == {f"theory/generator_gradient_{name}" for name in shipped_families()}
+        assert row.keys() == {f"generator_gradient/{name}" for name in shipped_families()}
         assert all(type(value) is float and value > 0 for value in row.values())
     assert memory.rows[0][1] != memory.rows[1][1]
 
@@ -70,7 +70,7 @@ def test_a_family_of_one_s_own_speaks_with_its_settings(make_gan, fit):
         gan = make_gan(family, optimizer=lambda p: torch.optim.SGD(p, lr=0.0), **settings)
         fit(gan, ring(), Counterfactual(70), MaxImages(70), max_epochs=-1, logger=memory)
         rows[name] = memory.rows[0][1]
-    key = "theory/generator_gradient_AlphaGAN"
+    key = "generator_gradient/AlphaGAN"
     assert rows["own"].pop(key) != pytest.approx(rows["default"].pop(key), rel=0.1)
     assert rows["own"] == rows["default"]
 
@@ -208,9 +208,9 @@ def test_a_resumed_run_keeps_its_rows_and_measures_what_is_left(make_gan, fit, t
 def test_settings_are_checked_in_words(make_gan, fit, tmp_path):
     with pytest.raises(ValueError, match="ages must hold at least one age"):
         Vanishing([], 5, 1, "x")
-    with pytest.raises(ValueError, match="an age of G must be an integer of at least 1, got 0"):
+    with pytest.raises(ValueError, match="callbacks.vanishing.ages must be an integer of at least 1, got 0"):
         Vanishing([10, 0], 5, 1, "x")
-    with pytest.raises(ValueError, match="critic_steps must be an integer of at least 1, got 2.5"):
+    with pytest.raises(ValueError, match="callbacks.vanishing.critic_steps must be an integer of at least 1, got 2.5"):
         Vanishing([10], 2.5, 1, "x")
     with pytest.raises(ValueError, match="callbacks.vanishing.every must be an integer of at least 1, got 0"):
         Vanishing([10], 5, 0, "x")
@@ -233,12 +233,12 @@ def test_the_figure_survives_what_cannot_be_drawn(value):
         | dict.fromkeys(shipped_families(), value)
         for step in (0, 3)
     ]
-    figure = draw(rows)
+    figure = draw_figure(rows)
     figure.savefig("/dev/null", format="png")
     assert len(figure.axes) == 1 and figure.axes[0].get_yscale() == "log"
 
 
 def test_the_figure_shows_a_panel_per_age_and_all_families(laboratory):
-    figure = draw(laboratory([20, 40, 70]).rows)
+    figure = draw_figure(laboratory([20, 40, 70]).rows)
     assert [axes.get_title().split(" (")[0] for axes in figure.axes] == [f"G after {n} images" for n in (20, 40, 70)]
     assert all(len(axes.lines) >= len(shipped_families()) for axes in figure.axes)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ganlab
-from ganlab.callbacks.train_metrics import spread
+from ganlab.callbacks.train_metrics import median_and_quartiles
 from ganlab.data.batches import EnsembleBatches, Split
 from ganlab.losses import WGAN, AlphaGAN, MinimaxGAN, NonSaturatingGAN, RpGAN
 from ganlab.models.conditioning import AuxiliaryClassifier, Batch, ClassLabels
@@ -248,12 +248,12 @@ def test_numbers_are_logged_as_medians_and_quartiles(make_gan, fit):
     terms, seen = ensemble.discriminator_step(x, None, torch.zeros(3, N, 3))
     assert terms["d/loss"].shape == (3,) and seen["d/logit_real"].shape == (3,)
     values = terms["d/loss"].detach()
-    row = spread("d/loss", values)
+    row = median_and_quartiles("d/loss", values)
     assert row["d/loss"] == pytest.approx(values.median().item())
     assert row["d/loss_q1"] <= row["d/loss"] <= row["d/loss_q3"]
-    assert spread("x", torch.tensor([math.inf, math.inf, 1.0, math.nan]))["x"] == math.inf
-    assert spread("x", torch.tensor([9.0, 1.0]))["x"] == 5
-    assert spread("x", torch.tensor(2.0)) == {"x": 2.0}
+    assert median_and_quartiles("x", torch.tensor([math.inf, math.inf, 1.0, math.nan]))["x"] == math.inf
+    assert median_and_quartiles("x", torch.tensor([9.0, 1.0]))["x"] == 5
+    assert median_and_quartiles("x", torch.tensor(2.0)) == {"x": 2.0}
 
 
 def test_a_copy_comes_back_from_a_checkpoint_and_seeds_from_the_command_line(cli, tmp_path):
@@ -313,8 +313,8 @@ def test_a_part_of_which_nothing_is_left_does_not_end_the_others(cli, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["monitor=[counterfactual]"], "look at one GAN, got 2 at once; use -m seed=1,2,3"),
-        (["monitor=[vanishing]"], "look at one GAN, got 2 at once; use -m seed=1,2,3"),
+        (["monitor=[counterfactual]"], "need a single GAN, got an ensemble of 2; use -m seed=1,2,3"),
+        (["monitor=[vanishing]"], "need a single GAN, got an ensemble of 2; use -m seed=1,2,3"),
     ],
 )
 def test_what_an_ensemble_does_not_do_is_refused_at_once(cli, overrides, says):

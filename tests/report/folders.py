@@ -40,9 +40,9 @@ def config(loss="ns", seed=1, seeds=None, ema=0.999, budget=60_000, folder="", *
         "eval_every": 20_000,
         "gan": {"_target_": f"ganlab.{FAMILY.get(loss, loss)}", "ema_decay": ema, "n_critic": 1, "pack": 1, **gan},
         "metrics": {"_target_": "ganlab.metrics.ToyQuality", "samples": N},
-        "callbacks": {"grids": {"folder": str(folder)}},
+        "callbacks": {"sample_grid": {"run_dir": str(folder)}},
         "trainer": {"precision": "32-true", "accelerator": "cpu"},
-        "logger": {"csv": {"folder": str(folder)}},
+        "logger": {"csv": {"run_dir": str(folder)}},
         "data": {"_target_": "ganlab.data.Ring", "num_classes": K, "std": 0.01, "dim": 2, "batch_size": 128,
                  "train_size": 100, "test_size": 100, "data_seed": 0},
     }  # fmt: skip

@@ -338,7 +338,10 @@ def test_different_folders_are_refused(tmp_path, monkeypatch):
         command()
 
     assert codes(of_two(call)) == [1, 1]
-    assert "different folders" in (tmp_path / "log0").read_text() and "hydra.run.dir=FOLDER" in (tmp_path / "log1").read_text()
+    assert (
+        "different run directories" in (tmp_path / "log0").read_text()
+        and "hydra.run.dir=FOLDER" in (tmp_path / "log1").read_text()
+    )
 
 
 def test_quality_of_two_processes_is_that_of_their_samples_together(tmp_path, monkeypatch):

@@ -52,7 +52,7 @@ class Preempted(NonSaturatingGAN):
             os.kill(os.getpid(), signal.SIGUSR2)
         return super().discriminator_step(real, y, z)
 """
-CLOCKS = ("seconds", "training_seconds", "images_per_second", "before")
+CLOCKS = ("seconds", "training_seconds", "images_per_second", "seconds_before_resume")
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +172,7 @@ def test_slurm_runs_a_job_again(tmp_path, monkeypatch):
     assert in_a_child(long) == 0 and (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns == at
     assert in_a_child([*long, "seed=2"], signal.SIGTERM) == 0, "Slurm ends a job by itself"
     (other,) = {*(tmp_path / "outputs").iterdir()} - {folder}
-    assert "images on SIGTERM; trains on until Slurm ends the job" in (other / "ganlab.log").read_text()
+    assert "images on SIGTERM; training continues until Slurm ends the job" in (other / "ganlab.log").read_text()
 
 
 def in_a_child(words, number=None):

@@ -20,7 +20,7 @@ from lightning import Callback
 from omegaconf import OmegaConf
 
 from ganlab.callbacks import Evaluation, checkpoints
-from ganlab.callbacks.checkpoints import Interrupted, WholeCheckpoints
+from ganlab.callbacks.checkpoints import AtomicCheckpointIO, Interrupted
 from ganlab.callbacks.loggers import CSV
 from ganlab.cli import resume as resuming
 from ganlab.config import schema
@@ -56,7 +56,7 @@ IMAGES = [
     "max_images=320",
     "eval_every=112",
 ]
-CLOCKS = ("seconds", "training_seconds", "images_per_second", "before")
+CLOCKS = ("seconds", "training_seconds", "images_per_second", "seconds_before_resume")
 
 
 @cache
@@ -325,7 +325,7 @@ def test_asked_to_stop_in_the_last_batch_it_still_has_its_last_look(tmp_path, mo
 
 def test_a_damaged_row_is_dropped(tmp_path):
     (tmp_path / "metrics.csv").write_text("images_seen,x\n5,1\n7\n8\0,\n,\n12,3\n")
-    CSV(str(tmp_path)).rewind(10)
+    CSV(str(tmp_path)).drop_rows_after(10)
     assert table(tmp_path / "metrics.csv") == [{"images_seen": "5", "x": "1"}]
 
 
@@ -381,15 +381,15 @@ def test_a_kill_while_w_and_b_is_awaited_leaves_a_run_that_can_go_on(tmp_path, m
 )
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, error, said):
     path = tmp_path / "last.ckpt"
-    WholeCheckpoints().save_checkpoint({"good": 1}, path)
+    AtomicCheckpointIO().save_checkpoint({"good": 1}, path)
 
     def half(content, to):
         train.Path(to).write_bytes(b"half")
         raise error
 
     monkeypatch.setattr(checkpoints.torch, "save", half)
-    with pytest.raises(OSError, match=rf"last.ckpt cannot be written .*{said}\); the one before it stays"):
-        WholeCheckpoints().save_checkpoint({"good": 2}, path)
+    with pytest.raises(OSError, match=rf"last.ckpt cannot be written .*{said}\); the previous one is kept"):
+        AtomicCheckpointIO().save_checkpoint({"good": 2}, path)
     monkeypatch.undo()
     assert torch.load(path, weights_only=True) == {"good": 1} and list(tmp_path.iterdir()) == [path]
 

@@ -10,7 +10,7 @@ from lightning import Trainer
 from torch import Tensor
 
 from calibration.suite import BATCH, SEEDS, Setting
-from ganlab.callbacks.counterfactual import own_randomness
+from ganlab.callbacks.counterfactual import isolated_rng
 from ganlab.callbacks.periodic import MaxImages, Periodic
 from ganlab.diagnostics.held_out import held_out
 from ganlab.diagnostics.players import Players
@@ -48,7 +48,7 @@ class Watch(Periodic):
         if gan.d_updates >= self.steps * LAST:
             if len(self.truth) % 4 == 0 or last:
                 numbers["nearer"] = of_the_memory(self.held, gan)
-            with own_randomness(1000 + gan.d_updates, gan.device), torch.no_grad():
+            with isolated_rng(1000 + gan.d_updates, gan.device), torch.no_grad():
                 self.truth.append(self.measured(gan, trainer.datamodule))
         self.rows.append(numbers | {"g_updates": torch.full((len(gan.seeds),), gan.g_updates)})
 
