@@ -13,9 +13,11 @@ def compose(verb: str) -> None:
 
     from ganlab.cli import job
     from ganlab.cli.errors import DENIED
-    from ganlab.config import secrets
+    from ganlab.config import secrets, suggestions
 
     job.verb = verb
+    if problem := suggestions.misplaced_option(sys.argv[1:]):
+        sys.exit(f"ganlab: {problem}")
     parser = get_args_parser()
     parser.error = lambda said: sys.exit(f"ganlab: {' '.join(said.split())}; python -m ganlab --help lists what there is")
     parser.parse_args()

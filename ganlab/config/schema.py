@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from contextlib import suppress
 from functools import cache
@@ -63,6 +64,20 @@ def validate_types(cfg: DictConfig, conf: Path) -> None:
     validate_int("seed", cfg.seed, 0, 2**32 - 1)  # numpy's range
     if cfg.get("seeds") is not None:
         validate_int("seeds", cfg.seeds)
+    validate_devices(cfg.trainer)
+
+
+def validate_devices(trainer: DictConfig) -> None:
+    """Raise ValueError if trainer.devices exceeds this machine's GPUs or CPU cores: Lightning starts a process for each."""
+    accelerator, devices = trainer.get("accelerator"), trainer.get("devices")
+    if not isinstance(devices, int) or devices < 2 or accelerator not in ("auto", "cpu", "cuda", "gpu"):
+        return  # Lightning checks lists and other accelerators itself
+    import torch  # takes seconds, which most command lines need not wait
+
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    limit = torch.cuda.device_count() if on_gpu else os.cpu_count() or 1
+    if devices > limit:
+        raise ValueError(f"trainer.devices={devices}, but this machine has {limit} {'GPUs' if on_gpu else 'CPU cores'}")
 
 
 @cache

@@ -226,7 +226,7 @@ def broken_image_folder() -> str:
         (["data=mnist"], ["MNIST/raw", "network"]),
         (["networks.discriminator.norm=bath"], ["'bath'", "batch"]),
         (["hydra.run.dir=file/run"], ["file"]),
-        (["hydra.run.dir=" + "x" * 400], ["too long for a file's name"]),
+        (["hydra.run.dir=" + "x" * 400], ["File name too long"]),
         (["trainer.precision=17"], ["17"]),
         (["inspect"], ["inspect comes first: python -m ganlab inspect"]),
     ],

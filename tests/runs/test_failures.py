@@ -167,7 +167,7 @@ def test_a_full_device_is_told_and_the_last_checkpoint_stays(cli, tmp_path):
     (tmp_path / "my_gan.py").write_text(OWN.format(error="torch.OutOfMemoryError('CUDA out of memory. Tried 2 GiB.\\nMore.')"))
     code, out = cli(*TINY, "logger=csv", "gan._target_=my_gan.Bursting")
     assert code == 1 and out.count("ganlab: ") == 1 and "Traceback" not in out
-    assert "the device's memory is full (CUDA out of memory. Tried 2 GiB.); halve data.batch_size, or seeds_at_once" in out
+    assert "the device's memory is full (CUDA out of memory. Tried 2 GiB.); halve data.batch_size, or seeds" in out
     assert status(tmp_path / "run") == "failed" and last(tmp_path / "run") == 256
 
 
@@ -231,7 +231,7 @@ def test_a_place_that_cannot_be_written(cli, tmp_path, name):
     place.write_text("") if name == "samples" else (place / "x").mkdir(parents=True)
     code, out = cli(*(word for word in TINY if "sample_grid" not in word), "logger=csv")
     assert code == 1 and out.count("ganlab: ") == 1 and "Traceback" not in out
-    assert f"run/{name} cannot be opened" in out and "choose another folder with hydra.run.dir=FOLDER" in out
+    assert f"run/{name} cannot be opened" in out and "choose another directory with hydra.run.dir=DIR" in out
 
 
 def test_checkpoints_that_cannot_be_written(cli, tmp_path):
