@@ -1,4 +1,4 @@
-"""Is a family implemented right? Questions to any loss, penalty and training step, before anything is trained."""
+"""Conformance: is a family implemented right? Checks of its losses, regularizers and training step, without training."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import warnings
 
 import torch
 
-from ganlab.analysis.checks.check import Check, run_check
-from ganlab.analysis.checks.claims import claim_checks
-from ganlab.analysis.checks.game import game_checks
-from ganlab.analysis.checks.losses import loss_checks
-from ganlab.analysis.checks.penalties import penalty_checks
-from ganlab.analysis.checks.players import HOOKS
-from ganlab.analysis.checks.recording import own_regularizers
+from ganlab.analysis.checks import losses, named_loss, penalties, training_step
+from ganlab.analysis.checks.base import Check, run_check, run_checks
+from ganlab.analysis.checks.loss_functions import LOSSES
 from ganlab.analysis.minimal import Family, LinearCritic, Point, minimal_gan
 from ganlab.models.gan import GAN
 
@@ -20,10 +16,10 @@ __all__ = ["Check", "assert_conforms", "conformance"]
 
 
 def conformance(family: Family) -> list[Check]:
-    """Every check of a family: both losses, its name, each regularizer in its settings, the training step.
+    """Check a family: both losses, its name, each regularizer with its settings, the training step.
 
-    Never raises, whatever the family's code does: the check that it fails says so. Torch's random state, thread
-    count and gradient mode stay as they were.
+    Never raises, whatever the family's code does: the check that it breaks fails. Torch's random state, thread count
+    and gradient mode are left unchanged.
 
     Args:
         family: a subclass of GAN, or `functools.partial` of one with settings and regularizers.
@@ -31,7 +27,7 @@ def conformance(family: Family) -> list[Check]:
     threads = torch.get_num_threads()
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         warnings.simplefilter("ignore")
-        torch.set_num_threads(1)  # a handful of numbers at a time: threads would only wait for each other
+        torch.set_num_threads(1)  # the tensors are tiny: more threads would only wait for each other
         try:
             return _checks(family)
         finally:
@@ -39,7 +35,7 @@ def conformance(family: Family) -> list[Check]:
 
 
 def assert_conforms(family: Family) -> None:
-    """For tests of a family of one's own: passes, or raises AssertionError with what is wrong, where, and the paper."""
+    """Raise AssertionError if a check of the family fails, with what is wrong, where, and the paper: for your own tests."""
     __tracebackhide__ = True
     failed = [check for check in conformance(family) if check.ok is False]
     if failed:
@@ -60,17 +56,13 @@ def _checks(family: Family) -> list[Check]:
     if not built:
         return checks
     (gan,) = built
-    for hook in HOOKS:
-        checks += loss_checks(gan, hook)
-    if not _failed(checks, "finite scalar", "uses its logits"):
-        checks += claim_checks(gan)
-    for name, regularizer in own_regularizers(family).items():
-        checks += penalty_checks(regularizer, name)
-    if not _failed(checks, "finite scalar", "uses its logits", "penalty takes every shape"):
-        checks += game_checks(family)
+    required = losses.REQUIRED + penalties.REQUIRED + training_step.REQUIRED
+    for name in LOSSES:
+        checks += run_checks(losses.QUESTIONS | named_loss.QUESTIONS, name, gan, name, required=required)
+    for name, regularizer in training_step.family_regularizers(family).items():
+        where = f"regularizers.{name} ({type(regularizer).__name__})"
+        checks += run_checks(penalties.QUESTIONS, where, regularizer, required=required)
+    checks += run_checks({"the training step is ganlab's": training_step.step_is_ganlabs}, "training_step", family)
+    if not any(check.ok is False and check.name in required for check in checks):  # else the step would fail, too
+        checks += run_checks(training_step.QUESTIONS, "training_step", family, required=required)
     return checks
-
-
-def _failed(checks: list[Check], *names: str) -> bool:
-    """Whether one of these failed, so that later questions would only repeat it."""
-    return any(check.ok is False for check in checks if check.name in names)

@@ -1,100 +1,80 @@
-"""Large logits and coarse formats: where a loss must stay finite, and how exact its gradients must be."""
+"""Checks of a loss at large logits and in float32 and bf16: where it must be finite, and how exact its gradients must be."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ganlab.analysis.checks.check import CheckFailed
-from ganlab.analysis.checks.players import Loss, evaluate, loss_of, players_rows, shown, side
+from ganlab.analysis.checks.base import CheckFailed
+from ganlab.analysis.checks.loss_functions import Loss, format_logits, loss_function, row_name, used_rows, value_and_gradient
 from ganlab.models.gan import GAN
 
 MAGNITUDES = (0.3, 3.0, 10.0, 18.0, 30.0, 88.0, 100.0, 1e3, 1e4)
-# Directions in which the logits of real and fake leave 0; 0: that side stays.
+# Directions in which the real and the fake logits leave 0; 0: that side stays.
 DIRECTIONS = ((1, -1), (-1, 1), (1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
 # What rounding may add up to in a stable implementation, relative to the gradient or to 1
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 4 * torch.finfo(torch.bfloat16).eps}
 
 
-def finite_at_large_logits(gan: GAN, hook: str) -> None:
-    """Value and gradients, in float64 and in float32, for |logit| up to 1e4.
-
-    Not a number never; infinite only where the true quantity exceeds the format, as exponential losses do: they pass
-    through the format's largest numbers first, while a logarithm of 0 jumps.
-    """
-    loss = loss_of(gan, hook)
-    for direction in _directions(gan, hook):
-        finite = 0.0  # up to here, so far; None: it overflowed
-        for magnitude in MAGNITUDES:
+def is_finite_at_large_logits(gan: GAN, name: str) -> None:
+    """log D = -s(-l) and log(1 - D) = -s(l) are finite for every finite logit."""
+    # They may never be NaN, and may be infinite only where the exact number exceeds the format, as exponential losses do:
+    # on the way they pass through numbers that float32 cannot hold and float64 can, while a logarithm of 0 jumps.
+    loss = loss_function(gan, name)
+    for direction in _directions(gan, name):
+        exceeds_float32 = False
+        for magnitude in sorted({*MAGNITUDES, 250.0, 600.0, 2.5e3, 5e3}):  # no gap in which exp(x) passes through them unseen
             batch = _batch(direction, magnitude)
-            exact, single = (quantities(loss, hook, *batch, dtype) for dtype in (torch.float64, torch.float32))
-            _refuse(exact.isnan(), exact, torch.float64, hook, batch)
-            if exact.isfinite().all():
-                finite = magnitude
-            elif finite is not None:
-                last = _last_finite(loss, hook, direction, finite, magnitude)
-                if not _fills(last, torch.float64).any():
-                    why = f"though just before it was at most {last.abs().max().item():.4g}, far from the format's end"
-                    _refuse(~exact.isfinite(), exact, torch.float64, hook, batch, why)
-                finite = None
-            fits = exact.isfinite() & ~_fills(exact, torch.float32)
-            _refuse(single.isnan() | (fits & ~single.isfinite()), single, torch.float32, hook, batch, _expected(exact))
+            exact, single = (_numbers(loss, name, *batch, dtype) for dtype in (torch.float64, torch.float32))
+            is_wrong = exact.isnan() | (~exact.isfinite() & (not exceeds_float32))
+            _fail_at_first(is_wrong, exact, torch.float64, name, batch)
+            fits = exact.isfinite() & ~_near_overflow(exact, torch.float32)
+            is_wrong = single.isnan() | (fits & ~single.isfinite())
+            _fail_at_first(is_wrong, single, torch.float32, name, batch, exact)
+            exceeds_float32 |= bool(_near_overflow(exact, torch.float32).any())
 
 
-def exact_in(dtype: torch.dtype, gan: GAN, hook: str) -> None:
-    """Gradients against float64 at the *rounded* logits, within what rounding those a few times more would change.
+def is_exact(dtype: torch.dtype, gan: GAN, name: str) -> None:
+    """Value and gradient in `dtype` against float64 at the *rounded* logits, up to the effect of rounding these once more.
 
-    The value is held to float32's tolerance only: players follow gradients, and a value may cancel. What is not finite
-    in float32 is the other question's.
+    The value is compared in float32 only: players follow gradients, and a value may cancel. Numbers that are not finite
+    in float32 are `is_finite_at_large_logits`' matter.
     """
-    loss = loss_of(gan, hook)
-    for direction in _directions(gan, hook):
+    loss = loss_function(gan, name)
+    for direction in _directions(gan, name):
         for magnitude in MAGNITUDES:
             batch = [x.to(dtype).double() for x in _batch(direction, magnitude)]
-            exact, found = (quantities(loss, hook, *batch, format) for format in (torch.float64, dtype))
-            single = found if dtype == torch.float32 else quantities(loss, hook, *batch, torch.float32)
-            comparable = exact.isfinite() & ~_fills(exact, dtype) & single.isfinite()
+            exact, found = (_numbers(loss, name, *batch, format) for format in (torch.float64, dtype))
+            single = found if dtype == torch.float32 else _numbers(loss, name, *batch, torch.float32)
+            comparable = exact.isfinite() & ~_near_overflow(exact, dtype) & single.isfinite()
             if not (comparable & ~_within(found, exact, exact, dtype)).any():
                 continue
             shifts = [4 * torch.finfo(dtype).eps * x.abs().clamp(min=1) for x in batch]
-            nearby = [
-                quantities(loss, hook, batch[0] + a * shifts[0], batch[1] + b * shifts[1])
-                for a, b in ((0, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
-            ]
-            lowest, highest = torch.stack(nearby).amin(0), torch.stack(nearby).amax(0)
-            _refuse(comparable & ~_within(found, lowest, highest, dtype), found, dtype, hook, batch, _expected(exact))
+            signs = ((0, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
+            nearby = torch.stack([_numbers(loss, name, batch[0] + a * shifts[0], batch[1] + b * shifts[1]) for a, b in signs])
+            is_wrong = comparable & ~_within(found, nearby.amin(0), nearby.amax(0), dtype)
+            _fail_at_first(is_wrong, found, dtype, name, batch, exact)
 
 
-def quantities(loss: Loss, hook: str, real: Tensor, fake: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-    """The loss, then its gradients, flat."""
-    value, gradient = evaluate(loss, real, fake, dtype)
-    return torch.cat([value.view(1), players_rows(hook, gradient).flatten()])
+def _numbers(loss: Loss, name: str, real: Tensor, fake: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """The loss and its gradient, flat: [1 + gradient]."""
+    value, gradient = value_and_gradient(loss, real, fake, dtype)
+    return torch.cat([value.view(1), used_rows(name, gradient).flatten()])
 
 
 def _batch(direction: tuple[int, int], magnitude: float) -> tuple[Tensor, Tensor]:
-    """Two samples: the logits of one leave 0, the other's stay."""
+    """Two samples: the logits of the first leave 0, the second's stay."""
     real = torch.tensor([direction[0] * magnitude or 0.25, 0.25], dtype=torch.float64)
     return real, torch.tensor([direction[1] * magnitude or -0.75, -0.75], dtype=torch.float64)
 
 
-def _directions(gan: GAN, hook: str) -> tuple[tuple[int, int], ...]:
-    return DIRECTIONS if hook == "discriminator_loss" or gan.generator_sees_real else ((0, 1), (0, -1))
+def _directions(gan: GAN, name: str) -> tuple[tuple[int, int], ...]:
+    return DIRECTIONS if name == "discriminator_loss" or gan.generator_sees_real else ((0, 1), (0, -1))
 
 
-def _last_finite(loss: Loss, hook: str, direction: tuple[int, int], low: float, high: float) -> Tensor:
-    """What comes right before the first number that is not finite, between two magnitudes."""
-    for _ in range(60):
-        middle = (low + high) / 2
-        if quantities(loss, hook, *_batch(direction, middle)).isfinite().all():
-            low = middle
-        else:
-            high = middle
-    return quantities(loss, hook, *_batch(direction, low))
-
-
-def _fills(found: Tensor, dtype: torch.dtype) -> Tensor:
-    """Near the format's largest number: the last tenth of its exponents is left to intermediate results."""
-    return found.abs() > torch.finfo(dtype).max ** 0.9
+def _near_overflow(numbers: Tensor, dtype: torch.dtype) -> Tensor:
+    """The last tenth of the format's exponents is left to intermediate results."""
+    return numbers.abs() > torch.finfo(dtype).max ** 0.9
 
 
 def _within(found: Tensor, lowest: Tensor, highest: Tensor, dtype: torch.dtype) -> Tensor:
@@ -104,14 +84,9 @@ def _within(found: Tensor, lowest: Tensor, highest: Tensor, dtype: torch.dtype) 
     return (found >= lowest - slack) & (found <= highest + slack)
 
 
-def _expected(exact: Tensor) -> list[str]:
-    return [f"where float64 gives {x:.4g}" for x in exact.tolist()]
-
-
-def _refuse(wrong: Tensor, found: Tensor, dtype: torch.dtype, hook: str, batch, why: str | list[str] = "") -> None:
-    """Raise CheckFailed about the first quantity that is."""
-    for i in wrong.nonzero().flatten().tolist():
-        what = "the loss" if i == 0 else f"d loss/d {side(hook, (i - 1) // len(batch[0]))}"
-        reason = why if isinstance(why, str) else why[i]
-        format = str(dtype).removeprefix("torch.")
-        raise CheckFailed(f"in {format} {what} is {found[i].item():.4g} at {shown(*batch)} {reason}".rstrip())
+def _fail_at_first(is_wrong: Tensor, found: Tensor, dtype: torch.dtype, name: str, batch, exact: Tensor | None = None) -> None:
+    """Raise CheckFailed about the first wrong number."""
+    for i in is_wrong.nonzero().flatten().tolist():
+        what = "the loss" if i == 0 else f"d loss/d {row_name(name, (i - 1) // len(batch[0]))}"
+        text = f"in {str(dtype).removeprefix('torch.')} {what} is {found[i].item():.4g} at {format_logits(*batch)}"
+        raise CheckFailed(text + (f", expected {exact[i].item():.4g} as in float64" if exact is not None else ""))

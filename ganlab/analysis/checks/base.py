@@ -1,0 +1,82 @@
+"""Checks and questions: whatever a user's code raises becomes the answer, so that one failure cannot stop the others."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ganlab.utils.tracebacks import is_user_code, line_in_user_code
+
+
+@dataclass(frozen=True)
+class Check:
+    """The answer to one question about a family.
+
+    Attributes:
+        name: what was checked.
+        ok: True; False; None where the question does not apply or could not be asked.
+        where: the loss, regularizer or step that was checked.
+        message: what is wrong, the value found and the value expected; for None, why it does not apply. Empty if ok.
+        paper: what the literature says.
+    """
+
+    name: str
+    ok: bool | None
+    where: str
+    message: str
+    paper: str
+
+
+class CheckFailed(Exception):
+    """The check failed; the message says why."""
+
+
+class NotApplicable(Exception):
+    """The question does not apply; the message says why."""
+
+
+def run_checks(questions: Mapping[str, Callable[..., object]], where: str, *args, required: Sequence[str] = ()) -> list[Check]:
+    """Ask named questions with the same arguments; once a required one has failed, the rest are not asked.
+
+    A question returns if all is well, and raises CheckFailed or NotApplicable if not. Its docstring is the check's paper.
+    """
+    checks, failed = [], None
+    for name, question in questions.items():
+        paper = " ".join((getattr(question, "func", question).__doc__ or "").split())
+        if failed is not None:
+            checks.append(Check(name, None, where, f"not asked: the check {failed!r} failed", paper))
+            continue
+        checks.append(run_check(name, where, paper, partial(question, *args)))
+        if name in required and checks[-1].ok is False:
+            failed = name
+    return checks
+
+
+def run_check(name: str, where: str, paper: str, question: Callable[[], object]) -> Check:
+    """The answer to one question; any exception of the user's code is a failure."""
+    try:
+        question()
+    except NotApplicable as reason:
+        return Check(name, None, where, str(reason), paper)
+    except CheckFailed as failure:
+        return Check(name, False, where, str(failure), paper)
+    except Exception as error:  # noqa: BLE001 - a user's code may raise anything
+        return Check(name, False, where, f"raises {describe_error(error)}", paper)
+    return Check(name, True, where, "", paper)
+
+
+def describe_error(error: Exception) -> str:
+    """The error's type, the first line of its message, and the user's line that raised it."""
+    first = str(error).strip().split("\n")[0]
+    line = line_in_user_code(error)
+    return type(error).__name__ + (f": {first}" if first else "") + (f" in line {line.lineno}" if line else "")
+
+
+def user_location(method: object) -> str | None:
+    """Where a method of the user is defined, as "my_gan.py, line 12"; None for code of ganlab and of libraries."""
+    function = inspect.unwrap(method.fget if isinstance(method, property) else method)
+    code = getattr(function, "__code__", None)
+    return f"{Path(code.co_filename).name}, line {code.co_firstlineno}" if code and is_user_code(code.co_filename) else None
