@@ -1,4 +1,4 @@
-"""CheckFailed losses, penalties and training rules, each with the checks that must name it; and right ones, oddly put."""
+"""Wrong losses, penalties and training steps, each with the checks that must fail; and right ones, written unusually."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Planted(NamedTuple):
 
     family: object
     failed: set[str]
-    says: str
+    message: str
     where: str = ""
     in_the_wild: bool = False  # seen in a well-known library
 
@@ -27,9 +27,9 @@ class Planted(NamedTuple):
 PLANTED: dict[str, Planted] = {}
 
 
-def plant(name, *failed, says, where="", in_the_wild=False):
+def plant(name, *failed, message, where="", in_the_wild=False):
     def keep(family):
-        PLANTED[name] = Planted(family, set(failed), says, where, in_the_wild)
+        PLANTED[name] = Planted(family, set(failed), message, where, in_the_wild)
         return family
 
     return keep
@@ -41,7 +41,7 @@ def plant(name, *failed, says, where="", in_the_wild=False):
 @plant(
     "minimax that is the non-saturating loss",
     "the loss its name says",
-    says="descends from MinimaxGAN, but its generator gradient is NonSaturatingGAN's: dG/df = -0.99995 at f = -10 "
+    message="descends from MinimaxGAN, but its generator gradient is NonSaturatingGAN's: dG/df = -0.99995 at f = -10 "
     "instead of -4.5398e-05",
     where="generator_loss",
     in_the_wild=True,
@@ -55,7 +55,7 @@ class Original(MinimaxGAN):
 @plant(
     "the same by name alone",
     "the loss its name says",
-    says="is named like MinimaxGAN, but its generator gradient is NonSaturatingGAN's",
+    message="is named like MinimaxGAN, but its generator gradient is NonSaturatingGAN's",
     where="generator_loss",
     in_the_wild=True,
 )
@@ -67,7 +67,7 @@ class MinimaxLoss(GAN):
 @plant(
     "non-saturating that saturates",
     "the loss its name says",
-    says="is named like NonSaturatingGAN, but its generator gradient is MinimaxGAN's",
+    message="is named like NonSaturatingGAN, but its generator gradient is MinimaxGAN's",
     where="generator_loss",
 )
 class NSGAN(GAN):
@@ -78,7 +78,7 @@ class NSGAN(GAN):
 @plant(
     "epsilon inside the log",
     "no epsilon, no clamp",
-    says="NonSaturatingGAN's for small logits, but at a fake logit of -18 its gradient is -0.6",
+    message="NonSaturatingGAN's for small logits, but at a fake logit of -18 its gradient is -0.6",
     where="generator_loss",
     in_the_wild=True,
 )
@@ -95,7 +95,7 @@ class Epsilon(GAN):
     "no epsilon, no clamp",
     "exact in float32",
     "exact in bf16",
-    says="at a real logit of -30",
+    message="at a real logit of -30",
     where="discriminator_loss",
 )
 class ClampedCrossEntropy(GAN):
@@ -110,7 +110,7 @@ class ClampedCrossEntropy(GAN):
 @plant(
     "clamped logits",
     "no epsilon, no clamp",
-    says="at a real logit of -18 its gradient is 0 instead of -1",
+    message="at a real logit of -18 its gradient is 0, expected -1",
     where="discriminator_loss",
 )
 class ClampedLogits(NonSaturatingGAN):
@@ -123,7 +123,7 @@ class ClampedLogits(NonSaturatingGAN):
 @plant(
     "log of a sigmoid that rounds to 0",
     "finite up to 1e4",
-    says="in float32",
+    message="in float32",
     where="generator_loss",
 )
 class LogOfZero(GAN):
@@ -138,7 +138,7 @@ class LogOfZero(GAN):
     "LSGAN on sigmoid outputs",
     "logits, not probabilities",
     "the loss its name says",
-    says="is LSGAN's generator loss on sigmoid outputs",
+    message="is LSGAN's generator loss on sigmoid outputs",
     where="generator_loss",
     in_the_wild=True,
 )
@@ -155,7 +155,7 @@ class LeastSquaresOnSigmoids(LSGAN):
 @plant(
     "a sigmoid before the cross-entropy that has one",
     "logits, not probabilities",
-    says="is NonSaturatingGAN's generator loss on sigmoid outputs",
+    message="is NonSaturatingGAN's generator loss on sigmoid outputs",
     where="generator_loss",
 )
 class TwoSigmoids(GAN):
@@ -171,7 +171,7 @@ class TwoSigmoids(GAN):
 @plant(
     "Wasserstein on sigmoid outputs",
     "the loss its name says",
-    says="descends from WGAN, but its discriminator gradient is WGAN's on sigmoid outputs",
+    message="descends from WGAN, but its discriminator gradient is WGAN's on sigmoid outputs",
     where="discriminator_loss",
 )
 class WassersteinOnSigmoids(WGAN):
@@ -183,7 +183,7 @@ class WassersteinOnSigmoids(WGAN):
 @plant(
     "least squares without the half",
     "the loss its name says",
-    says="is named like LSGAN, but its generator gradient is 2 times LSGAN's",
+    message="is named like LSGAN, but its generator gradient is 2 times LSGAN's",
     where="generator_loss",
 )
 class LeastSquaresGAN(GAN):
@@ -197,7 +197,7 @@ class LeastSquaresGAN(GAN):
 @plant(
     "a doubled discriminator loss",
     "the loss its name says",
-    says="is 2 times MinimaxGAN's",
+    message="is 2 times MinimaxGAN's",
     where="discriminator_loss",
 )
 class Doubled(NonSaturatingGAN):
@@ -209,7 +209,7 @@ class Doubled(NonSaturatingGAN):
 @plant(
     "another conjugate under the same name",
     "the loss its name says",
-    says="descends from PearsonGAN, but its discriminator gradient is none of the known ones",
+    message="descends from PearsonGAN, but its discriminator gradient is that of no known loss",
     where="discriminator_loss",
 )
 class Unconjugated(PearsonGAN):
@@ -221,7 +221,7 @@ class Unconjugated(PearsonGAN):
 @plant(
     "relativistic average that compares pairs",
     "the loss its name says",
-    says="descends from RaGAN, but its discriminator gradient is RpGAN's",
+    message="descends from RaGAN, but its discriminator gradient is RpGAN's",
     where="discriminator_loss",
 )
 class Pairs(RaGAN):
@@ -233,7 +233,7 @@ class Pairs(RaGAN):
 @plant(
     "real and fake exchanged",
     "sign and order",
-    says="pushes real logits the wrong way",
+    message="pushes real logits the wrong way",
     where="discriminator_loss",
 )
 class Exchanged(GAN):
@@ -247,7 +247,7 @@ class Exchanged(GAN):
 @plant(
     "one side of D with the wrong sign",
     "sign and order",
-    says="pushes fake logits the wrong way",
+    message="pushes fake logits the wrong way",
     where="discriminator_loss",
 )
 class OneSideFlipped(GAN):
@@ -262,7 +262,7 @@ class OneSideFlipped(GAN):
     "a generator that flees",
     "sign and order",
     "bounded where it should be",
-    says="pushes fake logits the wrong way",
+    message="pushes fake logits the wrong way",
     where="generator_loss",
 )
 class Fleeing(GAN):
@@ -276,7 +276,7 @@ class Fleeing(GAN):
 @plant(
     "the sum over the batch",
     "mean over samples",
-    says="is 10.125 on a batch and 18.325 on the same batch twice over",
+    message="is 10.125 on a batch and 18.325 on the same batch repeated twice",
     where="discriminator_loss",
 )
 class Summed(GAN):
@@ -287,7 +287,7 @@ class Summed(GAN):
     generator_loss = staticmethod(HingeGAN.generator_loss)
 
 
-@plant("weights by position", "mean over samples", says="depends on the samples' order", where="generator_loss")
+@plant("weights by position", "mean over samples", message="depends on the samples' order", where="generator_loss")
 class ByPosition(GAN):
     discriminator_loss = staticmethod(NonSaturatingGAN.discriminator_loss)
 
@@ -298,7 +298,7 @@ class ByPosition(GAN):
         return (ranks.to(fake_logits) * softplus(-fake_logits)).mean()
 
 
-@plant("one sample for all", "mean over samples", says="and, twice over, not half of it", where="generator_loss")
+@plant("one sample for all", "mean over samples", message="half of the gradient by the batch alone", where="generator_loss")
 class FirstOnly(GAN):
     discriminator_loss = staticmethod(NonSaturatingGAN.discriminator_loss)
 
@@ -307,14 +307,14 @@ class FirstOnly(GAN):
         return softplus(-fake_logits[0])
 
 
-@plant("the fakes ignored", "uses its logits", says="does not depend on the fake logits", where="discriminator_loss")
+@plant("the fakes ignored", "uses its logits", message="does not depend on the fake logits", where="discriminator_loss")
 class FakesIgnored(NonSaturatingGAN):
     @staticmethod
     def discriminator_loss(real_logits, fake_logits):
         return softplus(-real_logits).mean()
 
 
-@plant("everything detached", "uses its logits", says="does not depend on the fake logits", where="generator_loss")
+@plant("everything detached", "uses its logits", message="does not depend on the fake logits", where="generator_loss")
 class Detached(NonSaturatingGAN):
     @staticmethod
     def generator_loss(fake_logits, real_logits=None):
@@ -324,7 +324,7 @@ class Detached(NonSaturatingGAN):
 @plant(
     "a gradient that is not the value's",
     "autograd agrees with the value",
-    says="a part is detached",
+    message="a part is detached",
     where="generator_loss",
 )
 class Normalized(GAN):
@@ -336,28 +336,28 @@ class Normalized(GAN):
         return loss / loss.detach()
 
 
-@plant("one value per sample", "finite scalar", says="a tensor of shape [4]", where="generator_loss")
+@plant("one value per sample", "finite scalar", message="a tensor of shape [4]", where="generator_loss")
 class Vector(NonSaturatingGAN):
     @staticmethod
     def generator_loss(fake_logits, real_logits=None):
         return softplus(-fake_logits)
 
 
-@plant("not a number", "finite scalar", says="is nan at ordinary logits", where="discriminator_loss")
+@plant("not a number", "finite scalar", message="is nan at typical logits", where="discriminator_loss")
 class NotANumber(NonSaturatingGAN):
     @staticmethod
     def discriminator_loss(real_logits, fake_logits):
         return fake_logits.log().mean() - real_logits.log().mean()
 
 
-@plant("a Python number", "finite scalar", says="a loss must be a tensor", where="discriminator_loss")
+@plant("a Python number", "finite scalar", message="a loss must be a tensor", where="discriminator_loss")
 class MetricResult(NonSaturatingGAN):
     @staticmethod
     def discriminator_loss(real_logits, fake_logits):
         return NonSaturatingGAN.discriminator_loss(real_logits, fake_logits).item()
 
 
-@plant("raises", "finite scalar", says="raises KeyError: 'r'", where="discriminator_loss")
+@plant("raises", "finite scalar", message="raises KeyError: 'r'", where="discriminator_loss")
 class Raises(NonSaturatingGAN):
     @staticmethod
     def discriminator_loss(real_logits, fake_logits):
@@ -367,7 +367,7 @@ class Raises(NonSaturatingGAN):
 @plant(
     "needs real logits and does not say so",
     "finite scalar",
-    says="declare generator_sees_real = True if it compares with real logits",
+    message="declare generator_sees_real = True if it compares with real logits",
     where="generator_loss",
 )
 class NeedsReal(GAN):
@@ -383,7 +383,7 @@ class NeedsReal(GAN):
 @plant(
     "takes no real logits",
     "finite scalar",
-    says="write def generator_loss(self, fake_logits, real_logits=None)",
+    message="write def generator_loss(self, fake_logits, real_logits=None)",
     where="generator_loss",
 )
 class TakesNoReal(GAN):
@@ -394,7 +394,7 @@ class TakesNoReal(GAN):
         return softplus(-fake_logits).mean()
 
 
-@plant("half a family", "can be built", says="abstract", where="__init__")
+@plant("half a family", "can be built", message="abstract", where="__init__")
 class Half(GAN):
     discriminator_loss = staticmethod(NonSaturatingGAN.discriminator_loss)
 
@@ -402,7 +402,7 @@ class Half(GAN):
 @plant(
     "breaks in bf16",
     "exact in bf16",
-    says="raises TypeError: Got unsupported ScalarType BFloat16",
+    message="raises TypeError: Got unsupported ScalarType BFloat16",
     where="discriminator_loss",
 )
 class ThroughNumPy(NonSaturatingGAN):
@@ -416,7 +416,7 @@ class ThroughNumPy(NonSaturatingGAN):
     "cancels in float32",
     "exact in float32",
     "exact in bf16",
-    says="at real [-1e+03, 0.25], fake [1e+03, -0.75] where float64 gives -500",
+    message="at real [-1e+03, 0.25], fake [1e+03, -0.75], expected -500 as in float64",
     where="discriminator_loss",
 )
 class Probit(GAN):
@@ -431,7 +431,7 @@ class Probit(GAN):
     "computed in float16",
     "finite up to 1e4",
     "autograd agrees with the value",
-    says="the loss is inf at real [1e+03, 0.25], fake [-1e+03, -0.75] though just before it was at most 6.522e+04",
+    message="in float64 the loss is inf at real [600, 0.25], fake [-600, -0.75], expected a finite number",
     where="discriminator_loss",
 )
 class InHalf(GAN):
@@ -445,7 +445,7 @@ class InHalf(GAN):
 @plant(
     "a linear critic without its Lipschitz constraint",
     "bounded where it should be",
-    says="falls without bound while D is right",
+    message="falls without bound while D is right",
     where="discriminator_loss",
 )
 class Unbounded(GAN):
@@ -456,7 +456,7 @@ class Unbounded(GAN):
 @plant(
     "more than the declared divergence allows",
     "bounded where it should be",
-    says="is -1 for real logits of 30 and fake of -30, but the declared divergence",
+    message="is -1 for real logits of 30 and fake of -30, expected at least",
     where="discriminator_loss",
 )
 class BelowItsDivergence(GAN):
@@ -471,7 +471,7 @@ class BelowItsDivergence(GAN):
 @plant(
     "Pearson's conjugate without its bend, minimized",
     "bounded where it should be",
-    says="falls without bound as D catches the fakes",
+    message="falls without bound as D recognizes the fakes",
     where="generator_loss",
 )
 class Unbent(GAN):
@@ -485,10 +485,10 @@ class Unbent(GAN):
 # Penalties
 
 
-def penalty(name, *failed, says, in_the_wild=False, **settings):
+def penalty(name, *failed, message, in_the_wild=False, **settings):
     def keep(kind):
         family = partial(NonSaturatingGAN, regularizers={"mine": kind(**settings)})
-        PLANTED[name] = Planted(family, set(failed), says, "regularizers.mine", in_the_wild)
+        PLANTED[name] = Planted(family, set(failed), message, "regularizers.mine", in_the_wild)
         return kind
 
     return keep
@@ -502,7 +502,7 @@ def gradient(discriminator, x, y=None, create_graph=True):
 @penalty(
     "the norm over dim 1 only",
     "penalty on a linear critic",
-    says="as if the norm ran over dim 1 only, per pixel",
+    message="as if the norm ran over dim 1 only, per pixel",
     in_the_wild=True,
     weight=10.0,
 )
@@ -515,7 +515,7 @@ class PerPixel(GradientPenalty):
 @penalty(
     "the same, from scratch",
     "penalty on a linear critic",
-    says="depends on where the critic's weights sit",
+    message="depends on where the critic's weights are",
     in_the_wild=True,
     weight=10.0,
 )
@@ -533,7 +533,7 @@ class PerPixelFromScratch(Regularizer):
     "the norm over the whole batch",
     "penalty on a linear critic",
     "penalty is a mean over samples",
-    says="as if the norm ran over the whole batch",
+    message="as if the norm ran over the whole batch",
     in_the_wild=True,
     weight=10.0,
 )
@@ -546,7 +546,7 @@ class WholeBatch(GradientPenalty):
 @penalty(
     "the penalty of the mean norm",
     "penalty is a mean over samples",
-    says="penalize each sample's norm, then take the mean",
+    message="penalize each sample's norm, then take the mean",
     weight=10.0,
 )
 class OfTheMean(GradientPenalty):
@@ -558,7 +558,7 @@ class OfTheMean(GradientPenalty):
 @penalty(
     "one epsilon for the whole batch",
     "penalty interpolates per sample",
-    says="for the whole batch of 512 samples",
+    message="for the whole batch of 512 samples",
     in_the_wild=True,
     weight=10.0,
 )
@@ -571,7 +571,7 @@ class OneEpsilon(GradientPenalty):
 @penalty(
     "one epsilon per value",
     "penalty interpolates per sample",
-    says="mixes each value of a sample in its own proportion",
+    message="mixes each value of a sample in its own proportion",
     weight=10.0,
 )
 class EpsilonPerValue(GradientPenalty):
@@ -583,7 +583,7 @@ class EpsilonPerValue(GradientPenalty):
 @penalty(
     "epsilon near the real samples only",
     "penalty interpolates per sample",
-    says="not from U[0, 1]",
+    message="not from U[0, 1]",
     weight=10.0,
 )
 class NarrowEpsilon(GradientPenalty):
@@ -596,7 +596,7 @@ class NarrowEpsilon(GradientPenalty):
     "lambda counted twice",
     "penalty on a linear critic",
     "lambda scales the penalty",
-    says="10 times that",
+    message="10 times that",
     in_the_wild=True,
     weight=10.0,
 )
@@ -609,7 +609,7 @@ class LambdaTwice(GradientPenalty):
     "lambda ignored",
     "penalty on a linear critic",
     "lambda scales the penalty",
-    says="0.1 times that",
+    message="0.1 times that",
     weight=10.0,
 )
 class LambdaIgnored(GradientPenalty):
@@ -617,7 +617,7 @@ class LambdaIgnored(GradientPenalty):
         return super().penalty(discriminator, outputs) / self.weight
 
 
-@penalty("R1 without its half", "penalty on a linear critic", says="2 times that", gamma=3.0)
+@penalty("R1 without its half", "penalty on a linear critic", message="2 times that", gamma=3.0)
 class WithoutTheHalf(R1):
     def penalty(self, discriminator, outputs):
         return 2 * super().penalty(discriminator, outputs)
@@ -625,8 +625,8 @@ class WithoutTheHalf(R1):
 
 @penalty(
     "R1 on fakes",
-    "penalty asks where its name says",
-    says="descends from R1, but asks D at fakes where R1 asks it at real samples",
+    "penalty is evaluated where its name says",
+    message="descends from R1, but evaluates D at fakes, where R1 does so at real samples",
     gamma=3.0,
 )
 class OnFakes(R1):
@@ -638,7 +638,7 @@ class OnFakes(R1):
 @penalty(
     "crashes on grayscale",
     "penalty takes every shape",
-    says="fails on samples [8, 1, 8, 8] with RuntimeError",
+    message="fails on samples [8, 1, 8, 8] with RuntimeError",
     in_the_wild=True,
     weight=10.0,
 )
@@ -651,7 +651,7 @@ class ColorOnly(GradientPenalty):
 @penalty(
     "crashes on flat samples",
     "penalty takes every shape",
-    says="fails on samples [8, 5] with ValueError: not enough values to unpack",
+    message="fails on samples [8, 5] with ValueError: not enough values to unpack",
     weight=10.0,
 )
 class ImagesOnly(GradientPenalty):
@@ -664,7 +664,7 @@ class ImagesOnly(GradientPenalty):
 @penalty(
     "no graph through the gradient",
     "penalty trains the critic",
-    says="autograd.grad needs create_graph=True",
+    message="autograd.grad needs create_graph=True",
     gamma=3.0,
 )
 class NoGraph(R1):
@@ -675,8 +675,8 @@ class NoGraph(R1):
 
 @penalty(
     "a square root at 0",
-    "penalty is finite on a dead critic",
-    says="has the gradient nan by the weights of a critic of slope 0",
+    "penalty is finite on a constant critic",
+    message="has the gradient nan by the weights of a critic of slope 0",
     weight=10.0,
 )
 class RootOfZero(GradientPenalty):
@@ -689,7 +689,7 @@ class RootOfZero(GradientPenalty):
     "the sum over samples",
     "penalty on a linear critic",
     "penalty is a mean over samples",
-    says="or the samples were summed",
+    message="or the samples were summed",
     gamma=3.0,
 )
 class SumOverSamples(R1):
@@ -700,7 +700,7 @@ class SumOverSamples(R1):
 @penalty(
     "one value per sample in a penalty",
     "penalty takes every shape",
-    says="returns a tensor of shape [8]",
+    message="returns a tensor of shape [8]",
     gamma=3.0,
 )
 class PerSampleVector(R1):
@@ -713,7 +713,7 @@ class PerSampleVector(R1):
     "augmentation that stops gradients",
     "augmentation lets gradients through",
     "training step runs",
-    says="gives G no gradient: something is detached",
+    message="gives G no gradient: something is detached",
     sigma=0.2,
 )
 class StopsGradients(InstanceNoise):
@@ -724,7 +724,7 @@ class StopsGradients(InstanceNoise):
 @penalty(
     "laziness counted twice",
     "lazy penalty is unbiased",
-    says="3 times",
+    message="3 times",
     gamma=3.0,
 )
 class LazyTwice(R1):
@@ -732,197 +732,146 @@ class LazyTwice(R1):
         return self.every * super().penalty(discriminator, outputs)
 
 
-# The training rule, which no family should touch
-
-
-class ByHand(NonSaturatingGAN):
-    """The rule written out, two turns of D for each of G's: right, and what the planted ones change."""
-
-    def training_step(self, batch, batch_idx=0):
-        real, y = batch
-        d, g = self.optimizers()
-        self.d_turn(d, real, y)
-        for regularizer in self.regularizers.values():
-            regularizer.project(self.discriminator)
-        self.d_updates += 1
-        if self.d_updates % 2 == 0:
-            self.g_turn(g, real, y)
-
-    def d_turn(self, optimizer, real, y):
-        outputs = self.forward_pass(real, y, with_real=True, grad_to_generator=False)
-        self.descend(optimizer, self.discriminator_objective(outputs))
-
-    def g_turn(self, optimizer, real, y):
-        self.discriminator.requires_grad_(False)
-        outputs = self.forward_pass(real, y, with_real=False, grad_to_generator=True)
-        self.descend(optimizer, self.generator_objective(outputs))
-        self.discriminator.requires_grad_(True)
-
-    def descend(self, optimizer, loss):
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
-
-    def own_penalty(self, outputs):
-        due = [r for r in self.regularizers.values() if outputs.turn % r.every == 0]
-        return sum(r.every * r.penalty(self.discriminator, outputs) for r in due)
+# The training step and the terms, which a subclass changes
 
 
 @plant(
     "the penalty in a step of its own",
-    "one step per turn",
-    "D's update is its objective's gradient",
-    says="steps the discriminator's 2 times in one turn",
+    "the training step is ganlab's",
+    message="overrides TwoSteps.training_step (planted.py, line",
     where="training_step",
     in_the_wild=True,
 )
-class TwoSteps(ByHand):
-    def d_turn(self, optimizer, real, y):
-        outputs = self.forward_pass(real, y, with_real=True, grad_to_generator=False)
-        self.descend(optimizer, self.discriminator_loss(outputs.real_logits, outputs.fake_logits))
-        self.descend(optimizer, self.own_penalty(outputs))
+class TwoSteps(NonSaturatingGAN):
+    def training_step(self, batch, batch_idx=0):
+        d, _ = self.optimizers()
+        outputs = self.forward_pass(*batch, with_real=True, grad_to_generator=False)
+        for loss in (self.discriminator_loss(outputs.real_logits, outputs.fake_logits), *self.penalties(outputs).values()):
+            d.zero_grad()
+            self.manual_backward(loss)
+            d.step()
 
 
 @plant(
     "the penalty in an Adam step of its own",
-    "D's update is its objective's gradient",
-    "lambda scales the update",
-    says="lambda does not scale",
+    "D's terms are its loss and penalties",
+    message="d/penalty_weight_decay is 0, expected 1.92 (discriminator_terms leaves it out",
     where="training_step",
     in_the_wild=True,
 )
-class OwnAdam(ByHand):
-    def d_turn(self, optimizer, real, y):
-        if self.d_updates == 0:
-            self.own = torch.optim.Adam(self.discriminator.parameters(), lr=1e-3, betas=(0.0, 0.9))
-        outputs = self.forward_pass(real, y, with_real=True, grad_to_generator=False)
-        self.own.zero_grad()
-        self.manual_backward(self.own_penalty(outputs))
-        self.own.step()
-        real_logits = self.discriminator(outputs.real, outputs.real_y)
-        self.descend(optimizer, self.discriminator_loss(real_logits, self.discriminator(outputs.fake, outputs.fake_y)))
+class OwnAdam(NonSaturatingGAN):
+    def discriminator_terms(self, outputs):
+        adam = torch.optim.Adam(self.discriminator.parameters(), lr=0.0, betas=(0.0, 0.9))
+        adam.zero_grad()
+        sum(self.penalties(outputs).values(), outputs.real_logits.sum() * 0).backward(retain_graph=True)
+        adam.step()
+        return {"d/loss": self.discriminator_loss(outputs.real_logits, outputs.fake_logits)}
 
 
 @plant(
     "a critic loss that is never back-propagated",
-    "D's update is its objective's gradient",
-    "lambda scales the update",
-    says="its loss is never back-propagated",
+    "training step runs",
+    message="the sum of the discriminator's terms has no gradient by its weights",
     where="training_step",
     in_the_wild=True,
 )
-class NoBackward(ByHand):
-    def d_turn(self, optimizer, real, y):
-        outputs = self.forward_pass(real, y, with_real=True, grad_to_generator=False)
-        self.discriminator_objective(outputs)
-        optimizer.step()
+class NoBackward(NonSaturatingGAN):
+    def discriminator_terms(self, outputs):
+        return {name: term.detach() for name, term in super().discriminator_terms(outputs).items()}
+
+
+@plant(
+    "a critic loss that is detached from its penalty",
+    "D's terms are its loss and penalties",
+    message="the gradient of d/loss by the player's weights has the norm 0, expected",
+    where="training_step",
+)
+class PenaltyAlone(NonSaturatingGAN):
+    def discriminator_terms(self, outputs):
+        terms = super().discriminator_terms(outputs)
+        return terms | {"d/loss": terms["d/loss"].detach(), "d/of_its_own": 0 * outputs.real_logits.sum()}
 
 
 @plant(
     "a critic that never steps",
-    "one step per turn",
-    "lambda scales the update",
-    says="plays a turn in which no optimizer steps",
+    "the training step is ganlab's",
+    message="overrides NoStep._update_discriminator (planted.py, line",
     where="training_step",
 )
-class NoStep(ByHand):
-    def d_turn(self, optimizer, real, y):
-        self.forward_pass(real, y, with_real=True, grad_to_generator=False)
+class NoStep(NonSaturatingGAN):
+    def _update_discriminator(self, real, y):
+        self.d_updates += 1
+        self.d_steps_since_g += 1
 
 
 @plant(
     "lambda counted twice in the sum",
-    "D's update is its objective's gradient",
-    "lambda scales the update",
-    says="the cosine between them",
+    "D's terms are its loss and penalties",
+    message="d/penalty_weight_decay is 3.84, expected 1.92",
     where="training_step",
     in_the_wild=True,
 )
-class LambdaTwiceInTheSum(ByHand):
-    def d_turn(self, optimizer, real, y):
-        outputs = self.forward_pass(real, y, with_real=True, grad_to_generator=False)
-        loss = self.discriminator_loss(outputs.real_logits, outputs.fake_logits)
-        weighted = sum(r.weight * r.penalty(self.discriminator, outputs) for r in self.regularizers.values())
-        self.descend(optimizer, loss + weighted)
+class LambdaTwiceInTheSum(NonSaturatingGAN):
+    def discriminator_terms(self, outputs):
+        terms = super().discriminator_terms(outputs)
+        weighted = {f"d/penalty_{name}": r.weight for name, r in self.regularizers.items()}
+        return {name: weighted.get(name, 1) * term for name, term in terms.items()}
 
 
 @plant(
-    "a generator that follows another loss than its hook",
-    "G's update is its objective's gradient",
-    says="moves the generator by",
+    "a generator that follows another loss than its own",
+    "G's term is its loss",
+    message="g/loss is",
     where="training_step",
 )
-class TwoGenerators(ByHand):
-    def descend(self, optimizer, loss):
-        super().descend(optimizer, loss if optimizer is self.optimizers()[0] else 0.5 * loss)
+class TwoGenerators(NonSaturatingGAN):
+    def generator_terms(self, outputs):
+        return {"g/loss": 0.5 * self.generator_loss(outputs.fake_logits)}
 
 
 @plant(
     "lazy without its factor",
-    "lazy penalty is unbiased",
-    says="it must count k times",
+    "D's terms are its loss and penalties",
+    message="d/penalty_weight_decay is 0.64, expected 1.92",
     where="training_step",
 )
-class LazyOnce(ByHand):
-    def discriminator_objective(self, outputs):
-        loss = self.discriminator_loss(outputs.real_logits, outputs.fake_logits)
-        due = [r for r in self.regularizers.values() if outputs.turn % r.every == 0]
-        return loss + sum(r.penalty(self.discriminator, outputs) for r in due)
+class LazyOnce(NonSaturatingGAN):
+    def discriminator_terms(self, outputs):
+        terms = super().discriminator_terms(outputs)
+        factors = {f"d/penalty_{name}": r.every for name, r in self.regularizers.items()}
+        return {name: term / factors.get(name, 1) for name, term in terms.items()}
 
 
 @plant(
-    "fakes that stay attached",
-    "a turn leaves the other player alone",
-    says="in the discriminator's turn the generator is given gradients",
+    "fakes that stay attached in D's step",
+    "the training step is ganlab's",
+    message="overrides Attached.discriminator_step (planted.py, line",
     where="training_step",
 )
-class Attached(ByHand):
-    def d_turn(self, optimizer, real, y):
-        outputs = self.forward_pass(real, y, with_real=True, grad_to_generator=True)
-        self.descend(optimizer, self.discriminator_objective(outputs))
+class Attached(NonSaturatingGAN):
+    def discriminator_step(self, real, y, *noise):
+        outputs = self.forward_pass(real, y, *noise, with_real=True, grad_to_generator=True)
+        return self.discriminator_terms(outputs), {}
 
 
-@plant(
-    "a discriminator that is not frozen in G's turn",
-    "a turn leaves the other player alone",
-    says="in the generator's turn the discriminator is given gradients",
-    where="training_step",
-)
-class NotFrozen(ByHand):
-    def g_turn(self, optimizer, real, y):
-        outputs = self.forward_pass(real, y, with_real=False, grad_to_generator=True)
-        self.descend(optimizer, self.generator_objective(outputs))
+class ClipsBefore(NonSaturatingGAN):
+    """An ancestor of the family that is checked."""
 
-
-class ClipsFirst(ByHand):
-    def training_step(self, batch, batch_idx=0):
+    def on_before_optimizer_step(self, optimizer):
         for regularizer in self.regularizers.values():
             regularizer.project(self.discriminator)
-        real, y = batch
-        d, g = self.optimizers()
-        self.d_turn(d, real, y)
-        self.d_updates += 1
-        if self.d_updates % 2 == 0:
-            self.g_turn(g, real, y)
+
+
+class ClipsFirst(ClipsBefore):
+    pass
 
 
 plant(
     "weights clipped before the step",
-    "projection follows D's step",
-    says="leaves D's weights up to",
+    "the training step is ganlab's",
+    message="overrides ClipsBefore.on_before_optimizer_step (planted.py, line",
     where="training_step",
 )(partial(ClipsFirst, regularizers={"clip": WeightClipping(0.05)}))
-
-
-@plant(
-    "a training step of its own",
-    "training step runs",
-    says="never calls `forward_pass`",
-    where="training_step",
-)
-class OwnStep(NonSaturatingGAN):
-    def training_step(self, batch, batch_idx=0):
-        pass
 
 
 # Right, in unusual words: nothing may be flagged
@@ -943,7 +892,15 @@ def right_penalty(**settings):
     return keep
 
 
-right(ByHand)
+@right
+class MoreTerms(NonSaturatingGAN):
+    """Adds a term to each player's."""
+
+    def discriminator_terms(self, outputs):
+        return super().discriminator_terms(outputs) | {"d/drift": 1e-3 * outputs.real_logits.square().mean()}
+
+    def generator_terms(self, outputs):
+        return super().generator_terms(outputs) | {"g/size": outputs.fake.square().mean()}
 
 
 @right

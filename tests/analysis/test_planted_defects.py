@@ -38,9 +38,9 @@ IN_THE_WILD = {
 def test_a_planted_defect_is_flagged_under_its_name(name):
     defect = PLANTED[name]
     failed = [check for check in checks(name) if check.ok is False]
-    told = "\n".join(f"{c.where}: {c.name}: {c.message}" for c in failed)
-    assert {check.name for check in failed} == defect.failed, told
-    assert any(c.where.startswith(defect.where) and defect.says in c.message for c in failed), told
+    found = "\n".join(f"{c.where}: {c.name}: {c.message}" for c in failed)
+    assert {check.name for check in failed} == defect.failed, found
+    assert any(c.where.startswith(defect.where) and defect.message in c.message for c in failed), found
 
 
 def test_the_defects_that_libraries_ship_are_planted():

@@ -90,6 +90,7 @@ def has_the_right_signs(gan: GAN, name: str) -> None:
 
 
 def is_mean_over_samples(gan: GAN, name: str) -> None:
+    """Goodfellow et al. 2014, alg. 1: 1/m times a sum, so that the batch size scales nothing."""
     real, fake = TYPICAL_LOGITS[name]
     _require_deterministic(gan, name)
     loss = loss_function(gan, name)
@@ -169,8 +170,8 @@ def is_bounded(gan: GAN, name: str) -> None:
         for c, value in values.items():
             if value < -largest - error:
                 raise CheckFailed(
-                    f"is {value:.6g} for real logits of {c:g} and fake of {-c:g}, expected at least {round(-largest, 6):g}: "
-                    f"the declared divergence of distributions without overlap is {round(largest, 6):g}"
+                    f"is {value:.6g} for real logits of {c:g} and fake of {-c:g}, expected at least {round(-largest, 6) + 0.0:g}: "
+                    f"the declared divergence of distributions without overlap is {round(largest, 6) + 0.0:g}"
                 )
 
 

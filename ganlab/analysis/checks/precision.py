@@ -89,4 +89,6 @@ def _fail_at_first(is_wrong: Tensor, found: Tensor, dtype: torch.dtype, name: st
     for i in is_wrong.nonzero().flatten().tolist():
         what = "the loss" if i == 0 else f"d loss/d {row_name(name, (i - 1) // len(batch[0]))}"
         text = f"in {str(dtype).removeprefix('torch.')} {what} is {found[i].item():.4g} at {format_logits(*batch)}"
-        raise CheckFailed(text + (f", expected {exact[i].item():.4g} as in float64" if exact is not None else ""))
+        raise CheckFailed(
+            f"{text}, expected " + ("a finite number" if exact is None else f"{exact[i].item():.4g} as in float64")
+        )
