@@ -1,109 +1,102 @@
-"""Everything there is to measure on a trained generator: distances, precision and recall, diversity, copies.
+"""Measure everything there is to measure on a trained generator: distances, precision and recall, diversity, memorization.
 
     python -m ganlab evaluate run=latest
     python -m ganlab evaluate run=outputs/ring-ns-seed1_… n=2500 seed=3
     python -m ganlab evaluate run=latest features=inception out=inception.json
 
-n samples are compared with n images of the test split; if that is smaller, so is n. Prints a table, and writes
-evaluation.json into the run's folder, with the protocol of each number.
+Prints a table and writes evaluation.json, with the protocol of each number and what real data scores.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ganlab.cli.options import EvaluateOptions, parse_options
-from ganlab.data import Stacked
+from ganlab.cli.output import default_path, output_path
+from ganlab.data import Stacked, TensorData
 from ganlab.metrics import ClassifierQuality, InceptionQuality, StackedQuality, ToyQuality
 from ganlab.metrics.suite import LEAST, EvaluationSuite, Findings
 from ganlab.runs.loading import build_trusted
 from ganlab.runs.trained import Trained, datamodule, open_run
 from ganlab.utils.files import atomic_path, write_json
+from ganlab.utils.progress import TerminalProgress
+from ganlab.utils.validation import validate_int
 
-CLOSEST = 10  # suspicious samples that evaluation.json names
+SUSPICIOUS = 10  # samples closest to the training data that evaluation.json lists
 
 
 def main(words: list[str]) -> None:
+    """Measure, print the table and write the file."""
     options = parse_options(EvaluateOptions, words)
-    n, seed, trust = options.n, options.seed, options.trust
-    if n < LEAST:
-        raise ValueError(f"n must be at least {LEAST} (neighbors and classifiers need some), got {n}")
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    trained = open_run(options.run, options.run_seed, trust)
-    out = place(options.out, trained)
+    validate_int("n", options.n, LEAST)
+    trained = open_run(options.run, options.run_seed, options.trust)
+    out = output_path(options.out, default_path(trained, "evaluation", ".json", seed=trained.copy))
     data = datamodule(trained, options.data_dir, options.root)
-    samples = as_many_as_real(n, data, console)
-    metrics = metrics_for(trained, data, samples, options.features)
+    n = limit_to_smaller_split(options.n, data)
+    metrics = choose_metrics(trained, data, n, options.features)
     started = time.perf_counter()
-    with Bar() as bar:
-        findings = EvaluationSuite(trained.gan, data, metrics, samples, seed, bar.track).run()
-    evaluation = written(trained, findings, samples, seed, time.perf_counter() - started)
-    with atomic_path(out) as partial:
-        write_json(partial, evaluation)
-    show(evaluation, out, console)
+    with TerminalProgress() as progress:
+        suite = EvaluationSuite(
+            trained.gan, data, metrics, n, options.seed, lambda description: partial(progress.track, description=description)
+        )
+        results = suite.run()
+    evaluation = as_json(trained, results, n, options.seed, time.perf_counter() - started)
+    with atomic_path(out) as partial_file:
+        write_json(partial_file, evaluation)
+    print_table(evaluation)
+    for name, reason in evaluation["not_measured"].items():
+        print(f"{name} was not measured: {reason}")
+    print(memorization_sentence(evaluation))
+    print(f"{evaluation['seconds']:.0f} s; every number's protocol: {out}")
 
 
-def place(out: str | None, trained: Trained) -> Path:
-    """Where the numbers go: `out`, a file or a folder, or the run's folder; a copy of an ensemble has its own file."""
-    name = "evaluation.json" if trained.copy is None else f"evaluation_seed{trained.copy}.json"
-    path = trained.folder / name if out is None else Path(out).expanduser()
-    path = path / name if path.is_dir() else path
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):  # known before minutes of work, and not after them
-        raise ValueError(f"{path} cannot be written, {above} does not allow it; choose another place with out=")
-    return path
+def limit_to_smaller_split(n: int, data: TensorData) -> int:
+    """n, or the size of the smaller split: every number compares as many real samples as generated ones.
 
-
-def as_many_as_real(n: int, data, console: Console) -> int:
-    """n, or the size of the smaller split: every number compares as many real samples as generated ones."""
-    splits = {"train": len(data.train.x), "test": len(data.test.x)}
-    smaller = min(splits, key=splits.get)
-    if splits[smaller] < LEAST:
+    Raises:
+        ValueError: a split is too small for any number.
+    """
+    sizes = {"train": len(data.train.x), "test": len(data.test.x)}
+    split = min(sizes, key=lambda name: sizes[name])
+    if sizes[split] < LEAST:
         raise ValueError(
-            f"evaluate needs at least {LEAST} real samples per split, got {splits[smaller]} in the {smaller} split; "
+            f"evaluate needs at least {LEAST} real samples per split, got {sizes[split]} in the {split} split; "
             "use more data, or a larger data.test_fraction"
         )
-    if n > splits[smaller]:
-        console.print(
-            f"n = {splits[smaller]:,}: the {smaller} split has no more, and {n:,} samples would have no real "
-            "counterpart of their number"
-        )
-    return min(n, splits[smaller])
+    if n > sizes[split]:
+        print(f"n = {sizes[split]:,} instead of {n:,}: the {split} split has no more real samples to compare with")
+    return min(n, sizes[split])
 
 
-def metrics_for(trained: Trained, data, samples: int, features: str | None) -> list:
-    """The metric whose features everything uses: the one that `features` names, the run's own, or the data's first.
+def choose_metrics(trained: Trained, data: TensorData, n: int, features: str | None) -> list:
+    """The metric whose features all numbers use: by the name of its extractor, else the run's own, else the data's default.
 
-    Beside Inception stands the classifier's, for the classes, where the data has some.
+    With Inception's features, the classifier's metric follows where the data has classes.
     """
-    possible = {metric.extractor: metric for metric in fitting(data)}
-    config = trained.config.get("metrics")
-    if features is not None and features not in possible:
-        raise ValueError(f"features= must be {' or '.join(possible)} for {type(data).__name__}, got {features!r}")
+    by_extractor = {metric.extractor: metric for metric in metric_classes(data)}
+    choices, config = list(by_extractor), trained.config.get("metrics")
+    if features is not None and features not in choices:
+        raise ValueError(f"features= must be {' or '.join(choices)} for {type(data).__name__}, got {features!r}")
     if features is None and isinstance(config, dict):
-        metric = build_trusted(config | {"samples": samples}, trained.trust)
+        metric = build_trusted(config | {"samples": n}, trained.trust)
     else:
-        metric = possible[features or next(iter(possible))](samples)
+        metric = by_extractor[features or choices[0]](n)
     if not hasattr(metric, "features"):
         raise ValueError(
-            f"the run's metric {type(metric).__name__} has no features(samples); choose features={'|'.join(possible)}"
+            f"the run's metric {type(metric).__name__} has no features(samples); choose features={'|'.join(choices)}"
         )
-    classes = isinstance(metric, InceptionQuality) and "classifier" in possible
-    return [metric, ClassifierQuality(samples)] if classes else [metric]
+    needs_classifier = isinstance(metric, InceptionQuality) and "classifier" in choices
+    return [metric, ClassifierQuality(n)] if needs_classifier else [metric]
 
 
-def fitting(data) -> tuple[type, ...]:
-    """The quality metrics that the data allows, the usual one first."""
+def metric_classes(data: TensorData) -> tuple[type, ...]:
+    """The quality metrics that the data allows, the default first."""
     if len(data.shape) == 1:
         return (ToyQuality,)
     if isinstance(data, Stacked):
@@ -111,9 +104,9 @@ def fitting(data) -> tuple[type, ...]:
     return (ClassifierQuality, InceptionQuality) if data.num_classes >= 2 else (InceptionQuality,)
 
 
-def written(trained: Trained, findings: Findings, samples: int, seed: int, seconds: float) -> dict:
-    """All of it, JSON-able."""
-    gan, found = trained.gan, findings.memorization
+def as_json(trained: Trained, results: Findings, n: int, seed: int, seconds: float) -> dict:
+    """The content of evaluation.json."""
+    gan, memorization = trained.gan, results.memorization
     run = {
         "run": trained.name,
         "family": gan.family,
@@ -122,86 +115,54 @@ def written(trained: Trained, findings: Findings, samples: int, seed: int, secon
         "generator": "moving average" if gan.ema_decay else "last weights",
         "images_seen": gan.images_seen,
     }
-    order = found.distance.argsort()[:CLOSEST].tolist()
+    closest = memorization.distance.argsort()[:SUSPICIOUS].tolist()
     return {
         **run,
-        "samples": samples,
+        "samples": n,
         "seed": seed,
         "numbers": {
             name: {
-                "value": number.value,
-                "interval": None if number.low is None else [number.low, number.high],
-                "real": number.real,
-                "protocol": number.protocol | run,
+                "value": result.value,
+                "interval": None if result.low is None else [result.low, result.high],
+                "real": result.real,
+                "protocol": result.protocol | run,
             }
-            for name, number in findings.numbers.items()
+            for name, result in results.numbers.items()
         },
-        "memorized": found.memorized,
-        "copied_samples": found.copied.nonzero().flatten().tolist(),
+        "memorized": memorization.memorized,
+        "copied_samples": memorization.copied.nonzero().flatten().tolist(),
         "closest_to_training_data": [
-            {"sample": i, "train": int(found.place[i]), "distance": float(found.distance[i])} for i in order
+            {"sample": i, "train": int(memorization.place[i]), "distance": float(memorization.distance[i])} for i in closest
         ],
-        "not_measured": findings.not_measured,
+        "not_measured": results.not_measured,
         "seconds": seconds,
         "device": torch.cuda.get_device_name(gan.device) if gan.device.type == "cuda" else gan.device.type,
         "versions": {package: version(package) for package in ("ganlab", "torch", "torchmetrics")},
     }
 
 
-def show(evaluation: dict, out: Path, console: Console) -> None:
+def print_table(evaluation: dict) -> None:
     table = Table(title=f"{evaluation['run']} ({evaluation['family']})", title_justify="left")
     table.add_column(f"of {evaluation['samples']:,} samples, seed {evaluation['seed']}")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
     table.add_column("of real data", justify="right", style="dim")
     for name, number in evaluation["numbers"].items():
-        interval = number["interval"]
+        interval, real = number["interval"], number["real"]
         table.add_row(
             name,
             f"{number['value']:.4g}",
-            "" if interval is None else f"{interval[0]:.3g} … {interval[1]:.3g}",
-            "" if number["real"] is None else f"{number['real']:.4g}",
+            f"{interval[0]:.3g} … {interval[1]:.3g}" if interval else "",
+            "" if real is None else f"{real:.4g}",
         )
-    console.print(table)
-    for name, reason in evaluation["not_measured"].items():
-        console.print(f"{name} was not measured: {reason}")
-    console.print(f"{memory_sentence(evaluation)}\n{evaluation['seconds']:.0f} s; every number's protocol: {out}")
+    Console(highlight=False, markup=False).print(table)
 
 
-def memory_sentence(evaluation: dict) -> str:
-    copies = next(n for name, n in evaluation["numbers"].items() if name.startswith("copies_"))
-    verdict = "TRAINING DATA IS COPIED" if evaluation["memorized"] else "no sign of copied training data"
+def memorization_sentence(evaluation: dict) -> str:
+    """Both shares of copies first, then the verdict that follows from them."""
+    copies = next(number for name, number in evaluation["numbers"].items() if name.startswith("copies_"))
+    verdict = "significantly more: THE GENERATOR COPIES TRAINING DATA"
     return (
-        f"{verdict}: {copies['value']:.1%} of the samples count as copies of one training sample, and "
-        f"{copies['real']:.1%} of held-out real data"
+        f"{copies['value']:.1%} of the samples and {copies['real']:.1%} of held-out real data lie close enough to a training "
+        f"sample to count as its copy; {verdict if evaluation['memorized'] else 'not significantly more: no sign of memorization'}"
     )
-
-
-class Bar:
-    """One line that says what is measured and how far it is; nothing where there is no terminal."""
-
-    def __enter__(self) -> Bar:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            transient=True,
-            disable=not sys.stdout.isatty(),
-        )
-        self._progress.start()
-        self._task = self._progress.add_task("", total=None)
-        return self
-
-    def __exit__(self, *error) -> None:
-        self._progress.stop()
-
-    def track(self, description: str):
-        def over(blocks: Iterable) -> Iterator:
-            blocks = list(blocks)
-            self._progress.reset(self._task, description=description, total=len(blocks))
-            for block in blocks:
-                yield block
-                self._progress.advance(self._task)
-
-        return over

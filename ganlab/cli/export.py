@@ -1,16 +1,19 @@
-"""`python -m ganlab export`: the moving average of the generator as one file, with a JSON card beside it.
+"""Write the generator of a trained GAN, its moving average, to one file with a JSON card beside it.
 
-format=safetensors: its weights; the card holds the network's class and arguments.
-format=onnx: usable without ganlab. Inputs z float32 [n, latent_dim] and, of a conditional GAN, y int64 [n]; output x float32.
-format=torchscript: the same as a module that torch.jit.load reads, called with (z) or (z, y).
-Samples are in [-1, 1] for images. out=NAME.onnx puts the card into NAME.onnx.json.
+    python -m ganlab export run=latest
+    python -m ganlab export run=latest format=onnx out=generator.onnx
+
+format=safetensors   the weights; the card holds the network's class and arguments
+format=onnx          usable without ganlab: inputs z float32 [n, latent_dim] and, of a conditional GAN, y int64 [n]; output x
+format=torchscript   a module for torch.jit.load, called with (z) or (z, y)
+
+The output is float32, of images in [-1, 1]. The card of generator.onnx is generator.onnx.json: inputs, classes, run, metrics.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import logging
 import warnings
 from contextlib import redirect_stdout
@@ -21,7 +24,9 @@ from torch import Tensor, nn
 
 import ganlab
 from ganlab.cli.options import ExportOptions, parse_options
-from ganlab.cli.sample import show
+from ganlab.cli.output import default_path, output_path, sample_shape
+from ganlab.models.gan import GAN
+from ganlab.runs.run_dir import RunDir
 from ganlab.runs.trained import Trained, open_run
 from ganlab.utils.files import atomic_path, non_finite_to_none, write_json
 
@@ -29,85 +34,60 @@ SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torchscript": ".pt"
 
 
 def main(words: list[str]) -> None:
-    """Writes the file and its card, and says where.
-
-    Raises:
-        ValueError, FileNotFoundError: an option, the run, or the place to write to will not do; a package is missing.
-    """
+    """Write the file and its card, and print where."""
     options = parse_options(ExportOptions, words)
     kind = options.format
-    if kind not in SUFFIXES:
-        raise ValueError(f"format must be one of {', '.join(SUFFIXES)}, got {kind!r}")
     trained = open_run(options.run, options.run_seed, options.trust)
-    copy = "" if trained.copy is None else f"_seed{trained.copy}"
-    out = Path(options.out).expanduser() if options.out else trained.folder / f"generator{copy}{SUFFIXES[kind]}"
-    if out.is_dir():
-        raise ValueError(f"out={out} is a folder; give a file's name, such as out={out / ('generator' + SUFFIXES[kind])}")
+    out = output_path(options.out, default_path(trained, "generator", SUFFIXES[kind], seed=trained.copy))
     generator = trained.gan.cpu().generator_ema.eval()
     write = {"safetensors": write_safetensors, "onnx": write_onnx, "torchscript": write_torchscript}[kind]
     with atomic_path(out) as partial:
-        write(partial, generator, example(trained))
-        about = card(trained, kind) | {"sha256": hashlib.sha256(partial.read_bytes()).hexdigest()}
-    beside = out.with_name(out.name + ".json")
-    write_json(beside, about)
-    show(f"the generator of {trained.name} as {kind}, {out.stat().st_size / 2**20:,.2f} MiB, and its card", out)
-    print(beside)
+        write(partial, generator, example_inputs(trained.gan))
+        card = model_card(trained, kind) | {"sha256": hashlib.sha256(partial.read_bytes()).hexdigest()}
+    card_path = out.with_name(out.name + ".json")
+    write_json(card_path, card)
+    print(f"the generator of {trained.name} as {kind}, {out.stat().st_size / 2**20:,.2f} MiB, and its card\n{out}\n{card_path}")
 
 
-def example(trained: Trained) -> tuple[Tensor, ...]:
-    """What the generator is called with: latents [2, latent_dim] and, of a conditional GAN, labels [2]."""
-    z = torch.randn(2, trained.gan.generator.latent_dim, generator=torch.Generator().manual_seed(0))
-    classes = trained.gan.conditioning.num_classes
+def example_inputs(gan: GAN) -> tuple[Tensor, ...]:
+    """Latents [2, latent_dim] and, of a conditional GAN, labels [2]."""
+    z = torch.randn(2, gan.generator.latent_dim, generator=torch.Generator().manual_seed(0))
+    classes = gan.conditioning.num_classes
     return (z, torch.tensor([0, classes - 1])) if classes else (z,)
 
 
-def card(trained: Trained, kind: str) -> dict:
-    """Where the file comes from, what goes in and out, and how good it is; what is not known is null."""
-    gan, config = trained.gan, trained.config
-    shape = gan.generate(*example(trained)).shape[1:]
-    classes = gan.conditioning.num_classes
+def model_card(trained: Trained, kind: str) -> dict:
+    """Where the file comes from, its inputs and outputs, and how good the samples are; what is unknown is null."""
+    gan, shape, classes = trained.gan, list(sample_shape(trained.gan)), trained.gan.conditioning.num_classes
+    labels = {"y": f"int64 [n] in 0 … {classes - 1}"} if classes else {}
+    callbacks = trained.state.get("callbacks") or {}  # what the run measured when it saved this very checkpoint
+    quality = next((state.get("latest") for name, state in callbacks.items() if name.startswith("Evaluation")), None)
     return {
         "format": kind,
         "ganlab": ganlab.__version__,
         "trained_with": trained.state["ganlab"].get("version"),
         "name": trained.name,
         "family": gan.family,
-        "network": config["gan"]["generator"],
-        "inputs": {"z": f"float32 [n, {gan.generator.latent_dim}] from N(0, I)"}
-        | ({"y": f"int64 [n] in 0 … {classes - 1}"} if classes else {}),
+        "network": trained.config["gan"]["generator"],
+        "inputs": {"z": f"float32 [n, {gan.generator.latent_dim}] from N(0, I)"} | labels,
         "latent_dim": gan.generator.latent_dim,
         "classes": classes,
-        "shape": list(shape),
+        "shape": shape,
         "range": [-1, 1] if len(shape) == 3 else None,
         "seed": trained.seed,
         "images_seen": gan.images_seen,
         "ema_decay": gan.ema_decay,
-        "quality": quality(trained),
-        "quality_of": "this checkpoint" if trained.copy is None else "the median copy of its ensemble",
-        "protocol": protocol(trained),
+        "quality": non_finite_to_none(quality) or None,
+        "quality_of": "this checkpoint" if trained.copy is None else "the median member of its ensemble",
+        "protocol": RunDir(trained.folder).read_summary().get("protocol"),
     }
-
-
-def quality(trained: Trained) -> dict | None:
-    """What the run measured when it saved this very checkpoint, not at its end."""
-    callbacks = trained.state.get("callbacks") or {}
-    found = [state.get("latest") for name, state in callbacks.items() if name.startswith("Evaluation")]
-    return non_finite_to_none(found[0]) or None if found else None
-
-
-def protocol(trained: Trained) -> dict | None:
-    """How it was measured, if the run's folder still says so."""
-    try:
-        return json.loads((trained.folder / "summary.json").read_text()).get("protocol")
-    except (OSError, ValueError, AttributeError):
-        return None
 
 
 def write_safetensors(path: Path, generator: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     try:
         from safetensors.torch import save
     except ImportError as error:
-        raise ValueError(missing("safetensors", error)) from error
+        raise ValueError(missing_package("safetensors", error)) from error
     weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
     path.write_bytes(save(weights, metadata={"format": "pt", "ganlab": ganlab.__version__}))
 
@@ -116,10 +96,10 @@ def write_onnx(path: Path, generator: nn.Module, inputs: tuple[Tensor, ...]) -> 
     try:
         import onnxscript  # noqa: F401  torch's exporter needs it
     except ImportError as error:
-        raise ValueError(missing("onnx", error)) from error
+        raise ValueError(missing_package("onnx", error)) from error
     names, n = ["z", "y"][: len(inputs)], torch.export.Dim("n")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # the exporter tells its steps
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # the exporter prints its steps
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             generator, inputs, dynamo=True, verbose=False, input_names=names, output_names=["x"],
@@ -131,9 +111,9 @@ def write_onnx(path: Path, generator: nn.Module, inputs: tuple[Tensor, ...]) -> 
 def write_torchscript(path: Path, generator: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated")
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # the test holds it to other batch sizes
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # a test compares other batch sizes
         torch.jit.save(torch.jit.trace(generator, inputs, check_trace=False), str(path))
 
 
-def missing(kind: str, error: ImportError) -> str:
+def missing_package(kind: str, error: ImportError) -> str:
     return f'format={kind} needs {error.name}, which is not installed; pip install "ganlab[export]"'

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from keyword import iskeyword
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import ValidationError
@@ -56,6 +56,10 @@ class ExportOptions(RunOptions):
     format: str = option("safetensors", "safetensors, onnx or torchscript")
     out: str | None = option(None, "file to write (default: generator.safetensors, .onnx or .pt in the run directory)")
 
+    def __post_init__(self) -> None:
+        if self.format not in ("safetensors", "onnx", "torchscript"):
+            raise ValueError(f"format must be safetensors, onnx or torchscript, got {self.format!r}")
+
 
 @dataclass
 class InterpolateOptions(RunOptions):
@@ -72,13 +76,18 @@ class InterpolateOptions(RunOptions):
         validate_int("rows", self.rows)
         validate_int("steps", self.steps, 2)
         validate_int("from", self.from_, 0, LARGEST_SEED)
-        if self.to is None:
-            self.to = self.from_ if self.labels else self.from_ + 1
-        validate_int("to", self.to, 0, LARGEST_SEED)
+        validate_int("to", self.end, 0, LARGEST_SEED)
         if self.labels and len(self.labels) != 2:
             raise ValueError(f"labels= must be two, such as labels=3,8, got {','.join(map(str, self.labels))}")
         if self.labels and self.label is not None:
             raise ValueError(f"labels= and label= exclude each other, got label={self.label}; leave one out")
+
+    @property
+    def end(self) -> int:
+        """The seed at the end, also where `to` is left out."""
+        if self.to is not None:
+            return self.to
+        return self.from_ if self.labels else self.from_ + 1
 
 
 @dataclass
@@ -165,13 +174,13 @@ def parse_options(cls: type[Options], words: Sequence[str]) -> Options:
             if not text:
                 raise ValidationError
             # The text itself, not as YAML: OmegaConf converts it to the field's type, and a directory 0010 keeps its name.
-            null = [] if is_list else None
+            null: list | None = [] if is_list else None
             value = null if text == "null" else text.split(",") if is_list else text
             config[f"{key}_" if iskeyword(key) else key] = value
         except ValidationError:
             several = ", or several separated by commas" if is_list else ""
             raise ValueError(f"{key}= must be {TYPE_NAMES[kind]}{several}, got {text!r}") from None
-    return OmegaConf.to_object(config)
+    return cast(Options, OmegaConf.to_object(config))
 
 
 def help_text(verb: str, module_doc: str, cls: type) -> str:

@@ -1,6 +1,7 @@
 """`python -m ganlab evaluate`, as a user types it."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,31 +22,31 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def ring(cli, tmp_path):
-    """A short run on the ring; returns its folder."""
+    """A short run on the ring; returns its directory."""
 
     def train(*overrides, metric="metrics.samples=200"):
         folder = tmp_path / "outputs" / "r"
         splits = ["data.train_size=1500", "data.test_size=700", metric]
-        code, said = cli("data=ring", "loss=ns", *SHORT, *TINY, *splits, f"hydra.run.dir={folder}", *overrides)
-        assert code == 0, said
+        code, printed = cli("data=ring", "loss=ns", *SHORT, *TINY, *splits, f"hydra.run.dir={folder}", *overrides)
+        assert code == 0, printed
         return folder
 
     return train
 
 
-def test_a_conditional_run_on_images(cli, tmp_path):
+def test_evaluates_a_conditional_run_on_images(cli, tmp_path):
     folder = tmp_path / "outputs" / "d"
-    code, said = cli("logger=csv", "networks.width=4", *SHORT, f"hydra.run.dir={folder}")
-    assert code == 0, said
-    code, said = cli("evaluate", "n=5000", "seed=0")
-    assert code == 0, said
-    assert "n = 360: the test split has no more, and 5,000 samples would have no real counterpart" in said
-    assert f"every number's protocol: {folder.relative_to(tmp_path)}/evaluation.json" in said.replace("\n", "")
+    code, printed = cli("logger=csv", "networks.width=4", *SHORT, f"hydra.run.dir={folder}")
+    assert code == 0, printed
+    code, printed = cli("evaluate", "n=5000", "seed=0")
+    assert code == 0, printed
+    assert "n = 360 instead of 5,000: the test split has no more real samples" in printed
+    assert f"every number's protocol: {folder.relative_to(tmp_path)}/evaluation.json" in printed.replace("\n", "")
     found, summary = (json.loads((folder / name).read_text()) for name in ("evaluation.json", "summary.json"))
     names = ["kid", "precision", "recall", "density", "coverage", "vendi", "gan_test", "gan_train"]
     assert {f"{name}_classifier_360" for name in names} < found["numbers"].keys()
     assert {"nearest_train_pixels_360", "nearest_train_auc_pixels_360", "copies_pixels_360"} < found["numbers"].keys()
-    # training's last look used seed 0 and as many samples: the same numbers
+    # the last evaluation in training used seed 0 and as many samples: the same numbers
     for name in ("frechet_classifier_360", "classes_360", "class_kl_360"):
         assert found["numbers"][name]["value"] == pytest.approx(summary["quality"][f"quality/{name}"], rel=1e-5)
         assert found["numbers"][name]["real"] == pytest.approx(summary["real"][f"quality/{name}"], rel=1e-5)
@@ -58,40 +59,40 @@ def test_a_conditional_run_on_images(cli, tmp_path):
     assert len(found["closest_to_training_data"]) == 10
 
 
-def test_a_run_on_points(cli, ring):
+def test_evaluates_a_run_on_points(cli, ring):
     folder = ring()
-    code, said = cli("evaluate", f"run={folder}", "n=300", "out=mine[a].json")
-    assert code == 0 and said.endswith("protocol: mine[a].json\n"), "no markup of the terminal's"
+    code, printed = cli("evaluate", f"run={folder}", "n=300", "out=mine[a].json")
+    assert code == 0 and printed.endswith("protocol: mine[a].json\n"), "the path is not read as markup"
     assert not (folder / "evaluation.json").exists()
-    with open("mine[a].json") as file:
-        found = json.load(file)
+    found = json.loads(Path("mine[a].json").read_text())
+    copies = found["numbers"]["copies_points_300"]
+    assert f"{copies['value']:.1%} of the samples and {copies['real']:.1%} of held-out real data lie close" in printed
     assert {"modes_300", "kid_points_300", "frechet_infinity_points_300", "copies_points_300"} < found["numbers"].keys()
     assert found["not_measured"]["gan_test"] == "the GAN is unconditional"
     assert cli("evaluate", f"run={folder}", "n=300", "out=again.json")[0] == 0
-    with open("again.json") as file:
-        assert json.load(file)["numbers"] == found["numbers"]
+    assert json.loads(Path("again.json").read_text())["numbers"] == found["numbers"]
 
 
-def test_copies_of_an_ensemble_are_evaluated_one_by_one(cli, ring):
+def test_members_of_an_ensemble_are_evaluated_one_by_one(cli, ring):
     folder = ring("seeds=2")
     for seed in (1, 2):
-        code, said = cli("evaluate", f"run={folder}", "n=50", f"run_seed={seed}")
-        assert code == 0, said
+        code, printed = cli("evaluate", f"run={folder}", "n=50", f"run_seed={seed}")
+        assert code == 0, printed
     first, second = (json.loads((folder / f"evaluation_seed{seed}.json").read_text()) for seed in (1, 2))
     assert (first["run_seed"], second["run_seed"]) == (1, 2)
     assert first["numbers"]["kid_points_50"]["value"] != second["numbers"]["kid_points_50"]["value"]
-    code, said = cli("evaluate", f"run={folder}", "n=50", "run_seed=3")
-    assert code == 1 and "this ensemble has the seeds 1 … 2, got" in said
+    code, printed = cli("evaluate", f"run={folder}", "n=50", "run_seed=3")
+    assert code == 1 and "this ensemble has the seeds 1 … 2, got" in printed
 
 
-def test_without_a_metric_the_data_says_which(cli, ring):
+def test_data_chooses_the_metric_of_a_run_without_one(cli, ring):
     folder = ring(metric="metrics=none")
     assert cli("evaluate", "n=50")[0] == 0
     assert "modes_50" in json.loads((folder / "evaluation.json").read_text())["numbers"]
 
 
 WRONG = [
-    (["n=0"], "ganlab: n must be at least 20 (neighbors and classifiers need some), got 0"),
+    (["n=0"], "ganlab: n must be an integer of at least 20, got 0"),
     (["n=many"], "ganlab: n= must be an integer, got 'many'"),
     (["n=50", "features=classifier"], "ganlab: features= must be points for Ring, got 'classifier'"),
     (["sead=3"], "ganlab: evaluate has no option sead=, perhaps seed"),
@@ -99,29 +100,29 @@ WRONG = [
 ]
 
 
-def test_what_cannot_be_is_one_sentence_and_no_file(cli, ring, monkeypatch, tmp_path):
+def test_errors_are_one_sentence_and_leave_no_file(cli, ring, monkeypatch, tmp_path):
     folder = ring()
     monkeypatch.chdir(tmp_path / "outputs")
     for words, sentence in WRONG:
-        code, said = cli("evaluate", f"run={folder}", *words)
-        assert code == 1 and sentence in said and "Traceback" not in said, said
+        code, printed = cli("evaluate", f"run={folder}", *words)
+        assert code == 1 and sentence in printed and "Traceback" not in printed, printed
     assert not (folder / "evaluation.json").exists() and not list(tmp_path.rglob("*.partial"))
 
 
-def test_an_interruption_leaves_the_old_numbers(cli, ring, monkeypatch):
+def test_interruption_keeps_the_old_file(cli, ring, monkeypatch):
     folder = ring()
     (folder / "evaluation.json").write_text("old")
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate.EvaluationSuite, "_manifolds", interrupt)
-    code, said = cli("evaluate", f"run={folder}", "n=50")
-    assert code == 1 and "interrupted" in said
+    monkeypatch.setattr(evaluate.EvaluationSuite, "run", interrupt)
+    code, printed = cli("evaluate", f"run={folder}", "n=50")
+    assert code == 1 and "interrupted" in printed
     assert (folder / "evaluation.json").read_text() == "old"
 
 
-def test_the_random_state_stays(ring):
+def test_random_state_is_unchanged(ring):
     folder = ring()
     state = torch.get_rng_state()
     evaluate.main([f"run={folder}", "n=50"])

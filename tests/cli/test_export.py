@@ -1,7 +1,9 @@
-"""An exported generator is the moving average, batch by batch, and its card is true."""
+"""An exported file gives the moving average's samples, and its card describes it."""
 
 import hashlib
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -53,7 +55,7 @@ def test_safetensors_and_card_rebuild_the_generator(runs, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_torchscript_follows_the_generator_at_other_batch_sizes(runs, name, tmp_path):
+def test_torchscript_matches_generator_at_other_batch_sizes(runs, name, tmp_path):
     gan, out, _ = exported(runs, name, "torchscript", tmp_path)
     module = torch.jit.load(str(out))
     for n in (1, 2, 9):
@@ -61,7 +63,7 @@ def test_torchscript_follows_the_generator_at_other_batch_sizes(runs, name, tmp_
 
 
 @pytest.mark.parametrize("name", ["dcgan", "cbn", "mlp"])
-def test_onnx_follows_the_generator_at_other_batch_sizes(runs, name, tmp_path):
+def test_onnx_matches_generator_at_other_batch_sizes(runs, name, tmp_path):
     pytest.importorskip("onnxscript", reason="onnxscript is not installed: torch cannot export")
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: nothing runs the file")
     gan, out, _ = exported(runs, name, "onnx", tmp_path)
@@ -74,7 +76,7 @@ def test_onnx_follows_the_generator_at_other_batch_sizes(runs, name, tmp_path):
 
 
 @pytest.mark.parametrize("norm", ["batch", "conditional_batch"])
-def test_residual_generators_can_be_traced_too(norm, tmp_path):
+def test_torchscript_matches_resnet_generator(norm, tmp_path):
     torch.manual_seed(0)
     network = ResNetGenerator(5, 1, 28, 2, norm=norm, num_classes=3).eval()
     export.write_torchscript(tmp_path / "g.pt", network, (torch.randn(2, 5), torch.tensor([0, 2])))
@@ -83,7 +85,7 @@ def test_residual_generators_can_be_traced_too(norm, tmp_path):
         assert torch.allclose(torch.jit.load(str(tmp_path / "g.pt"))(z, y), network(z, y), atol=1e-6)
 
 
-def test_the_card_says_where_the_file_comes_from(runs, tmp_path):
+def test_card_describes_the_checkpoint(runs, tmp_path):
     (runs["dcgan"][0] / "summary.json").write_text(json.dumps({"protocol": {"samples": 360}, "quality": {"quality/x": 9.0}}))
     _, _, card = exported(runs, "dcgan", "torchscript", tmp_path)
     assert card["family"] == "NonSaturatingGAN" and card["network"]["_target_"] == "ganlab.networks.DCGANGenerator"
@@ -93,35 +95,39 @@ def test_the_card_says_where_the_file_comes_from(runs, tmp_path):
     assert card["inputs"] == {"z": "float32 [n, 5] from N(0, I)", "y": "int64 [n] in 0 … 9"}
 
 
-def test_a_card_of_points_and_of_a_copy(runs, make_run, tmp_path):
+def test_cards_of_points_and_of_an_ensemble_member(runs, make_run, tmp_path):
     _, _, card = exported(runs, "mlp", "torchscript", tmp_path)
     assert (card["classes"], card["shape"], card["range"], card["protocol"]) == (0, [2], None, None)
     make_run(tmp_path / "many", seeds=[4, 5])
     export.main([f"run={tmp_path / 'many'}", "format=torchscript", "run_seed=5"])
     card = json.loads((tmp_path / "many" / "generator_seed5.pt.json").read_text())
-    assert card["seed"] == 5 and card["quality_of"] == "the median copy of its ensemble"
+    assert card["seed"] == 5 and card["quality_of"] == "the median member of its ensemble"
 
 
-@pytest.mark.parametrize("words, sentence", [(["format=pickle"], "format must be one of safetensors, onnx, torchscript, got 'pickle'"), (["out=."], "is a folder; give a file's name, such as out=generator.safetensors")])  # fmt: skip
-def test_what_cannot_be_exported_is_one_sentence(runs, words, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        export.main([f"run={runs['dcgan'][0]}", *words])
+def test_unknown_format_is_refused(runs):
+    with pytest.raises(ValueError, match="format must be safetensors, onnx or torchscript, got 'pickle'"):
+        export.main([f"run={runs['dcgan'][0]}", "format=pickle"])
+
+
+def test_directory_as_out_gets_the_default_name(runs, tmp_path):
+    export.main([f"run={runs['mlp'][0]}", "format=torchscript", f"out={tmp_path}"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["generator.pt", "generator.pt.json"]
 
 
 @pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "stopped"])
-def test_an_export_that_stops_half_way_leaves_nothing(runs, tmp_path, monkeypatch, trouble):
-    def half(path, generator, example):
-        path.write_bytes(b"half")
+def test_full_disk_or_interruption_leaves_nothing(runs, tmp_path, monkeypatch, trouble):
+    def half(module, path):
+        Path(path).write_bytes(b"half")
         raise trouble
 
-    monkeypatch.setattr(export, "write_torchscript", half)
+    monkeypatch.setattr(torch.jit, "save", half)
     with pytest.raises(ValueError if isinstance(trouble, OSError) else KeyboardInterrupt):
         export.main([f"run={runs['dcgan'][0]}", "format=torchscript", f"out={tmp_path / 'g.pt'}"])
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_package_is_named_with_the_way_to_it(runs, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+def test_missing_package_is_named_with_its_extra(runs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(
         ValueError, match=r'format=onnx needs onnxscript, which is not installed; pip install "ganlab\[export\]"'
     ):

@@ -1,0 +1,86 @@
+"""What the verbs on trained runs share: where they write, which labels they take, how large a picture may be."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ganlab.models.gan import GAN
+from ganlab.runs.trained import Trained
+
+MAX_PIXELS = 89_478_485  # of a PNG: beyond it Pillow warns of a decompression bomb
+
+
+def default_path(trained: Trained, stem: str, suffix: str, **parts: object) -> Path:
+    """A file in the run directory, such as `samples_label3_seed1_n64.png`; parts that are None are left out."""
+    names = [stem, *(f"{name}{value}" for name, value in parts.items() if value is not None)]
+    return trained.folder / ("_".join(names) + suffix)
+
+
+def output_path(out: str | None, default: Path, suffixes: Sequence[str] = (), *, directory: bool = False) -> Path:
+    """The path `out`, checked before anything is computed; in an existing directory the default's name is added.
+
+    Args:
+        suffixes: allowed endings; empty allows any.
+        directory: whether `out` may also name a new or empty directory to fill.
+
+    Raises:
+        ValueError: `out` has another ending, is a directory with something in it, or cannot be written.
+    """
+    path = Path(out).expanduser() if out else default
+    if path.is_dir() and not directory:
+        path = path / default.name
+    if suffixes and path.suffix not in suffixes:
+        looks_like_a_file = path.suffix[1:].isalpha() and not path.is_dir() and not str(out).endswith("/")
+        if not directory or looks_like_a_file:
+            endings = " or ".join(suffixes) + (", or name a directory" if directory else "")
+            raise ValueError(f"out= must end in {endings}, got {out}")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ValueError(f"out={path} exists and is not an empty directory; choose another, or remove it")
+    parent = next(parent for parent in path.absolute().parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ValueError(f"{path} cannot be written, {parent} does not allow it; choose another place with out=")
+    return path
+
+
+def sample_shape(gan: GAN) -> torch.Size:
+    """[C, H, W] of images, [2] of points."""
+    y = torch.zeros(2, dtype=torch.int64) if gan.conditioning.num_classes else None
+    return gan.generate(torch.zeros(2, gan.generator.latent_dim), y).shape[1:]
+
+
+def class_labels(gan: GAN, n: int, label: int | None) -> Tensor | None:
+    """int64 [n]: `label`, or i mod the number of classes if it is None; None for an unconditional GAN.
+
+    Raises:
+        ValueError: the GAN is unconditional or has no such label.
+    """
+    classes = gan.conditioning.num_classes
+    if label is not None:
+        return gan.conditioning.sample_labels(label, n)
+    return torch.arange(n) % classes if classes else None
+
+
+def class_note(trained: Trained, label: int | None, unit: str = "sample") -> str:
+    """`, run_seed 5, label 3` for the line that a verb prints: the member of an ensemble and the classes."""
+    member = "" if trained.copy is None else f", run_seed {trained.copy}"
+    if label is not None:
+        return f"{member}, label {label}"
+    classes = trained.gan.conditioning.num_classes
+    return f"{member}, {unit} i of class i mod {classes}" if classes else member
+
+
+def validate_grid_size(n: int, columns: int, size: int, advice: str) -> None:
+    """
+    Raises:
+        ValueError: a grid of n images, `size` pixels wide, has more than MAX_PIXELS.
+    """
+    side = max(size, 56) + 2
+    width, height = side * columns, side * math.ceil(n / columns)
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"a grid of {n:,} images would have {width:,} x {height:,} pixels; {advice}")
