@@ -10,7 +10,6 @@ Prints a table and writes evaluation.json, with the protocol of each number and 
 from __future__ import annotations
 
 import time
-from functools import partial
 from importlib.metadata import version
 
 import torch
@@ -21,7 +20,7 @@ from ganlab.cli.options import EvaluateOptions, parse_options
 from ganlab.cli.output import default_path, output_path
 from ganlab.data import Stacked, TensorData
 from ganlab.metrics import ClassifierQuality, InceptionQuality, StackedQuality, ToyQuality
-from ganlab.metrics.suite import LEAST, EvaluationSuite, Findings
+from ganlab.metrics.suite import MIN_SAMPLES, EvaluationSuite, SuiteResults
 from ganlab.runs.loading import build_trusted
 from ganlab.runs.trained import Trained, datamodule, open_run
 from ganlab.utils.files import atomic_path, write_json
@@ -34,7 +33,7 @@ SUSPICIOUS = 10  # samples closest to the training data that evaluation.json lis
 def main(words: list[str]) -> None:
     """Measure, print the table and write the file."""
     options = parse_options(EvaluateOptions, words)
-    validate_int("n", options.n, LEAST)
+    validate_int("n", options.n, MIN_SAMPLES)
     trained = open_run(options.run, options.run_seed, options.trust)
     out = output_path(options.out, default_path(trained, "evaluation", ".json", seed=trained.copy))
     data = datamodule(trained, options.data_dir, options.root)
@@ -42,10 +41,7 @@ def main(words: list[str]) -> None:
     metrics = choose_metrics(trained, data, n, options.features)
     started = time.perf_counter()
     with TerminalProgress() as progress:
-        suite = EvaluationSuite(
-            trained.gan, data, metrics, n, options.seed, lambda description: partial(progress.track, description=description)
-        )
-        results = suite.run()
+        results = EvaluationSuite(trained.gan, data, metrics, n, options.seed, progress.track).run()
     evaluation = as_json(trained, results, n, options.seed, time.perf_counter() - started)
     with atomic_path(out) as partial_file:
         write_json(partial_file, evaluation)
@@ -64,9 +60,9 @@ def limit_to_smaller_split(n: int, data: TensorData) -> int:
     """
     sizes = {"train": len(data.train.x), "test": len(data.test.x)}
     split = min(sizes, key=lambda name: sizes[name])
-    if sizes[split] < LEAST:
+    if sizes[split] < MIN_SAMPLES:
         raise ValueError(
-            f"evaluate needs at least {LEAST} real samples per split, got {sizes[split]} in the {split} split; "
+            f"evaluate needs at least {MIN_SAMPLES} real samples per split, got {sizes[split]} in the {split} split; "
             "use more data, or a larger data.test_fraction"
         )
     if n > sizes[split]:
@@ -104,7 +100,7 @@ def metric_classes(data: TensorData) -> tuple[type, ...]:
     return (ClassifierQuality, InceptionQuality) if data.num_classes >= 2 else (InceptionQuality,)
 
 
-def as_json(trained: Trained, results: Findings, n: int, seed: int, seconds: float) -> dict:
+def as_json(trained: Trained, results: SuiteResults, n: int, seed: int, seconds: float) -> dict:
     """The content of evaluation.json."""
     gan, memorization = trained.gan, results.memorization
     run = {
@@ -127,12 +123,13 @@ def as_json(trained: Trained, results: Findings, n: int, seed: int, seconds: flo
                 "real": result.real,
                 "protocol": result.protocol | run,
             }
-            for name, result in results.numbers.items()
+            for name, result in results.metrics.items()
         },
         "memorized": memorization.memorized,
-        "copied_samples": memorization.copied.nonzero().flatten().tolist(),
+        "copied_samples": memorization.is_copy.nonzero().flatten().tolist(),
         "closest_to_training_data": [
-            {"sample": i, "train": int(memorization.place[i]), "distance": float(memorization.distance[i])} for i in closest
+            {"sample": i, "train": int(memorization.nearest_index[i]), "distance": float(memorization.distance[i])}
+            for i in closest
         ],
         "not_measured": results.not_measured,
         "seconds": seconds,

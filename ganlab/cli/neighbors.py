@@ -20,7 +20,7 @@ from ganlab.callbacks.sample_grid import tile_images
 from ganlab.cli.options import NeighborsOptions, parse_options
 from ganlab.cli.output import class_labels, class_note, default_path, output_path, sample_shape
 from ganlab.data import to_float, to_uint8
-from ganlab.metrics.prdc import BLOCK, as_vectors, blocks_of, nearest
+from ganlab.metrics.knn import BLOCK_SIZE, flatten_samples, iter_blocks, nearest_neighbors
 from ganlab.runs.trained import datamodule, open_run
 from ganlab.utils.files import atomic_path, save_figure
 
@@ -47,7 +47,8 @@ def main(words: list[str]) -> None:
     with atomic_path(out) as partial:
         save_figure(partial, draw(samples, neighbors, distances))
     print_distances(distances)
-    low, median, high = nearest(held_out, train, device)[0].quantile(torch.tensor([0.05, 0.5, 0.95]).double()).tolist()
+    real_distances, _ = nearest_neighbors(held_out, train, device)
+    low, median, high = real_distances.quantile(torch.tensor([0.05, 0.5, 0.95]).double()).tolist()
     print(
         f"Distance of {len(held_out):,} held-out real images to their nearest training image: "
         f"{median:.3f} (median; 5 % to 95 %: {low:.3f} to {high:.3f})."
@@ -64,10 +65,10 @@ def k_nearest(x: Tensor, references, k: int, device: torch.device) -> tuple[Tens
     Args:
         x, references: uint8 [n, ...] and [N, ...]; compared in blocks, so that memory does not grow with N.
     """
-    x = as_vectors(x, device)
+    x = flatten_samples(x, device)
     distances, indices = x.new_empty(len(x), 0), torch.empty(len(x), 0, dtype=torch.long, device=device)
-    for start, block in blocks_of(references, BLOCK):
-        d = torch.cdist(x, as_vectors(block, device), compute_mode="donot_use_mm_for_euclid_dist")  # 0 for a copy
+    for start, block in iter_blocks(references, BLOCK_SIZE):
+        d = torch.cdist(x, flatten_samples(block, device), compute_mode="donot_use_mm_for_euclid_dist")  # 0 for a copy
         i = torch.arange(start, start + len(block), device=device).expand(d.shape)
         distances, indices = torch.cat([distances, d], 1), torch.cat([indices, i], 1)
         distances, order = distances.topk(min(k, distances.shape[1]), largest=False)

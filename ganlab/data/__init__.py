@@ -6,7 +6,7 @@ from ganlab.data.digits import CIFAR10, Digits
 from ganlab.data.folder import ImageFolder
 from ganlab.data.mnist import MNIST, FashionMNIST
 from ganlab.data.stacked import Stacked, StackedDigits, StackedFashionMNIST, StackedMNIST
-from ganlab.data.toy import Grid, Mixture, Ring
+from ganlab.data.toy import GaussianMixture, Grid, Ring
 
 __all__ = [
     "CIFAR10",
@@ -14,10 +14,10 @@ __all__ = [
     "Batches",
     "Digits",
     "FashionMNIST",
+    "GaussianMixture",
     "Grid",
     "ImageFolder",
     "Images",
-    "Mixture",
     "Ring",
     "Split",
     "Stacked",

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ganlab.data.batches import Batches, EnsembleBatches, InfiniteBatches, Split, distributed, to_device_if_fits
+from ganlab.data.batches import Batches, EnsembleBatches, InfiniteBatches, Split, is_distributed, to_device_if_fits
 
 
 def to_float(x: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class TensorData(L.LightningDataModule, ABC):
         split = to_device_if_fits(self.train, self.trainer.strategy.root_device if self.trainer else torch.device("cpu"))
         if self.seeds:
             return EnsembleBatches(split, self.batch_size, self.seeds)
-        rank, world_size = (dist.get_rank(), dist.get_world_size()) if distributed() else (0, 1)
+        rank, world_size = (dist.get_rank(), dist.get_world_size()) if is_distributed() else (0, 1)
         return Batches(split, self.batch_size, rank, world_size)
 
     def train_dataloader(self) -> InfiniteBatches:

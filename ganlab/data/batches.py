@@ -16,7 +16,7 @@ class Split(NamedTuple):
     y: Tensor
 
 
-def distributed() -> bool:
+def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
@@ -57,7 +57,7 @@ class Batches:
 
     def start_epoch(self, last: int | None) -> int:
         seed = [int(torch.randint(2**62, ()))]
-        if self.world_size > 1 and distributed():
+        if self.world_size > 1 and is_distributed():
             dist.broadcast_object_list(seed, src=0)
         return seed[0]
 

@@ -21,28 +21,28 @@ def mode_number(classes: Tensor, num_classes: int) -> Tensor:
     return number
 
 
-class Stacks:
+class LazyStacks:
     """What a `Split` needs of a tensor x uint8 [N, C, S, S], put together only where it is looked at.
 
-    images: uint8 [M, 1, S, S]. members: int64 [N, C], the image in each channel. 128,000 stacks of three 28x28 images
-    would take 300 MB; these are the 3 MB of their members beside the images that the base set holds anyway.
+    images: uint8 [M, 1, S, S]. indices: int64 [N, C], the image in each channel. 128,000 stacks of three 28x28 images
+    would take 300 MB; these are the 3 MB of their indices beside the images that the base set holds anyway.
     """
 
-    def __init__(self, images: Tensor, members: Tensor):
-        self.images, self.members = images, members
-        self.shape, self.dtype = torch.Size([*members.shape, *images.shape[2:]]), images.dtype
-        self.device, self.nbytes = images.device, images.nbytes + members.nbytes
+    def __init__(self, images: Tensor, indices: Tensor):
+        self.images, self.indices = images, indices
+        self.shape, self.dtype = torch.Size([*indices.shape, *images.shape[2:]]), images.dtype
+        self.device, self.nbytes = images.device, images.nbytes + indices.nbytes
 
-    def to(self, device: torch.device) -> "Stacks":
-        return Stacks(self.images.to(device), self.members.to(device))
+    def to(self, device: torch.device) -> "LazyStacks":
+        return LazyStacks(self.images.to(device), self.indices.to(device))
 
     def __len__(self) -> int:
-        return len(self.members)
+        return len(self.indices)
 
     def __getitem__(self, index) -> Tensor:
         """By a number, a slice or a tensor of indices of any shape, as of a tensor's rows."""
-        members = self.members[index]
-        return self.images.index_select(0, members.flatten()).view(*members.shape, *self.shape[2:])
+        indices = self.indices[index]
+        return self.images.index_select(0, indices.flatten()).view(*indices.shape, *self.shape[2:])
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
         return self[index]
@@ -52,7 +52,7 @@ class Stacks:
 
 
 class Stacked(Images):
-    """Stacks x uint8 [N, channels, size, size] of independent gray images; a subclass says `of` which set.
+    """LazyStacks x uint8 [N, channels, size, size] of independent gray images; a subclass says `of` which set.
 
     Each channel holds an image drawn uniformly from the base set's split of the same name. The label is the number
     whose digits are the channels' classes, the first channel's first, so K classes make `num_classes` = K^channels
@@ -91,15 +91,15 @@ class Stacked(Images):
         )
 
     def _stack(self, split: Split, n: int, generator: torch.Generator) -> Split:
-        members = torch.randint(len(split.x), (n, self.channels), generator=generator)
-        return Split(Stacks(split.x, members), mode_number(split.y[members], self.base.num_classes))
+        indices = torch.randint(len(split.x), (n, self.channels), generator=generator)
+        return Split(LazyStacks(split.x, indices), mode_number(split.y[indices], self.base.num_classes))
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the base set's train split and of the train stacks' members."""
-        members = self.train.x.members
-        digest = hashlib.sha256(f"stacked {self.base.fingerprint} {tuple(members.shape)}".encode())
-        digest.update(members.numpy())
+        """sha256 (hex) of the base set's train split and of the train stacks' indices."""
+        indices = self.train.x.indices
+        digest = hashlib.sha256(f"stacked {self.base.fingerprint} {tuple(indices.shape)}".encode())
+        digest.update(indices.numpy())
         return digest.hexdigest()
 
 

@@ -9,7 +9,7 @@ from ganlab.data.base import TensorData, require_whole
 from ganlab.data.batches import Split
 
 
-class Mixture(TensorData):
+class GaussianMixture(TensorData):
     """Equally likely isotropic Gaussians in the plane; the label of a point is the mode it was drawn from.
 
     Args:
@@ -50,7 +50,7 @@ class Mixture(TensorData):
         return (log_p - math.log(2 * math.pi * self.std**2 * self.num_classes)).to(x.dtype)
 
 
-class Ring(Mixture):
+class Ring(GaussianMixture):
     """`num_classes` modes on the unit circle, center i = (cos, sin)(2πi / num_classes), i = 0..num_classes-1.
 
     With 8 modes and std 0.01 the ring of PacGAN (Lin 2018) and of the (αD,αG)-GANs (Welfert 2023).
@@ -63,7 +63,7 @@ class Ring(Mixture):
         super().__init__(torch.stack([angle.cos(), angle.sin()], dim=1), **mixture)
 
 
-class Grid(Mixture):
+class Grid(GaussianMixture):
     """A square lattice of `num_classes` = k² modes, 2 apart and centered on 0; 25 modes are {-4, -2, 0, 2, 4}².
 
     With std 0.05 the grid of PacGAN (Lin 2018).

@@ -1,8 +1,13 @@
-"""Quality metrics: torchmetrics `Metric`s that hold samples against real data, with the floor beside each number.
+"""Quality metrics: torchmetrics `Metric`s that compare samples with real data.
 
-One of your own has `samples` (how many a look makes), `setup(datamodule, device)`, `update(samples, labels)` and a `compute()`
-that returns numbers by name; `objective`, the name of the one that ranks (lower is better); and from `setup` on `floor`, what real
-data scores, by name, and `protocol`, a dict that JSON can hold. `evaluate` also asks for `features(samples)` [n, d] and `extractor`.
+To write your own, define
+
+- `samples`, the number of samples per evaluation;
+- `setup(datamodule, device)`, called once; it sets `real_scores`, what real data scores for each name, and `protocol`, a
+  JSON-serializable dict;
+- `update(samples, labels)` and `compute()`, which returns values by name;
+- `objective`, the name of the value that selects the best checkpoint and ranks runs (lower is better);
+- for `ganlab evaluate` also `features(samples)` [n, d] and `extractor`, the name of the feature space.
 """
 
 from ganlab.metrics.image_quality import ClassifierQuality, InceptionQuality

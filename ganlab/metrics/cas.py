@@ -1,4 +1,7 @@
-"""Whether samples teach a classifier what real data does: GAN-train, and for points GAN-test (Shmelkov et al. 2018)."""
+"""Classification accuracy score: what a classifier learns from samples (Ravuri & Vinyals 2019).
+
+GAN-train (= CAS) trains on samples and tests on real data, GAN-test the reverse (Shmelkov et al. 2018).
+"""
 
 from __future__ import annotations
 
@@ -9,54 +12,53 @@ from torch import Tensor
 
 from ganlab.data import Split
 from ganlab.metrics.classifier import LEARNING_RATE, accuracy, train_classifier
-from ganlab.metrics.prdc import Track, untracked
+from ganlab.metrics.knn import Progress
 
-RATES = (LEARNING_RATE, LEARNING_RATE / 4)
-HELD_OUT = 0.1
+LEARNING_RATES = (LEARNING_RATE, LEARNING_RATE / 4)
+HELD_OUT_FRACTION = 0.1
+MIN_SAMPLES = 20
 
 
-class Transfer(NamedTuple):
-    """Accuracy on real test samples, and on the samples held out for the choice of the rate; the rate chosen."""
+class CASResult(NamedTuple):
+    """Accuracy on the real test split, accuracy on the held-out samples, and the learning rate chosen by the latter."""
 
     accuracy: float
-    held_out: float
-    rate: float
+    held_out_accuracy: float
+    learning_rate: float
 
 
-def transfer(
-    samples: Split, test: Split, num_classes: int, device: torch.device, seed: int, track: Track = untracked
-) -> Transfer:
-    """Accuracy on `test` of a `Classifier` that has seen nothing but `samples`; of fakes the classification accuracy
-    score (Ravuri & Vinyals 2019), about a recall: what the fakes lack, the classifier has not learnt.
+def classification_accuracy_score(
+    samples: Split, test: Split, num_classes: int, device: torch.device, seed: int, progress: Progress = iter
+) -> CASResult:
+    """Accuracy in [0, 1] on `test` of a `Classifier` trained on `samples` alone. Higher is better; close to a recall.
 
-    A random tenth of the samples is held out, one classifier per learning rate is trained on the rest, and the one that
-    names the held-out samples best is tested. The choice never looks at the test split, which would flatter the score.
+    A random tenth of the samples is held out, a classifier is trained on the rest with each learning rate, and the one
+    with the highest accuracy on the held-out samples is tested. Choosing on the test split would inflate the score.
 
     Args:
-        samples, test: images x uint8 [n, C, S, S] and labels y [n].
-        seed: of the random tenth.
+        samples, test: images x uint8 [n, C, S, S] and labels y int64 [n].
+        seed: of the held-out tenth.
 
     Raises:
         ValueError: fewer than 20 samples.
     """
     n = len(samples.x)
-    if n < 20:
-        raise ValueError(f"a classifier needs at least 20 samples to learn and to be chosen from, got {n}")
+    if n < MIN_SAMPLES:
+        raise ValueError(f"the classification accuracy score needs at least {MIN_SAMPLES} samples, got {n}")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    held_out, rest = (
-        Split(samples.x[part], samples.y[part]) for part in order.split([int(n * HELD_OUT), n - int(n * HELD_OUT)])
-    )
-    best: tuple[float, float] | None = None
-    for rate in track(RATES):
-        network = train_classifier(rest, num_classes, device, rate)
-        score = accuracy(network, held_out, device)
-        if best is None or score > best[0]:
-            best, chosen = (score, rate), network
-    return Transfer(accuracy(chosen, test, device), *best)
+    sizes = [int(n * HELD_OUT_FRACTION), n - int(n * HELD_OUT_FRACTION)]
+    held_out, rest = (Split(samples.x[part], samples.y[part]) for part in order.split(sizes))
+    best_accuracy = -1.0
+    for rate in progress(LEARNING_RATES):
+        classifier = train_classifier(rest, num_classes, device, rate)
+        held_out_accuracy = accuracy(classifier, held_out, device)
+        if held_out_accuracy > best_accuracy:
+            best, best_accuracy, best_rate = classifier, held_out_accuracy, rate
+    return CASResult(accuracy(best, test, device), best_accuracy, best_rate)
 
 
 def class_means(samples: Split, num_classes: int) -> Tensor:
-    """Mean [K, d] of each class of points x [n, d]; infinitely far away where a class has none."""
+    """Mean [K, d] of each class of points x [n, d], float64; inf for a class without points."""
     sums = torch.zeros(num_classes, samples.x.shape[1], dtype=torch.float64)
     sums.index_add_(0, samples.y, samples.x.double())
     counts = torch.bincount(samples.y, minlength=num_classes)
@@ -64,10 +66,10 @@ def class_means(samples: Split, num_classes: int) -> Tensor:
 
 
 def nearest_mean_accuracy(samples: Split, test: Split, num_classes: int) -> float:
-    """Share of test points whose label is that of the nearest class mean of `samples`, points x [n, d], y [n].
+    """Share of `test` points (x [n, d], y [n]) whose label is that of the nearest class mean of `samples`.
 
-    For equal round Gaussians, as of the toys, no classifier that knows the means does better.
+    The Bayes classifier for equally likely isotropic Gaussians of equal variance, such as the toy data sets.
     """
     means = class_means(samples, num_classes)
-    named = torch.cat([(x.double()[:, None] - means).norm(dim=-1).argmin(1) for x in test.x.split(10_000)])
-    return float((named == test.y).double().mean())
+    predicted = torch.cat([(x.double()[:, None] - means).norm(dim=-1).argmin(1) for x in test.x.split(10_000)])
+    return float((predicted == test.y).double().mean())

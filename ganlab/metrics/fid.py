@@ -1,30 +1,21 @@
-"""The Fréchet distance of two samples' features, and what it would be without its bias in N (FID∞)."""
+"""Fréchet distance between features (FID: Heusel et al. 2017), and its extrapolation to N → ∞ (Chong & Forsyth 2020)."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ganlab.metrics.prdc import Track, untracked
+from ganlab.metrics.knn import Progress
 
-SIZES = 15  # as in Chong & Forsyth's code, the smallest a tenth of the largest
-PER_FEATURE = 20  # their 50,000 samples are 24 per feature; with few the bias is no line in 1/N
-
-
-class Infinite(NamedTuple):
-    """The extrapolated distance, and the sizes that the line went through."""
-
-    value: float
-    sizes: list[int]
+SUBSET_SIZES = 15  # as in Chong & Forsyth's code
+MIN_SAMPLES_PER_FEATURE = 20  # the paper's 50,000 samples are 24 per feature; with few the bias is not linear in 1/N
 
 
 @torch.no_grad()
 def frechet_distance(x: Tensor, y: Tensor) -> float:
-    """|μx - μy|² + tr(Σx + Σy - 2(Σx Σy)^½) of features x [n, d], y [m, d] with unbiased covariances, in float64.
+    """|μx - μy|² + tr(Σx + Σy - 2(Σx Σy)^½) of features x [n, d], y [m, d], in float64. Lower is better, 0 at best.
 
-    The trace of (Σx Σy)^½ is that of (Σx^½ Σy Σx^½)^½, whose eigenvalues are real: symmetric solvers are quicker.
+    The covariances are unbiased. The trace of (Σx Σy)^½ is computed as that of (Σx^½ Σy Σx^½)^½, which is symmetric.
     """
     x, y = x.double(), y.double()
     values, vectors = torch.linalg.eigh(_covariance(x))
@@ -39,25 +30,25 @@ def _covariance(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def frechet_infinity(x: Tensor, y: Tensor, seed: int, track: Track = untracked) -> Infinite | None:
-    """The Fréchet distance at N → ∞: a line in 1/N through its values at 15 sizes (Chong & Forsyth 2020, FID∞).
+def frechet_infinity(x: Tensor, y: Tensor, seed: int, progress: Progress = iter) -> float | None:
+    """Fréchet distance at N → ∞: the intercept of a line in 1/N through its values at 15 sizes. Lower is better.
 
-    Random subsets of both sides shrink together, N of x against N of y, so that the bias of the reference goes, too
-    (the paper keeps 50,000 reals). Sizes run evenly from a tenth of N to N. The value may be slightly negative.
+    The sizes are evenly spaced from N/10 to N = min(n, m). Random subsets of x [n, d] and y [m, d] have the same size,
+    which removes the reference's bias, too (the paper keeps 50,000 reals). The value may be slightly negative.
 
     Returns:
-        None if N is below 20 d: too few samples to extrapolate from.
+        None if N < 20 d: too few samples to extrapolate from.
     """
     n, d = min(len(x), len(y)), x.shape[1]
-    if n < PER_FEATURE * d:
+    if n < MIN_SAMPLES_PER_FEATURE * d:
         return None
-    random = torch.Generator().manual_seed(seed)
-    sizes = torch.linspace(n // 10, n, SIZES).long().tolist()
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.linspace(n // 10, n, SUBSET_SIZES).long().tolist()
     distances = []
-    for size in track(sizes):
-        chosen = [torch.randperm(len(side), generator=random)[:size].to(side.device) for side in (x, y)]
-        distances.append(frechet_distance(x[chosen[0]], y[chosen[1]]))
+    for size in progress(sizes):
+        subsets = (side[torch.randperm(len(side), generator=generator)[:size].to(side.device)] for side in (x, y))
+        distances.append(frechet_distance(*subsets))
     inverse_sizes = 1 / torch.tensor(sizes, dtype=torch.float64)
-    line = torch.stack([torch.ones(SIZES, dtype=torch.float64), inverse_sizes], 1)
+    line = torch.stack([torch.ones(SUBSET_SIZES, dtype=torch.float64), inverse_sizes], 1)
     intercept, _ = torch.linalg.lstsq(line, torch.tensor(distances, dtype=torch.float64)).solution.tolist()
-    return Infinite(intercept, sizes)
+    return intercept

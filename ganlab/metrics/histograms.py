@@ -1,41 +1,48 @@
-"""Counts over bins: their KL divergence from a target, and what a perfect sampler of n samples scores."""
+"""KL divergence and coverage of histograms, and their expectations for a perfect sampler at finite n."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+import numpy as np
 import torch
+from scipy.stats import binom
 from torch import Tensor
 
 
-def short_count(n: int) -> str:
+def format_count(n: int) -> str:
     """The sample count in a metric's name: 10000 -> '10k', 2500 -> '2500'."""
     return f"{n // 1000}k" if n and n % 1000 == 0 else str(n)
 
 
-def kl_divergence(counts: Tensor, target: Tensor) -> Tensor:
-    """KL(counts / sum(counts) || target) in nats, from counts [K] and probabilities [K].
+def append_count(scores: Mapping[str, Tensor | float], n: int) -> dict:
+    """Scores under names that end with the sample count: `modes` -> `modes_2500`."""
+    return {f"{name}_{format_count(n)}": value for name, value in scores.items()}
 
-    inf when nothing was counted (no histogram is worse than any histogram, and `inf` still orders runs),
-    and when a bin of target 0 was hit.
+
+def kl_divergence(counts: Tensor, target: Tensor) -> Tensor:
+    """KL(counts / sum(counts) || target) in nats, float64, from counts [K] and probabilities [K].
+
+    inf if all counts are 0 (so that runs are still ordered), and if a bin of target 0 has counts.
     """
     counts, target = counts.double(), target.double()
     if counts.sum() == 0:
         return counts.new_tensor(torch.inf)
-    step_metrics = counts / counts.sum()
-    return (torch.xlogy(step_metrics, step_metrics) - torch.xlogy(step_metrics, target)).sum()
+    p = counts / counts.sum()
+    return (torch.xlogy(p, p) - torch.xlogy(p, target)).sum()
 
 
 def binomial_pmf(n: int, p: float) -> Tensor:
-    """P(X = 0..n) of X ~ Binomial(n, p), 0 < p < 1, float64 [n + 1]."""
-    k = torch.arange(n + 1, dtype=torch.float64)
-    choose = math.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
-    return (choose + k * math.log(p) + (n - k) * math.log1p(-p)).exp()
+    """P(X = 0 … n) for X ~ Binomial(n, p), float64 [n + 1]."""
+    return torch.from_numpy(binom.pmf(np.arange(n + 1), n, p))
 
 
 def expected_kl(target: Tensor, n: int) -> float:
-    """E KL(counts / n || target) in nats for counts ~ Multinomial(n, target [K]): the floor of a KL at n samples.
+    """E KL(counts / n || target) in nats for counts ~ Multinomial(n, target [K]): what a perfect sampler scores.
 
-    Exact, because the expectation is additive over bins and each bin is binomial:
-    sum_k E[X_k/n log(X_k / (n p_k))], X_k ~ Binomial(n, p_k). Roughly (K - 1) / (2n).
+    Exact, because the expectation is a sum over bins and each bin is binomial:
+    Σ_k E[X_k/n log(X_k / (n p_k))], X_k ~ Binomial(n, p_k). About (K - 1) / (2n).
     """
     share = torch.arange(n + 1, dtype=torch.float64) / n
     values, multiplicity = target.double().cpu().unique(return_counts=True)
@@ -47,5 +54,5 @@ def expected_kl(target: Tensor, n: int) -> float:
 
 
 def expected_coverage(target: Tensor, n: int) -> float:
-    """E of the number of bins that n samples of target [K] hit at least once."""
+    """Expected number of bins that n samples of target [K] hit at least once."""
     return float((1 - (1 - target.double()) ** n).sum())

@@ -1,4 +1,6 @@
-"""Image quality: the Fréchet distance between features of generated and of real images (Heusel et al. 2017)."""
+"""Image quality metrics: the Fréchet distance between features of generated and real images (Heusel et al. 2017)."""
+
+from __future__ import annotations
 
 from abc import abstractmethod
 
@@ -7,17 +9,29 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from ganlab.data import to_float, to_uint8
+from ganlab.data import TensorData, to_float, to_uint8
+from ganlab.data.batches import is_distributed
 from ganlab.metrics.classifier import Classifier, load_classifier
-from ganlab.metrics.histograms import expected_coverage, expected_kl, kl_divergence, short_count
+from ganlab.metrics.histograms import append_count, expected_coverage, expected_kl, format_count, kl_divergence
+from ganlab.utils.validation import validate_int
 
 
 class FrechetQuality(Metric):
-    """What every extractor shares: the reference (N images of the test split), the floor, the check of N.
+    """Base class of metrics that compare generated images with the test split in the features of an extractor.
 
-    N = min(samples, test split, train split), since the floor sets N train images against the reference. Those N are
-    spread evenly over their split, which may be sorted. The floor of the distance is therefore a real value, with the
-    same bias in N as the model's. A subclass names its `extractor`, builds `self.frechet` and feeds it.
+    `frechet_<extractor>_N`, lower is better: Fréchet distance between N samples and N images of the test split,
+    N = min(samples, test split, train split). Its value for real data takes N train images for the samples, so it has
+    the same bias in N. The N images are spread evenly over their split, which may be sorted.
+
+    A subclass names its `extractor` and defines `build`, `features` and `update_frechet`.
+
+    Args:
+        samples: images per evaluation, at least 2.
+        batch_size: images passed to the extractor at a time.
+
+    Raises:
+        ValueError: an argument is no positive integer; in `setup`, the data are not images; in `compute`, the number of
+            samples is not N.
     """
 
     higher_is_better = False
@@ -26,29 +40,30 @@ class FrechetQuality(Metric):
 
     def __init__(self, samples: int, batch_size: int = 1000):
         super().__init__()
-        if samples < 2:
-            raise ValueError(f"metrics.samples must be at least 2, got {samples}")
-        if batch_size < 1:
-            raise ValueError(f"metrics.batch_size must be at least 1, got {batch_size}")
-        self.samples, self.batch_size = samples, batch_size
+        self.samples = validate_int("metrics.samples", samples, 2)
+        self.batch_size = validate_int("metrics.batch_size", batch_size)
         self.add_state("seen", torch.tensor(0), dist_reduce_fx="sum")
 
     @property
     def objective(self) -> str:
-        return f"frechet_{self.extractor}_{short_count(self.samples)}"
+        return f"frechet_{self.extractor}_{format_count(self.samples)}"
 
     @abstractmethod
-    def build(self, datamodule, device: torch.device) -> dict:
-        """Set `self.frechet` up; return the extractor's card for the protocol."""
+    def build(self, datamodule: TensorData, device: torch.device) -> dict:
+        """Create `self.frechet`, a torchmetrics `FrechetInceptionDistance`; return the extractor's card for the protocol."""
 
     @abstractmethod
-    def observe(self, images: Tensor, real: bool) -> Tensor | None:
-        """Feed images [n, C, H, W] in [-1, 1] to `self.frechet`; return their classes [n] where the extractor knows."""
+    def features(self, images: Tensor) -> Tensor:
+        """The extractor's features [n, d] of images [n, C, H, W] in [-1, 1]."""
 
-    def setup(self, datamodule, device) -> None:
+    @abstractmethod
+    def update_frechet(self, images: Tensor, real: bool) -> Tensor | None:
+        """Update `self.frechet` with images [n, C, H, W] in [-1, 1]; return their predicted classes [n], if there are any."""
+
+    def setup(self, datamodule: TensorData, device: torch.device) -> None:
         if len(datamodule.shape) != 3:
             data = type(datamodule).__name__
-            instead = "toy" if hasattr(datamodule, "centers") else "none, or one of your own"
+            instead = "toy" if hasattr(datamodule, "centers") else "none, or your own metric"
             raise ValueError(
                 f"metrics={self.extractor} needs images, got {data} of shape {datamodule.shape}: use metrics={instead}"
             )
@@ -56,8 +71,8 @@ class FrechetQuality(Metric):
         self.samples = min(self.samples, len(datamodule.test.x), len(datamodule.train.x))
         card = self.build(datamodule, device)
         self.to(device)
-        self.reference = self._observe_split(datamodule.test.x, real=True)
-        self._observe_split(datamodule.train.x, real=False)
+        self.reference_classes = self._update_with_split(datamodule.test.x, real=True)
+        self._update_with_split(datamodule.train.x, real=False)
         self.real_scores = {self.objective: float(self.frechet.compute())}
         self.reset()
         self.protocol = {
@@ -70,27 +85,23 @@ class FrechetQuality(Metric):
             "extractor": card,
         }
 
-    @abstractmethod
-    def features(self, images: Tensor) -> Tensor:
-        """The extractor's features [n, d] of images [n, C, H, W] in [-1, 1]."""
-
     @torch.no_grad()
-    def _observe_split(self, x: Tensor, real: bool) -> list[Tensor | None]:
-        """Each process takes its share, since the states' sum over the processes is what the distance sees."""
-        chosen = spread_evenly(len(x), self.samples)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+    def _update_with_split(self, x: Tensor, real: bool) -> list[Tensor | None]:
+        """Each process updates with its share, since torchmetrics sums the states over the processes."""
+        chosen = evenly_spaced_indices(len(x), self.samples)
+        if is_distributed():
             chosen = chosen[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
-        return [self.observe(to_float(x[i].to(self.device)), real) for i in chosen.split(self.batch_size)]
+        return [self.update_frechet(to_float(x[i].to(self.device)), real) for i in chosen.split(self.batch_size)]
 
     @torch.no_grad()
     def update(self, samples: Tensor, labels: Tensor | None = None) -> None:
         for images in samples.split(self.batch_size):
-            self.observe(images, real=False)
+            self.update_frechet(images, real=False)
         self.seen += len(samples)
 
     def compute(self) -> dict[str, Tensor]:
         if self.seen != self.samples:
-            raise ValueError(f"a look needs exactly {self.samples} samples, got {int(self.seen)}")
+            raise ValueError(f"an evaluation needs {self.samples} samples, got {int(self.seen)}")
         return {self.objective: self.frechet.compute()}
 
     def reset(self) -> None:
@@ -98,84 +109,87 @@ class FrechetQuality(Metric):
         self.frechet.reset()
 
 
-def spread_evenly(total: int, n: int) -> Tensor:
-    """n of `total` places, int64 [n], from the first to the last: a fair share of every class of a sorted split."""
+def evenly_spaced_indices(total: int, n: int) -> Tensor:
+    """n indices from 0 to total - 1, int64 [n]: a fair share of every class of a sorted split."""
     return torch.linspace(0, total - 1, n, dtype=torch.float64).round().long()
 
 
 class ClassifierQuality(FrechetQuality):
-    """How real, how complete and how obedient samples look to a classifier of the data set's own classes.
+    """Quality, coverage of the classes and agreement with the labels, by a classifier of the data set's own classes.
 
-    - `frechet_classifier_N`: Fréchet distance between the classifier's 64 features;
-    - `classes_N`: classes named at least once;
-    - `class_kl_N`: KL(classes named || classes that the same classifier names in the reference), nats. Its mistakes
-      cancel that way, so the floor is a perfect sampler's, exact; inf where the reference lacks a class that was named;
-    - `label_agreement_N`: share of samples whose class is the label asked for, only if labels were given. Its "floor"
-      is what real images reach: the classifier's held-out accuracy.
+    - `frechet_classifier_N`, lower is better: Fréchet distance between the classifier's 64 features;
+    - `classes_N`, higher is better: number of classes predicted at least once;
+    - `class_kl_N` in nats, lower is better: KL(predicted classes || classes that the same classifier predicts on the
+      reference), so that its mistakes cancel; inf where a class is predicted that the reference lacks. The value for
+      real data is what a perfect sampler scores, exact;
+    - `label_agreement_N` in [0, 1], higher is better: share of samples whose predicted class is their label, only if
+      labels are given. The value for real data is the classifier's test accuracy.
     """
 
     extractor = "classifier"
 
-    def build(self, datamodule, device: torch.device) -> dict:
+    def build(self, datamodule: TensorData, device: torch.device) -> dict:
         self.classifier, card = load_classifier(datamodule, device)
         self.accuracy = card["accuracy"]
-        self.frechet = FrechetInceptionDistance(Features(), reset_real_features=False)
-        for state in ("named", "agreed", "asked"):
-            bins = datamodule.num_classes if state == "named" else 1
-            self.add_state(state, torch.zeros(bins, dtype=torch.long), dist_reduce_fx="sum")
+        self.frechet = FrechetInceptionDistance(PassThrough(), reset_real_features=False)
+        self.add_state("class_counts", torch.zeros(datamodule.num_classes, dtype=torch.long), dist_reduce_fx="sum")
+        for state in ("correct", "labeled"):
+            self.add_state(state, torch.tensor(0), dist_reduce_fx="sum")
         return card
 
-    def setup(self, datamodule, device) -> None:
+    def setup(self, datamodule: TensorData, device: torch.device) -> None:
         super().setup(datamodule, device)
-        counts = torch.bincount(torch.cat(self.reference), minlength=datamodule.num_classes)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        counts = torch.bincount(torch.cat(self.reference_classes), minlength=datamodule.num_classes)
+        if is_distributed():
             torch.distributed.all_reduce(counts)
         self.target = counts / counts.sum()
-        n = short_count(self.samples)
-        self.real_scores |= {
-            f"classes_{n}": expected_coverage(self.target, self.samples),
-            f"class_kl_{n}": expected_kl(self.target, self.samples),
-            f"label_agreement_{n}": self.accuracy,
+        scores = {
+            "classes": expected_coverage(self.target, self.samples),
+            "class_kl": expected_kl(self.target, self.samples),
+            "label_agreement": self.accuracy,
         }
+        self.real_scores |= append_count(scores, self.samples)
 
     def features(self, images: Tensor) -> Tensor:
         return self.classifier(images)[0]
 
-    def observe(self, images: Tensor, real: bool) -> Tensor:
+    def update_frechet(self, images: Tensor, real: bool) -> Tensor:
         features, logits = self.classifier(images)
         self.frechet.update(features, real=real)
         return logits.argmax(dim=1)
 
     @torch.no_grad()
     def update(self, samples: Tensor, labels: Tensor | None = None) -> None:
-        named = torch.cat([self.observe(images, real=False) for images in samples.split(self.batch_size)])
+        predicted = torch.cat([self.update_frechet(images, real=False) for images in samples.split(self.batch_size)])
         self.seen += len(samples)
-        self.named += torch.bincount(named, minlength=len(self.target))
+        self.class_counts += torch.bincount(predicted, minlength=len(self.target))
         if labels is not None:
-            self.agreed += (named == labels).sum()
-            self.asked += len(labels)
+            self.correct += (predicted == labels).sum()
+            self.labeled += len(labels)
 
     def compute(self) -> dict[str, Tensor]:
-        n = short_count(self.samples)
-        scores = super().compute()
-        scores[f"classes_{n}"] = (self.named > 0).sum()
-        scores[f"class_kl_{n}"] = kl_divergence(self.named, self.target)
-        if self.asked > 0:
-            scores[f"label_agreement_{n}"] = self.agreed[0] / self.asked[0]
-        return scores
+        scores = {"classes": (self.class_counts > 0).sum(), "class_kl": kl_divergence(self.class_counts, self.target)}
+        if self.labeled > 0:
+            scores["label_agreement"] = self.correct / self.labeled
+        return super().compute() | append_count(scores, self.samples)
 
 
-class Features(nn.Identity):
-    """Stands where torchmetrics expects an extractor: it is given features, which pass as they are (float32)."""
+class PassThrough(nn.Identity):
+    """The extractor of torchmetrics' FID where it is given features instead of images."""
 
     num_features = Classifier.num_features
 
 
 class InceptionQuality(FrechetQuality):
-    """`frechet_inception_N`: the FID of the literature's network (2048 features of Inception v3, torch-fidelity's
-    weights), with torchmetrics' antialiased resize to 299 x 299, so compare it only with numbers made the same way.
+    """`frechet_inception_N`, the FID of the literature: 2048 features of Inception v3 with torch-fidelity's weights.
 
-    `network`: takes the place of Inception, uint8 [n, 3, H, W] -> features [n, d].
+    torchmetrics resizes to 299 x 299 with antialiasing, so compare the value only with values computed the same way.
+
+    Args:
+        network: replaces Inception, uint8 [n, 3, H, W] -> features [n, d].
+
+    Raises:
+        FileNotFoundError: in `setup`, Inception's weights are not installed and cannot be downloaded.
     """
 
     extractor = "inception"
@@ -184,12 +198,12 @@ class InceptionQuality(FrechetQuality):
         super().__init__(samples, batch_size)
         self.network = network
 
-    def build(self, datamodule, device: torch.device) -> dict:
+    def build(self, datamodule: TensorData, device: torch.device) -> dict:
         try:
             self.frechet = FrechetInceptionDistance(self.network or 2048, reset_real_features=False)
         except (ModuleNotFoundError, OSError) as error:
             raise FileNotFoundError(
-                f"metrics=inception cannot have its network ({error}): pip install 'ganlab[inception]', and offline put "
+                f"metrics=inception cannot load its network ({error}): pip install 'ganlab[inception]', and offline put "
                 f"weights-inception-2015-12-05-6726825d.pth of torch-fidelity's release v0.2.0 into "
                 f"{torch.hub.get_dir()}/checkpoints, or use metrics=classifier"
             ) from None
@@ -199,17 +213,19 @@ class InceptionQuality(FrechetQuality):
         }
 
     def features(self, images: Tensor) -> Tensor:
-        return self.frechet.inception(to_bytes(images)).float()
+        return self.frechet.inception(to_inception_input(images)).float()
 
-    def observe(self, images: Tensor, real: bool) -> None:
-        self.frechet.update(to_bytes(images), real=real)
+    def update_frechet(self, images: Tensor, real: bool) -> None:
+        self.frechet.update(to_inception_input(images), real=real)
 
 
-def to_bytes(images: Tensor) -> Tensor:
-    """Images [n, C, H, W] in [-1, 1] as Inception takes them: uint8 [n, 3, H, W].
+def to_inception_input(images: Tensor) -> Tensor:
+    """Images [n, C, H, W] in [-1, 1] as uint8 [n, 3, H, W]: gray is repeated, of RGBA the alpha channel is dropped.
 
-    Not by torchmetrics' `normalize=True`, which truncates, and lets values above 1 wrap to black.
-    Gray becomes three equal channels; of four (RGBA) the first three remain; other counts are refused.
+    torchmetrics' `normalize=True` is not used because it truncates, and values above 1 wrap around to black.
+
+    Raises:
+        ValueError: C is not 1, 3 or 4.
     """
     images = to_uint8(images)
     if images.shape[1] not in (1, 3, 4):

@@ -1,19 +1,19 @@
-"""The kernel distance between two samples' features (KID: Bińkowski et al. 2018)."""
+"""Kernel distance between features (KID: Bińkowski et al. 2018)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ganlab.metrics.prdc import BLOCK, Track, untracked
+from ganlab.metrics.knn import BLOCK_SIZE, Progress
 
 
 @torch.no_grad()
-def kernel_distance(x: Tensor, y: Tensor, track: Track = untracked) -> float:
-    """Unbiased MMD² of features x [n, d] and y [m, d] under the kernel (a·b/d + 1)³: 0 in expectation for equal laws.
+def kernel_distance(x: Tensor, y: Tensor, progress: Progress = iter) -> float:
+    """Unbiased MMD² between features x [n, d] and y [m, d] with the kernel k(a, b) = (a·b/d + 1)³. Lower is better.
 
-    All pairs of all samples are used, in blocks, where the paper averages over 100 subsets of 1,000: the same
-    expectation, less variance, and nothing random. It may be negative.
+    0 in expectation for equal distributions, so it may be negative. All pairs of all samples are used, where the paper
+    averages over 100 subsets of 1,000: the same expectation with less variance, and deterministic.
 
     Raises:
         ValueError: fewer than two samples on a side.
@@ -22,20 +22,21 @@ def kernel_distance(x: Tensor, y: Tensor, track: Track = untracked) -> float:
     if min(n, m) < 2:
         raise ValueError(f"the kernel distance needs at least 2 samples on each side, got {n} and {m}")
     within = cross = 0.0
-    for i in track(range(0, max(n, m), BLOCK)):
+    for i in progress(range(0, max(n, m), BLOCK_SIZE)):
         for a, count in ((x, n), (y, m)):
             if i < count:
-                within += (_total(a[i : i + BLOCK], a) - _own(a[i : i + BLOCK])) / (count * (count - 1))
+                block = a[i : i + BLOCK_SIZE]
+                within += (_kernel_sum(block, a) - _diagonal_sum(block)) / (count * (count - 1))
         if i < n:
-            cross += _total(x[i : i + BLOCK], y) / (n * m)
+            cross += _kernel_sum(x[i : i + BLOCK_SIZE], y) / (n * m)
     return within - 2 * cross
 
 
-def _total(a: Tensor, b: Tensor) -> float:
-    """The kernel's sum over all pairs of a and b."""
-    return sum(float((a @ part.T / a.shape[1] + 1).pow_(3).sum(dtype=torch.float64)) for part in b.split(8 * BLOCK))
+def _kernel_sum(a: Tensor, b: Tensor) -> float:
+    """Sum of the kernel over all pairs of a sample of a and one of b."""
+    return sum(float((a @ part.T / a.shape[1] + 1).pow_(3).sum(dtype=torch.float64)) for part in b.split(8 * BLOCK_SIZE))
 
 
-def _own(a: Tensor) -> float:
-    """The kernel's sum over the pairs of each sample with itself."""
+def _diagonal_sum(a: Tensor) -> float:
+    """Sum of the kernel over the pairs of each sample with itself."""
     return float((a.square().sum(1) / a.shape[1] + 1).pow(3).sum(dtype=torch.float64))

@@ -1,4 +1,6 @@
-"""Mode coverage on toys whose modes are known Gaussians (PacGAN, Lin et al. 2018; VEEGAN, Srivastava et al. 2017)."""
+"""Mode coverage on mixtures of known Gaussians (PacGAN, Lin et al. 2018; VEEGAN, Srivastava et al. 2017)."""
+
+from __future__ import annotations
 
 import math
 
@@ -6,18 +8,30 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from ganlab.metrics.histograms import binomial_pmf, expected_coverage, expected_kl, kl_divergence, short_count
+from ganlab.data import TensorData
+from ganlab.metrics.histograms import (
+    append_count,
+    binomial_pmf,
+    expected_coverage,
+    expected_kl,
+    format_count,
+    kl_divergence,
+)
+from ganlab.utils.validation import validate_int
 
 RADIUS = 3.0  # in standard deviations
-# A 2-D isotropic Gaussian's squared radius over sigma^2 is chi-square with 2 degrees of freedom, that is exponential
-# with mean 2, so P(outside r sigma) = exp(-r^2 / 2): 0.0111 at 3 sigma, exactly.
+# |x - c|² / σ² of a 2-D isotropic Gaussian is exponential with mean 2, so P(outside r σ) = exp(-r²/2): 0.0111 at 3 σ.
 OFF_MODE_MASS = math.exp(-(RADIUS**2) / 2)
 
 
 def count_modes(samples: Tensor, centers: Tensor, std: float) -> Tensor:
-    """High-quality samples per mode and, last, the others: int64 [K + 1] from samples [n, 2] and centers [K, 2].
+    """Number of high-quality samples of each mode, and last the number of all others, int64 [K + 1].
 
-    High quality: within 3 std (inclusive) of the nearest center. A sample that is not a number is not.
+    High quality: within 3 std (inclusive) of the nearest center; never true of nan.
+
+    Args:
+        samples: [n, 2].
+        centers: [K, 2].
     """
     # Differences in float64: torch.cdist goes through a matrix product, which is off by more than a std of 0.01.
     distance, nearest = (samples.double()[:, None] - centers.double()).norm(dim=-1).min(dim=1)
@@ -25,39 +39,41 @@ def count_modes(samples: Tensor, centers: Tensor, std: float) -> Tensor:
     return torch.bincount(bins, minlength=len(centers) + 1)
 
 
-def off_mode_target(modes: int) -> Tensor:
-    """The data's own mass in the K + 1 bins of `count_modes`."""
+def target_with_off_mode(modes: int) -> Tensor:
+    """The data's probability of each of the K + 1 bins of `count_modes`, float64 [K + 1]."""
     mass = torch.full((modes + 1,), (1 - OFF_MODE_MASS) / modes, dtype=torch.float64)
     mass[-1] = OFF_MODE_MASS
     return mass
 
 
 def mode_scores(counts: Tensor) -> dict[str, Tensor]:
-    """What `count_modes` [K + 1] says, each a float64 scalar.
+    """Scores of the counts [K + 1] of `count_modes`, float64 scalars.
 
-    - `modes`: captured modes, i.e. those with at least one high-quality sample;
-    - `high_quality`: fraction in [0, 1];
-    - `reverse_kl`: KL(p || uniform) over the modes of the high-quality samples (PacGAN's), nats; inf without any;
-    - `kl_with_off_mode`: KL over K + 1 bins, the last with target mass exp(-4.5), nats. It punishes both a lost mode
-      and poor samples, and is finite for every sampler (4.5 when none is high quality), so it orders all runs. Above 89
-      modes each weighs less than that bin: samples that are all in one are then worse than samples in none.
+    - `modes` in 0 … K, higher is better: modes with at least one high-quality sample;
+    - `high_quality` in [0, 1]: share of high-quality samples; exp(-4.5) = 1.1 % of real data is not, so a share above
+      0.989 means modes that are too narrow;
+    - `reverse_kl` in nats, lower is better: KL(p || uniform) over the modes of the high-quality samples (PacGAN's);
+      inf without any;
+    - `kl_with_off_mode` in nats, lower is better: KL over K + 1 bins, the last with target mass exp(-4.5). It penalizes
+      lost modes and low quality and is finite for every sampler (4.5 without a high-quality sample), so it ranks all
+      runs. Above 89 modes each has less mass than that bin, and samples in a single mode score worse than none in any.
     """
     on_mode, modes = counts[:-1], len(counts) - 1
     return {
         "modes": (on_mode > 0).sum().double(),
         "high_quality": on_mode.sum().double() / counts.sum(),
         "reverse_kl": kl_divergence(on_mode, torch.full_like(on_mode, 1, dtype=torch.float64) / modes),
-        "kl_with_off_mode": kl_divergence(counts, off_mode_target(modes).to(counts.device)),
+        "kl_with_off_mode": kl_divergence(counts, target_with_off_mode(modes).to(counts.device)),
     }
 
 
-def mode_floor(modes: int, n: int) -> dict[str, float]:
-    """Expected `mode_scores` of a perfect sampler at n samples, exact.
+def perfect_sampler_scores(modes: int, n: int) -> dict[str, float]:
+    """Expected `mode_scores` of n samples of the data's own distribution, exact.
 
-    `reverse_kl` averages over the number of high-quality samples, which is Binomial(n, 1 - exp(-4.5)); of n there is
-    none with probability 0.0111^n, which is left out (the score is infinite there).
+    `reverse_kl` is averaged over the number of high-quality samples, Binomial(n, 1 - exp(-4.5)), excluding the case of
+    none (probability 0.0111^n), where the score is infinite.
     """
-    uniform, target = torch.full((modes,), 1 / modes), off_mode_target(modes)
+    uniform, target = torch.full((modes,), 1 / modes), target_with_off_mode(modes)
     weights = binomial_pmf(n, 1 - OFF_MODE_MASS)
     likely = [m for m in range(1, n + 1) if weights[m] > 1e-12]
     return {
@@ -69,9 +85,14 @@ def mode_floor(modes: int, n: int) -> dict[str, float]:
 
 
 class ToyQuality(Metric):
-    """`mode_scores` of samples [n, 2] under names that carry n: `modes_2500`, `kl_with_off_mode_2500` …
+    """`mode_scores` of points, under names that end with the sample count: `modes_2500`, `kl_with_off_mode_2500` …
 
-    `samples`: points per look, at least 1.
+    Args:
+        samples: points per evaluation, at least 1.
+
+    Raises:
+        ValueError: `samples` is no positive integer; in `setup`, the data has no known modes, or modes that overlap; in
+            `compute`, the number of points is not `samples`.
     """
 
     higher_is_better = False
@@ -80,18 +101,16 @@ class ToyQuality(Metric):
 
     def __init__(self, samples: int):
         super().__init__()
-        if samples < 1:
-            raise ValueError(f"metrics.samples must be at least 1, got {samples}")
-        self.samples = samples
+        self.samples = validate_int("metrics.samples", samples)
 
     @property
     def objective(self) -> str:
-        return f"kl_with_off_mode_{short_count(self.samples)}"
+        return f"kl_with_off_mode_{format_count(self.samples)}"
 
-    def setup(self, datamodule, device) -> None:
+    def setup(self, datamodule: TensorData, device: torch.device) -> None:
         data = type(datamodule).__name__
         if getattr(datamodule, "centers", None) is None:
-            instead = "classifier" if len(datamodule.shape) == 3 else "none, or one of your own"
+            instead = "classifier" if len(datamodule.shape) == 3 else "none, or your own metric"
             raise ValueError(f"metrics=toy needs data with known modes (ring, grid), got {data}: use metrics={instead}")
         self.centers, self.std = datamodule.centers.to(device), float(datamodule.std)
         modes, gap = len(self.centers), float(torch.pdist(self.centers.double()).min())
@@ -102,7 +121,7 @@ class ToyQuality(Metric):
             )
         self.add_state("counts", torch.zeros(modes + 1, dtype=torch.long), dist_reduce_fx="sum")
         self.to(device)
-        self.real_scores = self._named(mode_floor(modes, self.samples))
+        self.real_scores = append_count(perfect_sampler_scores(modes, self.samples), self.samples)
         self.protocol = {
             "metric": "modes",
             "data": data,
@@ -115,7 +134,7 @@ class ToyQuality(Metric):
         }
 
     def features(self, points: Tensor) -> Tensor:
-        """Points [n, 2] are their own features, in float64."""
+        """The points [n, 2] themselves, in float64."""
         return points.double()
 
     def update(self, samples: Tensor, labels: Tensor | None = None) -> None:
@@ -123,8 +142,5 @@ class ToyQuality(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         if self.counts.sum() != self.samples:
-            raise ValueError(f"a look needs exactly metrics.samples={self.samples} samples, got {int(self.counts.sum())}")
-        return self._named(mode_scores(self.counts))
-
-    def _named(self, scores: dict) -> dict:
-        return {f"{name}_{short_count(self.samples)}": value for name, value in scores.items()}
+            raise ValueError(f"an evaluation needs metrics.samples={self.samples} samples, got {int(self.counts.sum())}")
+        return append_count(mode_scores(self.counts), self.samples)

@@ -1,34 +1,41 @@
-"""Everything there is to measure on a trained generator, each number with its protocol and what real data scores."""
+"""The full evaluation of a trained generator: every metric with its protocol and what real data scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
-from ganlab.data import Split, to_float, to_uint8
-from ganlab.metrics.cas import HELD_OUT, RATES, nearest_mean_accuracy, transfer
-from ganlab.metrics.classifier import RECIPE
-from ganlab.metrics.fid import PER_FEATURE, SIZES, frechet_distance, frechet_infinity
-from ganlab.metrics.histograms import short_count
-from ganlab.metrics.image_quality import FrechetQuality, spread_evenly
+from ganlab.data import Split, TensorData, to_float, to_uint8
+from ganlab.metrics.cas import (
+    HELD_OUT_FRACTION,
+    LEARNING_RATES,
+    MIN_SAMPLES,
+    classification_accuracy_score,
+    nearest_mean_accuracy,
+)
+from ganlab.metrics.classifier import RECIPE_VERSION
+from ganlab.metrics.fid import MIN_SAMPLES_PER_FEATURE, SUBSET_SIZES, frechet_distance, frechet_infinity
+from ganlab.metrics.histograms import format_count
+from ganlab.metrics.image_quality import FrechetQuality, evenly_spaced_indices
 from ganlab.metrics.kid import kernel_distance
-from ganlab.metrics.memorization import Memorization, memorization
-from ganlab.metrics.prdc import K_DENSITY_COVERAGE, K_PRECISION_RECALL, Track, manifold_scores
+from ganlab.metrics.memorization import MemorizationResult, memorization
+from ganlab.metrics.prdc import K_DENSITY_COVERAGE, K_PRECISION_RECALL, prdc
 from ganlab.metrics.stacked import StackedQuality
-from ganlab.metrics.vendi import vendi, vendi_of_points
-from ganlab.utils.statistics import wilson_interval
+from ganlab.metrics.vendi import vendi_score, vendi_score_of_points
+from ganlab.utils.statistics import Estimate, wilson_interval
 
-LEAST = 20
-VENDI_POINTS = 2000  # its kernel on points needs n² memory and n³ time
-BATCH = 500
+MAX_VENDI_POINTS = 2000  # the kernel matrix of points needs n² memory and n³ time
+BATCH_SIZE = 500
 
 
 @dataclass(frozen=True)
 class MetricResult:
-    """A value, its 95 % interval where there is one, what real data scores at the same N, and how it was measured."""
+    """A value, what real data scores at the same N, how it was measured, and its 95 % interval if there is one."""
 
     value: float
     real: float | None
@@ -38,212 +45,233 @@ class MetricResult:
 
 
 @dataclass
-class Findings:
-    """`numbers` by their full names; `not_measured`: name -> why; `memorization` with all its distances."""
+class SuiteResults:
+    """`metrics`: results by full name; `not_measured`: name -> reason; `memorization`: with the distance of each sample."""
 
-    numbers: dict[str, MetricResult] = field(default_factory=dict)
+    metrics: dict[str, MetricResult] = field(default_factory=dict)
     not_measured: dict[str, str] = field(default_factory=dict)
-    memorization: Memorization | None = None
+    memorization: MemorizationResult | None = None
 
 
 class EvaluationSuite:
-    """Measures a GAN's moving-average generator against a data set, in the features of its quality metrics.
+    """Evaluates a GAN's moving-average generator against a data set, in the features of its quality metrics.
 
-    N samples stand against N of the test split; what real data scores is N of the train split in the samples' place.
-    The N are spread evenly over their split. All numbers use as many, and their names say how many.
+    N generated samples are compared with N samples of the test split; the value for real data takes N samples of the
+    train split in place of the generated ones. Real samples are spread evenly over their split. Metric names end with N.
 
     Args:
-        gan: in eval mode.
+        gan: a GAN in eval mode.
         datamodule: set up.
-        metrics: quality metrics for `samples`; the first one's features are used for everything else.
+        metrics: quality metrics for N = `samples`; the features of the first are used for all other metrics.
         samples: N, from 20 to the size of the smaller split.
-        seed: of the latents, labels and subsets.
-        track: description -> a wrapper around the blocks of a long loop, for a progress bar.
+        seed: of latents, labels and subsets.
+        progress: (iterable, description) -> iterable, such as `TerminalProgress.track`.
 
     Raises:
-        ValueError: N is out of range, or the generator returns values that are not finite.
+        ValueError: N is out of range; in `run`, the generator's samples are not finite.
     """
 
     def __init__(
-        self, gan, datamodule, metrics: Sequence, samples: int, seed: int, track: Callable[[str], Track] | None = None
+        self,
+        gan,
+        datamodule: TensorData,
+        metrics: Sequence[Metric],
+        samples: int,
+        seed: int,
+        progress: Callable[[Iterable, str], Iterable] = lambda blocks, description: blocks,
     ):
         limit = min(len(datamodule.train.x), len(datamodule.test.x))
-        if not LEAST <= samples <= limit:
-            raise ValueError(f"n must be in {LEAST} … {limit}, the size of the smaller split, got {samples}")
+        if not MIN_SAMPLES <= samples <= limit:
+            raise ValueError(f"n must be in {MIN_SAMPLES} … {limit}, the size of the smaller split, got {samples}")
         self.gan, self.data, self.metrics = gan, datamodule, list(metrics)
-        self.samples, self.seed = samples, seed
-        self.track = track or (lambda description: lambda blocks: blocks)
+        self.samples, self.seed, self.progress = samples, seed, progress
         self.space = self.metrics[0].extractor
-        self.points = len(datamodule.shape) == 1
-        self.findings = Findings()
+        self.is_points = len(datamodule.shape) == 1
+        self.results = SuiteResults()
         self.device = torch.device(gan.device)
 
     @torch.no_grad()
-    def run(self) -> Findings:
-        for metric in self.track("real statistics")(self.metrics):
+    def run(self) -> SuiteResults:
+        for metric in self.progress(self.metrics, "real statistics"):
             metric.setup(self.data, self.device)
         self._sample()
-        train, test = self.data.train.x, self.data.test.x
-        self.train_part = train[spread_evenly(len(train), self.samples)]
-        self.test_part = test[spread_evenly(len(test), self.samples)]
-        self.real = self._features(self.train_part)
+        train, test = self.data.train, self.data.test
+        chosen = evenly_spaced_indices(len(train.x), self.samples)
+        self.train_part = Split(train.x[chosen], train.y[chosen])
+        self.test_part = test.x[evenly_spaced_indices(len(test.x), self.samples)]
+        self.real = self._features(self.train_part.x)
         self.reference = self._features(self.test_part)
         self._quality()
         self._distances()
-        self._manifolds()
+        self._prdc()
         self._vendi()
         self._memorization()
-        self._transfer()
-        return self.findings
-
-    # What is measured
+        self._classification_accuracy()
+        return self.results
 
     def _sample(self) -> None:
-        y = self.gan.conditioning.sample_labels(None, self.samples, torch.Generator().manual_seed(self.seed))
-        self.labels, features, kept = y, [], []
-        batches = self.gan.sample_in_batches(self.samples, y, seed=self.seed, batch_size=BATCH)
-        for start in self.track("samples")(range(0, self.samples, BATCH)):
+        generator = torch.Generator().manual_seed(self.seed)
+        self.labels = self.gan.conditioning.sample_labels(None, self.samples, generator)
+        batches = self.gan.sample_in_batches(self.samples, self.labels, seed=self.seed, batch_size=BATCH_SIZE)
+        features, samples = [], []
+        for start in self.progress(range(0, self.samples, BATCH_SIZE), "samples"):
             batch = next(batches)
             if not batch.isfinite().all():
-                raise ValueError(
-                    "the generator returns values that are not finite; its run went wrong, evaluate another checkpoint"
-                )
+                raise ValueError("the generator's samples are not finite, its training diverged; evaluate another checkpoint")
+            labels = None if self.labels is None else self.labels[start : start + len(batch)].to(batch.device)
             for metric in self.metrics:
-                metric.update(batch, None if y is None else y[start : start + len(batch)].to(batch.device))
+                metric.update(batch, labels)
             features.append(self.metrics[0].features(batch))
-            kept.append((batch if self.points else to_uint8(batch)).cpu())
-        self.fake, self.kept = torch.cat(features), torch.cat(kept)
+            samples.append((batch if self.is_points else to_uint8(batch)).cpu())
+        self.fake, self.fake_samples = torch.cat(features), torch.cat(samples)
 
     def _features(self, x: Tensor) -> Tensor:
-        shown = (x if self.points else to_float(x) for x in (part.to(self.device) for part in x.split(BATCH)))
-        return torch.cat([self.metrics[0].features(part) for part in shown])
+        blocks = (block.to(self.device) for block in x.split(BATCH_SIZE))
+        return torch.cat([self.metrics[0].features(block if self.is_points else to_float(block)) for block in blocks])
 
     def _quality(self) -> None:
-        """The numbers that training logs, too."""
+        """The metrics that are also logged during training."""
         for metric in self.metrics:
             for name, value in metric.compute().items():
-                if name.startswith("label_agreement"):
-                    self.agreement, self.named_by = float(value), metric
+                if name.startswith("label_agreement"):  # reported as gan_test, with an interval
+                    self.label_agreement, self.labeling_metric = float(value), metric
                 else:
-                    self.findings.numbers[name] = MetricResult(
-                        float(value), metric.real_scores.get(name), metric.protocol | self._of_samples()
-                    )
+                    protocol = metric.protocol | self._sampling_protocol()
+                    self.results.metrics[name] = MetricResult(float(value), metric.real_scores.get(name), protocol)
 
     def _distances(self) -> None:
         if not isinstance(self.metrics[0], FrechetQuality):
-            value = frechet_distance(self.fake, self.reference)
-            self._add("frechet", self.space, value, frechet_distance(self.real, self.reference), {})
-        pairs = {"value": self.fake, "real": self.real}
-        infinite = {
-            side: frechet_infinity(x, self.reference, self.seed, self.track(f"Fréchet distance at infinity, {side}"))
-            for side, x in pairs.items()
-        }
-        if infinite["value"] is None:
-            self.findings.not_measured["frechet_infinity"] = (
-                f"{self.samples:,} samples are fewer than {PER_FEATURE} for each of the {self.fake.shape[1]:,} features"
+            distances = self._of_fake_and_real(lambda x, _: frechet_distance(x, self.reference), "Fréchet distance")
+            self._add("frechet", self.space, *distances, {})
+        infinite = self._of_fake_and_real(
+            lambda x, progress: frechet_infinity(x, self.reference, self.seed, progress), "Fréchet distance at infinity"
+        )
+        if None in infinite:
+            self.results.not_measured["frechet_infinity"] = (
+                f"{self.samples:,} samples are fewer than {MIN_SAMPLES_PER_FEATURE} for each of the "
+                f"{self.fake.shape[1]:,} features"
             )
         else:
-            sizes = infinite["value"].sizes
-            how = {"measures": f"intercept of a line in 1/N through {SIZES} sizes", "sizes": [sizes[0], sizes[-1]]}
-            self._add("frechet_infinity", self.space, infinite["value"].value, infinite["real"].value, how)
-        kernel = {side: kernel_distance(x, self.reference, self.track(f"kernel distance, {side}")) for side, x in pairs.items()}
-        how = {"kernel": "(x.y/d + 1)^3", "estimator": "unbiased MMD^2 over all pairs"}
-        self._add("kid", self.space, kernel["value"], kernel["real"], how)
+            measures = f"intercept of a line in 1/N through {SUBSET_SIZES} sizes"
+            protocol = {"measures": measures, "sizes": [self.samples // 10, self.samples]}
+            self._add("frechet_infinity", self.space, *infinite, protocol)
+        kid = self._of_fake_and_real(lambda x, progress: kernel_distance(x, self.reference, progress), "kernel distance")
+        self._add("kid", self.space, *kid, {"kernel": "(x.y/d + 1)^3", "estimator": "unbiased MMD^2 over all pairs"})
 
-    def _manifolds(self) -> None:
-        value = manifold_scores(self.reference, self.fake, self.track("neighbors' balls, value"))
-        real = manifold_scores(self.reference, self.real, self.track("neighbors' balls, real"))
-        for name in value:
+    def _prdc(self) -> None:
+        scores, real_scores = self._of_fake_and_real(
+            lambda x, progress: prdc(self.reference, x, progress), "precision and recall"
+        )
+        for name, score in scores.items():
             k = K_PRECISION_RECALL if name in ("precision", "recall") else K_DENSITY_COVERAGE
-            self._add(name, self.space, value[name], real[name], {"k": k})
+            self._add(name, self.space, score, real_scores[name], {"k": k})
+
+    def _of_fake_and_real(self, function: Callable, description: str) -> tuple:
+        """`function(features, progress)` of the generated samples, and of the real ones in their place."""
+        return tuple(
+            function(features, self._progress(f"{description}, {kind} data"))
+            for features, kind in ((self.fake, "generated"), (self.real, "real"))
+        )
 
     def _vendi(self) -> None:
-        if not self.points:
-            return self._add("vendi", self.space, vendi(self.fake), vendi(self.real), {"kernel": "cosine"})
-        if (centers := getattr(self.data, "centers", None)) is None:  # points of one's own
-            self.findings.not_measured["vendi"] = (
-                "its kernel's width follows from the modes' distances, and these are not known"
-            )
+        if not self.is_points:
+            return self._add("vendi", self.space, vendi_score(self.fake), vendi_score(self.real), {"kernel": "cosine"})
+        if (centers := getattr(self.data, "centers", None)) is None:
+            self.results.not_measured["vendi"] = "the kernel's width follows from the modes, which are unknown for this data"
             return
-        n, width = min(VENDI_POINTS, self.samples), float(torch.pdist(centers.double()).min()) / 4
-        some = torch.randperm(self.samples, generator=torch.Generator().manual_seed(self.seed))[:n].to(self.device)
-        value, real = (vendi_of_points(x[some], width) for x in (self.fake, self.real))
-        how = {"kernel": f"Gaussian of width {width:.4g}, a quarter of the modes' smallest distance"}
-        self._add("vendi", self.space, value, real, how, samples=n)
+        n, width = min(MAX_VENDI_POINTS, self.samples), float(torch.pdist(centers.double()).min()) / 4
+        chosen = torch.randperm(self.samples, generator=torch.Generator().manual_seed(self.seed))[:n].to(self.device)
+        value, real = (vendi_score_of_points(x[chosen], width) for x in (self.fake, self.real))
+        protocol = {"kernel": f"Gaussian of width {width:.4g}, a quarter of the modes' smallest distance"}
+        self._add("vendi", self.space, value, real, protocol, samples=n)
 
     def _memorization(self) -> None:
-        found = memorization(self.kept, self.test_part, self.data.train.x, self.device, self.track("nearest training samples"))
-        self.findings.memorization = found
-        space = "points" if self.points else "pixels"
-        how = {"distance": f"L2 between {space}" + ("" if self.points else " in [-1, 1]"),
-               "train": f"all {len(self.data.train.x)}", "held out": "test split"}  # fmt: skip
+        train, progress = self.data.train.x, self._progress("nearest training samples")
+        result = memorization(self.fake_samples, self.test_part, train, self.device, progress)
+        self.results.memorization = result
+        space = "points" if self.is_points else "pixels"
+        distance = "L2 between points" if self.is_points else "L2 between pixels in [-1, 1]"
+        common = {"distance": distance, "train": f"all {len(train)}", "held out": "test split"}
         median = {"measures": "median distance to the nearest training sample"}
-        medians = float(found.distance.median()), float(found.real_distance.median())
-        self._add("nearest_train", space, *medians, how | median)
+        self._add(
+            "nearest_train", space, float(result.distance.median()), float(result.real_distance.median()), common | median
+        )
         auc = {"measures": "P(further from the training data than a held-out real sample)", "interval": "DeLong 95 %"}
-        self._add("nearest_train_auc", space, found.auc, 0.5, how | auc)
-        copies = {"measures": "within half the distance from its nearest training sample to that one's own nearest",
-                  "interval": "Wilson 95 %"}  # fmt: skip
-        self._add("copies", space, found.copies, found.copies_of_real.value, how | copies)
+        self._add("nearest_train_auc", space, result.auc, 0.5, common | auc)
+        copies = {
+            "measures": "within half the distance from its nearest training sample to that one's own nearest",
+            "interval": "Wilson 95 %",
+        }
+        self._add("copies", space, result.copies, result.real_copies.value, common | copies)
 
-    def _transfer(self) -> None:
-        """GAN-train, and for points GAN-test, of conditional models."""
+    def _classification_accuracy(self) -> None:
+        """GAN-train and GAN-test of conditional models."""
         classes = self.data.num_classes
         if self.labels is None:
             reason = "the GAN is unconditional"
         elif isinstance(self.metrics[0], StackedQuality):
-            reason = "the classifier names channels, not stacks"
+            reason = "the classifier predicts the class of a channel, not of a stack"
         elif classes < 2:
             reason = f"the data has {classes} classes"
         else:
-            fakes, reals = Split(self.kept, self.labels), self._real_split()
-            return self._transfer_of_points(fakes, reals) if self.points else self._transfer_of_images(fakes, reals)
-        self.findings.not_measured |= {"gan_train": reason, "gan_test": reason}
+            measure = self._accuracy_of_points if self.is_points else self._accuracy_of_images
+            return measure(Split(self.fake_samples, self.labels))
+        self.results.not_measured |= {"gan_train": reason, "gan_test": reason}
 
-    def _real_split(self) -> Split:
-        places = spread_evenly(len(self.data.train.x), self.samples)
-        return Split(self.train_part, self.data.train.y[places])
-
-    def _transfer_of_images(self, fakes: Split, reals: Split) -> None:
-        agreed = wilson_interval(round(self.agreement * self.samples), self.samples)
-        how = {"measures": "GAN-test: share of samples that a classifier of the train split names as asked"}
-        self._add("gan_test", "classifier", agreed, self.named_by.accuracy, how, self.named_by)
-        test, classes = self.data.test, self.data.num_classes
+    def _accuracy_of_images(self, fake: Split) -> None:
+        metric = self.labeling_metric
+        agreement = wilson_interval(round(self.label_agreement * self.samples), self.samples)
+        protocol = {"measures": "GAN-test: share of samples that a classifier of the train split names as asked"}
+        self._add("gan_test", "classifier", agreement, metric.accuracy, protocol, metric)
+        test = self.data.test
         value, real = (
-            transfer(split, test, classes, self.device, self.seed, self.track(f"classifier of {what} images"))
-            for split, what in ((fakes, "generated"), (reals, "real"))
+            classification_accuracy_score(
+                split, test, self.data.num_classes, self.device, self.seed, self._progress(f"classifier of {kind} images")
+            )
+            for split, kind in ((fake, "generated"), (self.train_part, "real"))
         )
         accuracy = wilson_interval(round(value.accuracy * len(test.x)), len(test.x))
-        self._add("gan_train", "classifier", accuracy, real.accuracy, {
+        rates = f"{HELD_OUT_FRACTION:.0%} of the samples, held out, from the rates {list(LEARNING_RATES)}"
+        protocol = {
             "measures": "GAN-train (CAS): accuracy on the whole test split of a classifier that saw only samples",
-            "chosen": f"on {HELD_OUT:.0%} of the samples, held out, from the rates {list(RATES)}: {value.rate:g}",
-            "held-out accuracy": value.held_out,
-            "classifier": f"the extractor's architecture and training, recipe {RECIPE}",
-        }, self.named_by)  # fmt: skip
-
-    def _transfer_of_points(self, fakes: Split, reals: Split) -> None:
-        classes, test = self.data.num_classes, self.data.test
-        how = {"classifier": "nearest class mean"}
-        trained = {
-            "gan_train": [nearest_mean_accuracy(split, test, classes) for split in (fakes, reals)],
-            "gan_test": [nearest_mean_accuracy(self.data.train, split, classes) for split in (fakes, test)],
+            "chosen": f"on {rates}: {value.learning_rate:g}",
+            "held-out accuracy": value.held_out_accuracy,
+            "classifier": f"the extractor's architecture and training, recipe {RECIPE_VERSION}",
         }
-        for (name, (value, real)), asked in zip(trained.items(), (len(test.x), self.samples)):
-            self._add(name, self.space, wilson_interval(round(value * asked), asked), real, how)
+        self._add("gan_train", "classifier", accuracy, real.accuracy, protocol, metric)
 
-    # How it is written down
+    def _accuracy_of_points(self, fake: Split) -> None:
+        train, test = self.data.train, self.data.test
+        for name, n, pairs in (
+            ("gan_train", len(test.x), ((fake, test), (self.train_part, test))),
+            ("gan_test", self.samples, ((train, fake), (train, test))),
+        ):
+            value, real = (nearest_mean_accuracy(*pair, self.data.num_classes) for pair in pairs)
+            self._add(name, self.space, wilson_interval(round(value * n), n), real, {"classifier": "nearest class mean"})
 
-    def _of_samples(self) -> dict:
+    def _progress(self, description: str) -> Callable[[Iterable], Iterable]:
+        return partial(self.progress, description=description)
+
+    def _sampling_protocol(self) -> dict:
         real = "as many train samples in the place of the generated ones"
         return {"samples": self.samples, "seed": self.seed, "real": real}
 
-    def _add(self, name: str, space: str, value, real: float, how: dict, metric=None, samples: int | None = None) -> None:
-        """`value` is a number or an `Estimate`."""
-        metric = metric or self.metrics[0]
-        low, high = (value.low, value.high) if isinstance(value, tuple) else (None, None)
+    def _add(
+        self,
+        name: str,
+        space: str,
+        value: float | Estimate,
+        real: float,
+        protocol: dict,
+        metric: Metric | None = None,
+        samples: int | None = None,
+    ) -> None:
+        """Add a result as `<name>_<space>_<N>`, with the first metric's protocol unless `metric` is another."""
+        estimate = value if isinstance(value, Estimate) else Estimate(value)
         n = samples or self.samples
-        protocol = metric.protocol | self._of_samples() | {"metric": name, "reference": "test split", "samples": n}
-        if space == "pixels" or "classifier" in how:  # it saw nothing of the extractor
+        common = {"metric": name, "reference": "test split"} | self._sampling_protocol() | {"samples": n}
+        protocol = (metric or self.metrics[0]).protocol | common | protocol
+        if space == "pixels" or "classifier" in protocol:  # no use of the extractor
             protocol.pop("extractor", None)
-        number = MetricResult(float(value[0] if isinstance(value, tuple) else value), real, protocol | how, low, high)
-        self.findings.numbers[f"{name}_{space}_{short_count(n)}"] = number
+        result = MetricResult(float(estimate.value), real, protocol, estimate.low, estimate.high)
+        self.results.metrics[f"{name}_{space}_{format_count(n)}"] = result

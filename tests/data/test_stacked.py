@@ -14,7 +14,7 @@ import ganlab.cli.job  # noqa: F401  registers the resolvers that the config use
 from ganlab.config.paths import conf_folder
 from ganlab.data import Batches, Digits, FashionMNIST, Images, Split, Stacked, StackedDigits, StackedFashionMNIST
 from ganlab.data.batches import EnsembleBatches
-from ganlab.data.stacked import Stacks, mode_number
+from ganlab.data.stacked import LazyStacks, mode_number
 
 FACTS = {"channels": 3, "size": 2, "num_classes": 64, "batch_size": 4, "data_dir": "data"}
 SIZES = {"train_size": 50, "test_size": 20, "data_seed": 0}
@@ -71,12 +71,12 @@ def test_a_stack_is_base_images_and_its_label_their_classes(channels, modes):
 
 
 def test_images_are_drawn_evenly_and_independently():
-    members = stacked(train_size=100_000).train.x.members.numpy()
-    assert members.shape == (100_000, 3)
-    for channel in members.T:
+    indices = stacked(train_size=100_000).train.x.indices.numpy()
+    assert indices.shape == (100_000, 3)
+    for channel in indices.T:
         assert chisquare(np.bincount(channel, minlength=13)).pvalue > 1e-3
     for a, b in ((0, 1), (1, 2), (0, 2)):
-        assert chisquare(np.bincount(members[:, a] * 13 + members[:, b], minlength=169)).pvalue > 1e-3
+        assert chisquare(np.bincount(indices[:, a] * 13 + indices[:, b], minlength=169)).pvalue > 1e-3
 
 
 def test_the_data_seed_alone_decides_the_stacks():
@@ -103,7 +103,7 @@ def test_stacks_index_like_the_tensor_they_stand_for():
 
 def test_base_images_are_held_once():
     data = stacked(train_size=5000)
-    assert isinstance(data.train.x, Stacks) and data.train.x.images.data_ptr() == data.base.train.x.data_ptr()
+    assert isinstance(data.train.x, LazyStacks) and data.train.x.images.data_ptr() == data.base.train.x.data_ptr()
     assert sum(t.nbytes for t in vars(data.train.x).values() if isinstance(t, torch.Tensor)) < 5000 * 3 * 8 + 100
 
 

@@ -5,9 +5,9 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestCentroid
 
 from ganlab.data import Split
-from ganlab.metrics import cas as transfer_module
+from ganlab.metrics import cas
 from ganlab.metrics import classifier as classifier_module
-from ganlab.metrics.cas import RATES, nearest_mean_accuracy, transfer
+from ganlab.metrics.cas import LEARNING_RATES, classification_accuracy_score, nearest_mean_accuracy
 
 CPU = torch.device("cpu")
 
@@ -28,54 +28,54 @@ def quick(monkeypatch):
     monkeypatch.setattr(classifier_module, "EPOCHS", 0)
 
 
-def test_samples_as_good_as_real_teach_as_much(digits):
-    found = transfer(*digits, 10, CPU, seed=1)
-    assert 0.93 < found.accuracy <= 1 and 0.9 < found.held_out <= 1 and found.rate in RATES
+def test_cas_of_real_samples_is_high(digits):
+    result = classification_accuracy_score(*digits, 10, CPU, seed=1)
+    assert 0.93 < result.accuracy <= 1 and 0.9 < result.held_out_accuracy <= 1 and result.learning_rate in LEARNING_RATES
 
 
-def test_a_missing_class_costs_its_share(digits):
+def test_cas_loses_the_share_of_a_missing_class(digits):
     train, test = digits
     keep = train.y != 3
-    found = transfer(Split(train.x[keep], train.y[keep]), test, 10, CPU, seed=1)
+    result = classification_accuracy_score(Split(train.x[keep], train.y[keep]), test, 10, CPU, seed=1)
     share = float((test.y == 3).double().mean())
-    assert found.accuracy <= 1 - share + 1e-9 and found.accuracy > 1 - share - 0.08 and found.held_out > 0.9
+    assert result.accuracy <= 1 - share + 1e-9 and result.accuracy > 1 - share - 0.08 and result.held_out_accuracy > 0.9
 
 
-def test_labels_that_say_nothing_teach_nothing(digits):
+def test_cas_of_random_labels_is_low(digits):
     train, test = digits
     wrong = train.y[torch.randperm(len(train.y), generator=torch.Generator().manual_seed(2))]
-    assert transfer(Split(train.x, wrong), test, 10, CPU, seed=1).accuracy < 0.3
+    assert classification_accuracy_score(Split(train.x, wrong), test, 10, CPU, seed=1).accuracy < 0.3
 
 
-def test_the_choice_is_made_on_held_out_samples_and_never_on_the_test_split(digits, monkeypatch):
-    """Held-out scores say the first rate, test scores would say the second."""
+def test_learning_rate_is_chosen_on_held_out_samples(digits, monkeypatch):
+    """The first rate is better on held-out samples, the second on the test split."""
     train, test = digits
-    looks, networks = [], iter(["first", "second"])
+    calls, networks = [], iter(["first", "second"])
 
     def train_classifier(split, *_):
-        looks.append(len(split.x))
+        calls.append(len(split.x))
         return next(networks)
 
-    monkeypatch.setattr(transfer_module, "train_classifier", train_classifier)
+    monkeypatch.setattr(cas, "train_classifier", train_classifier)
 
     def accuracy(network, split, device):
-        looks.append((network, "test" if split is test else len(split.x)))
+        calls.append((network, "test" if split is test else len(split.x)))
         return {"first": 0.9, "second": 0.8}[network] if split is not test else {"first": 0.1, "second": 1.0}[network]
 
-    monkeypatch.setattr(transfer_module, "accuracy", accuracy)
-    found = transfer(train, test, 10, CPU, seed=1)
+    monkeypatch.setattr(cas, "accuracy", accuracy)
+    result = classification_accuracy_score(train, test, 10, CPU, seed=1)
     tenth = int(len(train.x) * 0.1)
     rest = len(train.x) - tenth
-    assert looks == [rest, ("first", tenth), rest, ("second", tenth), ("first", "test")]
-    assert found == (0.1, 0.9, RATES[0])
+    assert calls == [rest, ("first", tenth), rest, ("second", tenth), ("first", "test")]
+    assert result == (0.1, 0.9, LEARNING_RATES[0])
 
 
-def test_too_few_are_refused(digits):
-    with pytest.raises(ValueError, match="at least 20 samples .* got 19"):
-        transfer(Split(digits[0].x[:19], digits[0].y[:19]), digits[1], 10, CPU, seed=1)
+def test_cas_rejects_too_few_samples(digits):
+    with pytest.raises(ValueError, match="at least 20 samples, got 19"):
+        classification_accuracy_score(Split(digits[0].x[:19], digits[0].y[:19]), digits[1], 10, CPU, seed=1)
 
 
-def test_nearest_means_are_scikit_learns():
+def test_nearest_mean_accuracy_matches_scikit_learn():
     random = torch.Generator().manual_seed(0)
     y, y_test = torch.randint(3, (90,), generator=random), torch.randint(3, (70,), generator=random)
     centers = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]])

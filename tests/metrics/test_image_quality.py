@@ -4,17 +4,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from scipy.linalg import sqrtm
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from ganlab.data import Split, to_float
 from ganlab.metrics import ClassifierQuality, InceptionQuality
 from ganlab.metrics import classifier as classifier_module
 from ganlab.metrics import image_quality as quality_module
 from ganlab.metrics.classifier import Classifier, load_classifier, train_classifier
-from ganlab.metrics.image_quality import Features, to_bytes
+from ganlab.metrics.image_quality import to_inception_input
 
 CPU = torch.device("cpu")
 
@@ -50,7 +48,7 @@ def cache(data):
 
 
 @pytest.mark.parametrize("size, channels", [(8, 1), (9, 3), (16, 2), (28, 1), (32, 3), (64, 4)])
-def test_classifier_takes_any_size(size, channels):
+def test_classifier_accepts_sizes_8_to_64(size, channels):
     features, logits = Classifier(channels, size, 7).eval()(torch.zeros(2, channels, size, size))
     assert features.shape == (2, Classifier.num_features) and logits.shape == (2, 7)
     assert features.dtype == logits.dtype == torch.float32
@@ -64,7 +62,7 @@ def test_classifier_of_digits_is_accurate_and_frozen(digits):
     assert not network.training and not any(p.requires_grad for p in network.parameters())
 
 
-def test_training_disturbs_nothing_and_repeats(digits, monkeypatch):
+def test_classifier_training_is_deterministic_and_leaves_global_state_alone(digits, monkeypatch):
     monkeypatch.setattr(classifier_module, "MIN_STEPS", 50)
     split = Split(digits.train.x[:300], digits.train.y[:300])
     torch.manual_seed(5)
@@ -80,7 +78,7 @@ def test_training_disturbs_nothing_and_repeats(digits, monkeypatch):
         assert torch.equal(a, b)
 
 
-def test_cache_hit_trains_nothing_and_gives_the_same_features(digits, tmp_path, monkeypatch):
+def test_cached_classifier_has_the_same_features(digits, tmp_path, monkeypatch):
     data = SimpleNamespace(**vars(digits) | {"data_dir": tmp_path / "new"})
     state = torch.get_rng_state()
     fresh, card = load_classifier(data, CPU)
@@ -96,7 +94,7 @@ def test_cache_hit_trains_nothing_and_gives_the_same_features(digits, tmp_path, 
 
 
 @pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b"garbage", lambda b: b[: len(b) // 2]])
-def test_corrupt_cache_is_trained_anew(digits, tmp_path, caplog, monkeypatch, damage):
+def test_corrupt_cache_is_replaced(digits, tmp_path, caplog, monkeypatch, damage):
     data = SimpleNamespace(**vars(digits) | {"data_dir": tmp_path})
     monkeypatch.setattr(classifier_module, "MIN_STEPS", 2)
     monkeypatch.setattr(classifier_module, "EPOCHS", 0)
@@ -106,11 +104,11 @@ def test_corrupt_cache_is_trained_anew(digits, tmp_path, caplog, monkeypatch, da
     with caplog.at_level(logging.INFO, logger="ganlab"):
         assert load_classifier(data, CPU)[1] == card
     (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert str(path) in warning and "trained anew" in warning and "\n" not in warning
+    assert str(path) in warning and "training the classifier again" in warning and "\n" not in warning
     assert torch.load(path, weights_only=True)["card"] == card
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(digits, tmp_path, caplog, monkeypatch):
+def test_unwritable_cache_directory_is_only_logged(digits, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(classifier_module, "MIN_STEPS", 2)
     monkeypatch.setattr(classifier_module, "EPOCHS", 0)
     (tmp_path / "file").write_text("in the way")
@@ -119,7 +117,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(digits, tmp_path, caplog, m
     assert "not cached" in caplog.text
 
 
-def test_a_full_disk_is_no_error(digits, tmp_path, caplog, monkeypatch):
+def test_full_disk_is_only_logged(digits, tmp_path, caplog, monkeypatch):
     def full(*_):
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
 
@@ -132,7 +130,7 @@ def test_a_full_disk_is_no_error(digits, tmp_path, caplog, monkeypatch):
 
 
 @pytest.mark.parametrize("classes", [0, 1])
-def test_unlabeled_data(digits, classes):
+def test_classifier_metric_rejects_unlabeled_data(digits, classes):
     with pytest.raises(ValueError, match=f"num_classes={classes}.*metrics=inception or metrics=none"):
         ClassifierQuality(10).setup(SimpleNamespace(**vars(digits) | {"num_classes": classes}), "cpu")
 
@@ -140,20 +138,7 @@ def test_unlabeled_data(digits, classes):
 # the Fréchet distance
 
 
-def test_frechet_distance_against_scipy():
-    random = np.random.default_rng(0)
-    d = Features.num_features
-    real = random.normal(size=(500, d)) @ random.normal(size=(d, d)) + random.normal(size=d)
-    fake = 2 * random.normal(size=(300, d)) @ random.normal(size=(d, d)) + 3
-    frechet = FrechetInceptionDistance(Features(), reset_real_features=False)
-    frechet.update(torch.from_numpy(real).float(), real=True)
-    frechet.update(torch.from_numpy(fake).float(), real=False)
-    a, b = np.cov(real.T), np.cov(fake.T)
-    expected = ((real.mean(0) - fake.mean(0)) ** 2).sum() + np.trace(a + b - 2 * sqrtm(a @ b).real)
-    assert float(frechet.compute()) == pytest.approx(expected, rel=1e-4)
-
-
-def test_real_images_are_at_the_floor_and_noise_is_not(digits, metric):
+def test_scores_of_real_images_and_of_noise(digits, metric):
     n = metric.samples
     assert n == 360 and metric.objective == "frechet_classifier_360"
     chosen = torch.linspace(0, len(digits.train.x) - 1, n).round().long()
@@ -179,10 +164,10 @@ def test_real_images_are_at_the_floor_and_noise_is_not(digits, metric):
     assert float(scores[metric.objective]) > 10 * metric.real_scores[metric.objective]
 
 
-def test_class_kl_is_from_the_reference(metric):
-    """Two classes hit 3 : 1. The reverse divergence would be infinite."""
+def test_class_kl_matches_its_definition(metric):
+    """Two classes at 3 : 1; the reverse divergence would be infinite."""
     metric.target = torch.full((10,), 0.1)
-    metric.observe = lambda images, real: torch.tensor([0] * 270 + [4] * 90)
+    metric.update_frechet = lambda images, real: torch.tensor([0] * 270 + [4] * 90)
     metric.frechet.compute = lambda: torch.tensor(0.0)
     metric.batch_size = metric.samples
     metric.update(torch.zeros(360, 1, 8, 8))
@@ -196,7 +181,7 @@ def test_reset_keeps_the_reference(metric):
     metric.reset()
     assert torch.equal(metric.frechet.real_features_sum, before) and before.abs().sum() > 0
     assert metric.frechet.real_features_num_samples == 360
-    assert metric.frechet.fake_features_num_samples == 0 and metric.seen == 0 and metric.named.sum() == 0
+    assert metric.frechet.fake_features_num_samples == 0 and metric.seen == 0 and metric.class_counts.sum() == 0
 
 
 def test_states_of_two_processes_add_up(digits):
@@ -204,7 +189,7 @@ def test_states_of_two_processes_add_up(digits):
     for metric, share in zip(metrics, (slice(None), slice(0, 90), slice(90, None))):
         metric.setup(digits, "cpu")
         metric.update(to_float(digits.train.x[:360][share]), digits.train.y[:360][share])
-    for state in ("seen", "named", "agreed", "asked"):
+    for state in ("seen", "class_counts", "correct", "labeled"):
         setattr(first, state, getattr(first, state) + getattr(second, state))
     for state in ("fake_features_sum", "fake_features_cov_sum", "fake_features_num_samples"):
         setattr(first.frechet, state, getattr(first.frechet, state) + getattr(second.frechet, state))
@@ -214,25 +199,25 @@ def test_states_of_two_processes_add_up(digits):
         assert float(merged[name]) == pytest.approx(float(value), rel=1e-5), name
 
 
-def test_a_look_needs_exactly_its_samples(metric):
+def test_compute_rejects_a_wrong_sample_count(metric):
     metric.update(torch.zeros(10, 1, 8, 8))
-    with pytest.raises(ValueError, match="exactly 360 samples, got 10"):
+    with pytest.raises(ValueError, match="needs 360 samples, got 10"):
         metric.compute()
 
 
-def test_protocol_and_setup_leave_no_trace(digits):
+def test_protocol_and_setup_leave_the_global_rng_alone(digits):
     state = torch.get_rng_state()
     metric = ClassifierQuality(100)
     metric.setup(digits, "cpu")
-    assert torch.equal(torch.get_rng_state(), state) and not metric.state_dict().keys() & {"seen", "named"}
+    assert torch.equal(torch.get_rng_state(), state) and not metric.state_dict().keys() & {"seen", "class_counts"}
     assert metric.protocol["samples"] == 100 and len(metric.protocol["extractor"]["sha256"]) == 64
 
 
 @pytest.mark.parametrize("kind", [ClassifierQuality, InceptionQuality])
-def test_bad_arguments(kind):
-    with pytest.raises(ValueError, match="metrics.samples must be at least 2, got 1"):
+def test_invalid_settings_and_data_are_rejected(kind):
+    with pytest.raises(ValueError, match="metrics.samples must be an integer of at least 2, got 1"):
         kind(samples=1)
-    with pytest.raises(ValueError, match="metrics.batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="metrics.batch_size must be an integer of at least 1, got 0"):
         kind(samples=2, batch_size=0)
     with pytest.raises(ValueError, match="use metrics=toy"):
         kind(samples=2).setup(SimpleNamespace(shape=(2,), centers=torch.zeros(3, 2)), "cpu")
@@ -241,14 +226,14 @@ def test_bad_arguments(kind):
 # Inception
 
 
-def test_bytes_round_clamp_and_copy_grey():
+def test_inception_input_is_rounded_clamped_and_gray_is_repeated():
     x = torch.tensor([-1.5, -1.0, 0.5 / 127.5, 1 - 0.6 / 127.5, 1.0, 1.5]).view(1, 1, 2, 3)
-    bytes_ = to_bytes(x)
+    bytes_ = to_inception_input(x)
     assert bytes_.dtype == torch.uint8 and bytes_.shape == (1, 3, 2, 3)
     for channel in bytes_[0]:
         assert channel.flatten().tolist() == [0, 0, 128, 254, 255, 255]
     with pytest.raises(ValueError, match="got 2: use metrics=classifier"):
-        to_bytes(torch.zeros(1, 2, 4, 4))
+        to_inception_input(torch.zeros(1, 2, 4, 4))
 
 
 class Corners(torch.nn.Module):
@@ -259,7 +244,7 @@ class Corners(torch.nn.Module):
         return x[:, 0, 2:4, 3:5].flatten(1).float()
 
 
-def test_inception_with_a_stand_in(digits):
+def test_inception_with_a_replacement_network(digits):
     metric = InceptionQuality(samples=10_000, network=Corners())
     metric.setup(digits, "cpu")
     metric.update(to_float(digits.test.x))
@@ -269,7 +254,7 @@ def test_inception_with_a_stand_in(digits):
 
 
 @pytest.mark.parametrize("error", [ModuleNotFoundError("no torch-fidelity"), OSError("no route to host")])
-def test_inception_that_cannot_be_had(digits, monkeypatch, error):
+def test_missing_inception_weights_are_explained(digits, monkeypatch, error):
     def refuse(*_, **__):
         raise error
 

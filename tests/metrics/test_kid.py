@@ -6,7 +6,7 @@ import torch
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from ganlab.metrics import kid
-from ganlab.metrics.image_quality import Features
+from ganlab.metrics.image_quality import PassThrough
 from ganlab.metrics.kid import kernel_distance
 
 
@@ -16,19 +16,19 @@ def normal(n, d, seed, shift=0.0):
 
 @pytest.mark.parametrize("block", [3, 1000])
 @pytest.mark.parametrize("d", [2, 64])
-def test_it_is_that_of_torchmetrics(monkeypatch, d, block):
-    monkeypatch.setattr(kid, "BLOCK", block)
+def test_kid_matches_torchmetrics(monkeypatch, d, block):
+    monkeypatch.setattr(kid, "BLOCK_SIZE", block)
     x, y = normal(50, d, 1, shift=0.2), normal(50, d, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        metric = KernelInceptionDistance(Features(), subsets=1, subset_size=50)  # one subset of everything
+        metric = KernelInceptionDistance(PassThrough(), subsets=1, subset_size=50)  # one subset of everything
     metric.update(x.double(), real=False)
     metric.update(y.double(), real=True)
     assert kernel_distance(x.double(), y.double()) == pytest.approx(float(metric.compute()[0]), rel=1e-9)
     assert kernel_distance(x, y) == pytest.approx(float(metric.compute()[0]), rel=1e-3)
 
 
-def test_unequal_sizes_by_hand():
+def test_kid_of_unequal_sizes_matches_the_definition():
     x, y = torch.tensor([[1.0], [2.0], [-1.0]]), torch.tensor([[0.5], [3.0]])
     k = lambda a, b: (a * b + 1) ** 3
     within_x = (k(1, 2) + k(1, -1) + k(2, -1)) / 3
@@ -36,8 +36,8 @@ def test_unequal_sizes_by_hand():
     assert kernel_distance(x, y) == pytest.approx(within_x + k(0.5, 3) - 2 * across)
 
 
-def test_its_expectation_is_the_difference_of_moments():
-    """In one dimension (ab + 1)³ = Σ binomial(3, i) a^i b^i, so MMD² = Σ binomial(3, i) (E a^i - E b^i)²: unbiased."""
+def test_kid_is_unbiased():
+    """In one dimension (ab + 1)³ = Σ binomial(3, i) a^i b^i, so MMD² = Σ binomial(3, i) (E a^i - E b^i)²."""
     shift = 0.3
     truth = 3 * shift**2 + 3 * (1 + shift**2 - 1) ** 2 + (3 * shift + shift**3) ** 2
     values = np.array([kernel_distance(normal(40, 1, 2 * s, shift), normal(30, 1, 2 * s + 1)) for s in range(225)])
@@ -47,6 +47,6 @@ def test_its_expectation_is_the_difference_of_moments():
     assert abs(equal.mean()) < 4 * equal.std() / 15 and (equal < 0).mean() > 0.2
 
 
-def test_one_sample_is_too_few():
+def test_kid_rejects_a_single_sample():
     with pytest.raises(ValueError, match="at least 2 samples on each side, got 1 and 4"):
         kernel_distance(normal(1, 2, 1), normal(4, 2, 2))

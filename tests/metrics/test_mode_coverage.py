@@ -6,7 +6,7 @@ import torch
 
 from ganlab.data import Split, TensorData
 from ganlab.metrics import ClassifierQuality, ToyQuality
-from ganlab.metrics.mode_coverage import OFF_MODE_MASS, count_modes, mode_floor, mode_scores
+from ganlab.metrics.mode_coverage import OFF_MODE_MASS, count_modes, mode_scores, perfect_sampler_scores
 
 
 def ring(std=0.01):
@@ -29,7 +29,7 @@ def test_off_mode_mass_is_the_gaussian_tail():
     assert OFF_MODE_MASS == pytest.approx(math.exp(-4.5)) and OFF_MODE_MASS == pytest.approx(0.0111, abs=1e-5)
 
 
-def test_seven_of_eight_modes_in_any_order():
+def test_scores_of_seven_of_eight_modes():
     toy = ring()
     samples = toy.centers[[3, 0, 6, 1, 1, 7, 4, 5, 5, 5]] + 0.005
     counts = count_modes(samples, toy.centers, toy.std)
@@ -45,12 +45,12 @@ def test_seven_of_eight_modes_in_any_order():
 
 
 @pytest.mark.parametrize("x, on_mode", [(0.75, True), (-0.75, True), (0.7500001, False), (math.nan, False)])
-def test_three_sigma_is_inclusive(x, on_mode):
+def test_three_sigma_is_inclusive_and_nan_is_off_mode(x, on_mode):
     counts = count_modes(torch.tensor([[x, 0.0]]), torch.tensor([[0.0, 0.0], [8.0, 0.0]]), 0.25)
     assert counts.tolist() == ([1, 0, 0] if on_mode else [0, 0, 1])
 
 
-def test_a_sampler_between_the_modes_is_still_ordered():
+def test_kl_with_off_mode_is_finite_without_high_quality_samples():
     toy = ring()
     nothing, one = (mode_scores(count_modes(x, toy.centers, 0.01)) for x in (torch.zeros(10, 2), toy.centers[:1]))
     assert nothing["modes"] == 0 and nothing["high_quality"] == 0 and nothing["reverse_kl"] == math.inf
@@ -59,16 +59,16 @@ def test_a_sampler_between_the_modes_is_still_ordered():
 
 
 @pytest.mark.parametrize("toy, reverse_kl", [(ring(), 0.0014), (grid(), 0.0049)])
-def test_floor_against_simulated_perfect_samplers(toy, reverse_kl):
+def test_perfect_sampler_scores_match_simulation(toy, reverse_kl):
     runs = [mode_scores(count_modes(draw(toy, 2500, seed), toy.centers, toy.std)) for seed in range(400)]
-    floor = mode_floor(len(toy.centers), 2500)
-    assert floor["reverse_kl"] == pytest.approx(reverse_kl, abs=1e-4)
-    for name, value in floor.items():
+    expected = perfect_sampler_scores(len(toy.centers), 2500)
+    assert expected["reverse_kl"] == pytest.approx(reverse_kl, abs=1e-4)
+    for name, value in expected.items():
         values = torch.stack([scores[name] for scores in runs])
         assert value == pytest.approx(float(values.mean()), abs=4 * float(values.std()) / 20 + 1e-9), name
 
 
-def test_metric_names_floor_and_protocol():
+def test_metric_names_real_scores_and_protocol():
     metric = ToyQuality(samples=25_000)
     state = torch.get_rng_state()
     metric.setup(ring(), "cpu")
@@ -95,8 +95,8 @@ def test_states_of_two_processes_add_up():
     assert whole.counts.sum() == 0
 
 
-def test_errors():
-    with pytest.raises(ValueError, match="at least 1, got 0"):
+def test_invalid_settings_and_data_are_rejected():
+    with pytest.raises(ValueError, match="metrics.samples must be an integer of at least 1, got 0"):
         ToyQuality(samples=0)
     with pytest.raises(ValueError, match="use metrics=classifier"):
         ToyQuality(samples=10).setup(SimpleNamespace(shape=(1, 8, 8)), "cpu")
@@ -105,12 +105,12 @@ def test_errors():
     metric = ToyQuality(samples=10)
     metric.setup(ring(), "cpu")
     metric.update(torch.zeros(9, 2))
-    with pytest.raises(ValueError, match="exactly metrics.samples=10 samples, got 9"):
+    with pytest.raises(ValueError, match="needs metrics.samples=10 samples, got 9"):
         metric.compute()
 
 
 class Moons(TensorData):
-    """Points whose modes nobody knows."""
+    """Points without known modes."""
 
     def load(self):
         split = Split(torch.randn(20, 2, generator=torch.Generator().manual_seed(0)), torch.zeros(20, dtype=torch.int64))
@@ -118,6 +118,6 @@ class Moons(TensorData):
 
 
 @pytest.mark.parametrize("metric", [ToyQuality, ClassifierQuality])
-def test_points_of_no_known_modes_are_not_sent_from_one_metric_to_the_other(metric):
-    with pytest.raises(ValueError, match="got Moons.* use metrics=none, or one of your own"):
+def test_points_without_known_modes_are_rejected(metric):
+    with pytest.raises(ValueError, match="got Moons.* use metrics=none, or your own metric"):
         metric(10).setup(Moons(shape=(2,), num_classes=0, batch_size=5), "cpu")

@@ -1,4 +1,4 @@
-"""The whole battery on samplers whose quality is known by construction."""
+"""The evaluation suite on samplers whose quality is known by construction."""
 
 from types import SimpleNamespace
 
@@ -22,9 +22,9 @@ def quick(monkeypatch):
 
 
 def sampler(x, y=None, classes=0):
-    """A "GAN" that hands out x in order; conditional ones wear the labels y, whatever the prior says."""
+    """A stand-in for a GAN that returns x in order, with the labels y if it is conditional."""
     conditioning = ClassLabels(classes) if classes else Unconditional()
-    conditioning.sample_labels = lambda asked, n, random=None: None if y is None else y[:n]
+    conditioning.sample_labels = lambda requested, n, random=None: None if y is None else y[:n]
 
     def sample_in_batches(n, y=None, *, seed, batch_size):
         return iter(x[:n].split(batch_size))
@@ -48,45 +48,45 @@ def run(gan, data, metric, seed=1):
     return EvaluationSuite(gan, data, [metric], metric.samples, seed).run()
 
 
-def test_fresh_real_images_score_what_real_ones_do(digits):
-    data, fresh = digits
-    found = run(sampler(to_float(fresh.x), fresh.y, 10), data, ClassifierQuality(500))
-    numbers = {name.removesuffix("_500").removesuffix("_classifier"): n for name, n in found.numbers.items()}
+def test_real_images_score_like_real_data(digits):
+    data, new = digits
+    results = run(sampler(to_float(new.x), new.y, 10), data, ClassifierQuality(500))
+    metrics = {name.removesuffix("_500").removesuffix("_classifier"): n for name, n in results.metrics.items()}
     for name in ("precision", "recall", "density", "coverage", "gan_train", "gan_test"):
-        assert abs(numbers[name].value - numbers[name].real) < 0.12, name
-    assert numbers["frechet"].value < 2 * numbers["frechet"].real
-    assert abs(numbers["vendi"].value - numbers["vendi"].real) < 0.05 * numbers["vendi"].real
-    further = numbers["nearest_train_auc_pixels"]
-    assert not found.memorization.memorized and further.low < 0.5 < further.high
-    assert "500 samples are fewer than 20 for each of the 64" in found.not_measured["frechet_infinity"]
+        assert abs(metrics[name].value - metrics[name].real) < 0.12, name
+    assert metrics["frechet"].value < 2 * metrics["frechet"].real
+    assert abs(metrics["vendi"].value - metrics["vendi"].real) < 0.05 * metrics["vendi"].real
+    further = metrics["nearest_train_auc_pixels"]
+    assert not results.memorization.memorized and further.low < 0.5 < further.high
+    assert "500 samples are fewer than 20 for each of the 64" in results.not_measured["frechet_infinity"]
 
 
-def test_a_memorizer_of_two_classes_is_seen_from_every_side(digits):
+def test_memorizer_of_two_classes(digits):
     data, _ = digits
     keep = data.train.y < 2
     x, y = data.train.x[keep].repeat(5, 1, 1, 1), data.train.y[keep].repeat(5)
-    found = run(sampler(to_float(x), y, 10), data, ClassifierQuality(300))
-    numbers = {name.removesuffix("_300").removesuffix("_classifier"): n for name, n in found.numbers.items()}
-    assert numbers["recall"].value < 0.5 < numbers["precision"].value and numbers["coverage"].value < 0.5
-    assert numbers["gan_train"].value < 0.35 < 0.8 < numbers["gan_test"].value
-    assert numbers["vendi"].value < 0.6 * numbers["vendi"].real
-    assert numbers["frechet"].value > 3 * numbers["frechet"].real and numbers["kid"].value > 0.01
-    assert found.memorization.memorized and numbers["copies_pixels"].value == 1
-    assert numbers["nearest_train_pixels"].value == 0 < numbers["nearest_train_pixels"].real
+    results = run(sampler(to_float(x), y, 10), data, ClassifierQuality(300))
+    metrics = {name.removesuffix("_300").removesuffix("_classifier"): n for name, n in results.metrics.items()}
+    assert metrics["recall"].value < 0.5 < metrics["precision"].value and metrics["coverage"].value < 0.5
+    assert metrics["gan_train"].value < 0.35 < 0.8 < metrics["gan_test"].value
+    assert metrics["vendi"].value < 0.6 * metrics["vendi"].real
+    assert metrics["frechet"].value > 3 * metrics["frechet"].real and metrics["kid"].value > 0.01
+    assert results.memorization.memorized and metrics["copies_pixels"].value == 1
+    assert metrics["nearest_train_pixels"].value == 0 < metrics["nearest_train_pixels"].real
 
 
-def test_each_number_has_its_protocol(digits):
-    data, fresh = digits
-    found = run(sampler(to_float(fresh.x), fresh.y, 10), data, ClassifierQuality(100), seed=4)
-    for name, number in found.numbers.items():
-        protocol = number.protocol
+def test_each_metric_has_its_protocol(digits):
+    data, new = digits
+    results = run(sampler(to_float(new.x), new.y, 10), data, ClassifierQuality(100), seed=4)
+    for name, result in results.metrics.items():
+        protocol = result.protocol
         assert name.endswith("_100") and protocol["samples"] == 100 and protocol["seed"] == 4, name
         assert protocol["fingerprint"] == "digits" and "test split" in protocol["reference"]
         unused = "pixels" in name or name.startswith("gan_train")
-        assert number.real is not None and ("extractor" in protocol) is not unused
+        assert result.real is not None and ("extractor" in protocol) is not unused
         assert unused or len(protocol["extractor"]["sha256"]) == 64
-    assert {found.numbers[f"{name}_classifier_100"].protocol["k"] for name in ("precision", "recall")} == {3}
-    assert {found.numbers[f"{name}_classifier_100"].protocol["k"] for name in ("density", "coverage")} == {5}
+    assert {results.metrics[f"{name}_classifier_100"].protocol["k"] for name in ("precision", "recall")} == {3}
+    assert {results.metrics[f"{name}_classifier_100"].protocol["k"] for name in ("density", "coverage")} == {5}
 
 
 @pytest.fixture(scope="module")
@@ -97,58 +97,56 @@ def ring():
 
 
 @pytest.mark.parametrize("conditional", [False, True])
-def test_a_perfect_sampler_of_points(ring, conditional):
-    fresh = ring._draw(600, torch.Generator().manual_seed(9))
-    found = run(sampler(fresh.x, fresh.y, 8) if conditional else sampler(fresh.x), ring, ToyQuality(600))
-    value = {name: n.value for name, n in found.numbers.items()}
+def test_perfect_sampler_of_points(ring, conditional):
+    new = ring._draw(600, torch.Generator().manual_seed(9))
+    results = run(sampler(new.x, new.y, 8) if conditional else sampler(new.x), ring, ToyQuality(600))
+    value = {name: n.value for name, n in results.metrics.items()}
     assert value["modes_600"] == 8 and abs(value["high_quality_600"] - 0.989) < 0.02
     assert abs(value["density_points_600"] - 1) < 0.15 and value["coverage_points_600"] > 0.93
     assert 7 < value["vendi_points_600"] < 9 and abs(value["frechet_infinity_points_600"]) < 0.02
-    assert not found.memorization.memorized
+    assert not results.memorization.memorized
     if conditional:
         assert value["gan_train_points_600"] == value["gan_test_points_600"] == 1
     else:
-        assert found.not_measured.keys() == {"gan_train", "gan_test"}
+        assert results.not_measured.keys() == {"gan_train", "gan_test"}
 
 
-def test_a_collapsed_sampler_of_points_with_wrong_labels(ring):
+def test_collapsed_sampler_of_points_with_wrong_labels(ring):
     first = ring.train.y == 0
     x, y = ring.train.x[first].repeat(4, 1), torch.arange(4 * int(first.sum())) % 8
-    found = run(sampler(x, y, 8), ring, ToyQuality(600))
-    value = {name: n.value for name, n in found.numbers.items()}
+    results = run(sampler(x, y, 8), ring, ToyQuality(600))
+    value = {name: n.value for name, n in results.metrics.items()}
     assert value["modes_600"] == 1 and value["vendi_points_600"] < 1.3 and value["recall_points_600"] < 0.3
     assert abs(value["gan_test_points_600"] - 1 / 8) < 0.05 and value["gan_train_points_600"] < 0.5
-    assert found.memorization.memorized
+    assert results.memorization.memorized
 
 
-def test_points_of_no_known_modes_have_all_but_a_vendi_score(ring):
-    """With a metric of one's own."""
-
+def test_vendi_score_of_points_needs_known_modes(ring):
     class Points(ToyQuality):
         def setup(self, datamodule, device):
             super().setup(ring, device)
 
     data = SimpleNamespace(shape=ring.shape, num_classes=0, train=ring.train, test=ring.test, fingerprint=ring.fingerprint)
-    found = run(sampler(ring.train.x), data, Points(400))
-    assert found.not_measured.keys() == {"vendi", "gan_train", "gan_test"} and "coverage_points_400" in found.numbers
+    results = run(sampler(ring.train.x), data, Points(400))
+    assert results.not_measured.keys() == {"vendi", "gan_train", "gan_test"} and "coverage_points_400" in results.metrics
 
 
-def test_stacks_use_the_features_of_each_channel(tmp_path):
+def test_stacks_use_the_features_of_all_channels(tmp_path):
     sizes = {"train_size": 300, "test_size": 200, "data_seed": 0}
     data = StackedDigits(channels=3, size=8, num_classes=1000, batch_size=10, data_dir=tmp_path, **sizes)
     data.setup()
-    fresh = data._stack(data.base.test, 150, torch.Generator().manual_seed(5))
+    new = data._stack(data.base.test, 150, torch.Generator().manual_seed(5))
     metric = StackedQuality(150)
-    found = run(sampler(to_float(fresh.x[torch.arange(150)])), data, metric)
-    assert {"modes_150", "kl_150", "precision_channels_150", "copies_pixels_150"} <= found.numbers.keys()
-    assert found.numbers["density_channels_150"].value == pytest.approx(1, abs=0.4)
-    stacks = to_float(fresh.x[torch.arange(4)])
+    results = run(sampler(to_float(new.x[torch.arange(150)])), data, metric)
+    assert {"modes_150", "kl_150", "precision_channels_150", "copies_pixels_150"} <= results.metrics.keys()
+    assert results.metrics["density_channels_150"].value == pytest.approx(1, abs=0.4)
+    stacks = to_float(new.x[torch.arange(4)])
     per_channel = [metric.classifier(stacks[:, c : c + 1])[0] for c in range(3)]
     torch.testing.assert_close(metric.features(stacks), torch.cat(per_channel, 1))
 
 
 class Mean(torch.nn.Module):
-    """Stands for Inception: the mean of each color, uint8 -> [n, 3]."""
+    """Replaces Inception: the mean of each color, uint8 -> [n, 3]."""
 
     num_features = 3
 
@@ -157,26 +155,26 @@ class Mean(torch.nn.Module):
         return x.float().mean((2, 3))
 
 
-def test_inceptions_features_are_those_of_its_network(digits):
-    data, fresh = digits
+def test_inception_features_are_those_of_its_network(digits):
+    data, new = digits
     metric = InceptionQuality(100, network=Mean())
     metric.setup(data, "cpu")
-    expected = fresh.x[:7].float().mean((2, 3)).expand(-1, 3)
-    torch.testing.assert_close(metric.features(to_float(fresh.x[:7])), expected)
+    expected = new.x[:7].float().mean((2, 3)).expand(-1, 3)
+    torch.testing.assert_close(metric.features(to_float(new.x[:7])), expected)
 
 
-def test_the_same_seed_gives_the_same_numbers_and_disturbs_nothing(ring):
-    fresh = ring._draw(400, torch.Generator().manual_seed(9)).x
+def test_results_are_deterministic_and_leave_the_global_rng_alone(ring):
+    new = ring._draw(400, torch.Generator().manual_seed(9)).x
     state = torch.get_rng_state()
-    first, second = (run(sampler(fresh), ring, ToyQuality(400), seed=3).numbers for _ in range(2))
+    first, second = (run(sampler(new), ring, ToyQuality(400), seed=3).metrics for _ in range(2))
     assert first == second
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_what_cannot_be_measured_is_refused_in_words(ring):
+def test_invalid_sample_counts_and_samples_are_rejected(ring):
     points = torch.zeros(800, 2)
     for n in (0, 19, 701):
         with pytest.raises(ValueError, match=f"n must be in 20 … 700, the size of the smaller split, got {n}"):
             EvaluationSuite(sampler(points), ring, [ToyQuality(max(n, 1))], n, 1)
-    with pytest.raises(ValueError, match="values that are not finite"):
+    with pytest.raises(ValueError, match="samples are not finite"):
         run(sampler(points + torch.nan), ring, ToyQuality(100))
