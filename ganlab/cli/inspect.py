@@ -1,48 +1,63 @@
-"""`python -m ganlab inspect …`: what a loss does to the generator, whether its game converges, whether it is right."""
+"""Inspect a loss before anything is trained: does it saturate, does its game converge, is it implemented right?
+
+    python -m ganlab inspect loss=minimax
+    python -m ganlab inspect loss=wgan 'regularizer=[gp]' regularizer.gp.weight=1
+    python -m ganlab inspect gan._target_=my_gan.MyGAN      # your own class, in my_gan.py in the current directory
+
+It takes the overrides that training takes and one loss at a time, looks at the loss, its settings and its regularizers
+(data and networks do not matter), and prints in about ten seconds:
+
+  saturation           the generator's gradient where the discriminator recognizes the fakes
+  local convergence    the Dirac-GAN (Mescheder et al. 2018): eigenvalues, and the end of two trajectories
+  what D measures      the divergence that the class declares, against D's loss at its minimum
+  conformance          checks of both losses, each regularizer and the training step, with the papers they stand on
+
+It writes inspect.png (these four as a picture) and inspect.json (all numbers and checks) into the output directory,
+outputs/inspect-…; choose another with hydra.run.dir=DIR. The exit code is 1 if a check failed, else 0.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
 from ganlab import analysis
+from ganlab.analysis.checks.base import user_location
 from ganlab.analysis.figure import draw
 from ganlab.models.gan import GAN
 from ganlab.utils.files import write_json
-from ganlab.utils.tracebacks import is_user_code
 
-PLAYERS = set(inspect.signature(GAN.__init__).parameters)  # settings that say nothing about the loss
-STEPS = (0.2, 0.02, 0.002)  # for the Dirac-GAN: the paper's, and shorter ones for games too stiff for it
-TOLERANCE = 1e-3  # between what a family declares that D measures and what is found; both are exact to about 1e-6
-MARKS = {True: "[green]✓[/]", False: "[bold red]✗[/]", None: "[dim]–[/]"}
+GAN_SETTINGS = set(inspect.signature(GAN.__init__).parameters)  # of every family; the others belong to the loss
+STEP_SIZES = (0.2, 0.02, 0.002)  # of the Dirac-GAN: the paper's, and shorter ones for games that overflow with it
+TOLERANCE = 1e-3  # between a declared divergence or optimal logit and the one found; both are exact to about 1e-6
+MARKS = {True: "[green]✓[/]", False: "[bold red]✗[/]"}
 
 
 @dataclass
-class Findings:
-    """What was found. A part that the family's own code broke is None; its reason is a failed check."""
+class Inspection:
+    """The results. A part that raised an exception is None, and a failed check says why."""
 
     name: str
     title: str
     summary: str  # the first line of the class's docstring
     notes: list[str]
     saturation: analysis.Saturation | None = None
-    dirac: analysis.DiracGAN | None = None
-    optimum: analysis.OptimalDiscriminator | None = None
+    dirac_gan: analysis.DiracGAN | None = None
+    optimal_discriminator: analysis.OptimalDiscriminator | None = None
     checks: list[analysis.Check] = field(default_factory=list)
-    places: dict[str, str] = field(default_factory=dict)  # of losses of one's own: {"generator_loss": "my_gan.py, line 12"}
+    locations: dict[str, str] = field(default_factory=dict)  # of the user's losses: {"generator_loss": "my_gan.py, line 12"}
     seconds: float = 0.0
 
     @property
@@ -50,150 +65,146 @@ class Findings:
         return [check for check in self.checks if check.ok is False]
 
 
-def run(cfg: DictConfig) -> None:
-    """Inspect what the config composes. Ends with exit code 1 if a check failed."""
+def run(config: dict, folder: Path) -> None:
+    """Inspect the loss of a resolved config: print the results, write inspect.png and inspect.json into the folder.
+
+    Raises:
+        SystemExit: with code 1, if a check failed.
+        ValueError: gan._target_ is not a subclass of GAN.
+    """
     started = time.perf_counter()
-    torch.set_num_threads(1)  # thousands of tiny operations: threads would only wait for each other
-    config = OmegaConf.to_container(cfg, resolve=True)
-    folder = Path(config["run_dir"])
-    family, regularizers, notes = family_of(config)
-    found = run_check(family, regularizers, notes)
-    draw(folder / "inspect.png", found, others(family))
-    found.seconds = time.perf_counter() - started
-    write_json(folder / "inspect.json", as_json(found))
-    show(found, folder)
-    if found.failed:
+    torch.set_num_threads(1)  # the tensors are tiny: more threads would only wait for each other
+    family, notes = build_family(config)
+    inspection = inspect_loss(family, notes)
+    kind = analysis.family_class(family)
+    others = [analysis.saturation(other) for other in analysis.shipped_families().values() if other is not kind]
+    draw(folder / "inspect.png", inspection, others)
+    inspection.seconds = time.perf_counter() - started
+    results = as_json(asdict(inspection)) | {"failed": len(inspection.failed), "version": version("ganlab")}
+    write_json(folder / "inspect.json", results)
+    show(inspection, folder)
+    if inspection.failed:
         raise SystemExit(1)
 
 
-def family_of(config: dict) -> tuple[Callable[..., GAN], list[str], list[str]]:
-    """The family with its own settings and regularizers, their names, and notes on what inspect leaves out.
+def build_family(config: dict) -> tuple[functools.partial[GAN], list[str]]:
+    """The family with its own settings and regularizers, and notes on what inspect leaves out.
 
     Raises:
-        ValueError: gan._target_ is no GAN.
+        ValueError: gan._target_ is not a subclass of GAN.
     """
     gan = dict(config["gan"])
     kind = get_class(gan.pop("_target_"))
     if not issubclass(kind, GAN):
         raise ValueError(f"gan._target_ must be a subclass of ganlab.GAN, got {kind.__module__}.{kind.__qualname__}")
-    own = instantiate({key: value for key, value in gan.items() if key not in PLAYERS}, _convert_="all")
+    settings = instantiate({key: value for key, value in gan.items() if key not in GAN_SETTINGS}, _convert_="all")
     regularizers = instantiate(gan["regularizers"] or {}, _convert_="all")
     notes = []
     if config["networks"]["discriminator"].get("spectral_norm"):
-        notes.append("spectral norm belongs to the network: the players here are a point and a slope, and have none")
+        notes.append("spectral norm belongs to the network, and the players here (a point and a slope) have none")
     if gan["pack"] > 1:
-        notes.append(f"gan.pack={gan['pack']} is left out: the family is looked at sample by sample")
-    return functools.partial(kind, **own, regularizers=regularizers), list(regularizers), notes
+        notes.append(f"gan.pack={gan['pack']} is left out: the loss is inspected sample by sample")
+    return functools.partial(kind, **settings, regularizers=regularizers), notes
 
 
-def run_check(family: Callable[..., GAN], regularizers: list[str], notes: list[str]) -> Findings:
-    """All four parts; whatever the family's own code raises becomes a failed check."""
+def inspect_loss(family: functools.partial[GAN], notes: list[str]) -> Inspection:
+    """All parts; an exception of the family's code becomes a failed check."""
     kind = analysis.family_class(family)
-    summary = (kind.__doc__ or "").strip().partition("\n")[0]
-    found = Findings(kind.__name__, " + ".join([kind.__name__, *regularizers]), summary, notes, places=places(kind))
-    for part, name in ((analysis.saturation, "saturation"), (playable, "dirac"), (analysis.optimal_discriminator, "optimum")):
+    title = " + ".join([kind.__name__, *family.keywords["regularizers"]])
+    inspection = Inspection(kind.__name__, title, (kind.__doc__ or "").strip().partition("\n")[0], notes)
+    for name, part in (
+        ("saturation", analysis.saturation),
+        ("dirac_gan", stable_dirac_gan),
+        ("optimal_discriminator", analysis.optimal_discriminator),
+    ):
         try:
-            setattr(found, name, part(family))
+            setattr(inspection, name, part(family))
         except Exception as error:  # a user's loss may raise anything
-            sentence = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            found.checks.append(analysis.Check(f"{name} can be worked out", False, kind.__name__, sentence, ""))
-    found.checks += declared(found.optimum) + analysis.conformance(family)
-    return found
+            message = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            inspection.checks.append(analysis.Check(f"{name} can be computed", False, kind.__name__, message, ""))
+    inspection.checks += declaration_checks(inspection.optimal_discriminator) + analysis.conformance(family)
+    for loss in ("discriminator_loss", "generator_loss"):
+        if location := user_location(getattr(kind, loss)):
+            inspection.locations[loss] = location
+    return inspection
 
 
-def places(kind: type[GAN]) -> dict[str, str]:
-    found = {}
-    for hook in ("discriminator_loss", "generator_loss"):
-        code = getattr(inspect.unwrap(getattr(kind, hook)), "__code__", None)
-        if code and is_user_code(code.co_filename):
-            found[hook] = f"{Path(code.co_filename).name}, line {code.co_firstlineno}"
-    return found
-
-
-def playable(family: Callable[..., GAN]) -> analysis.DiracGAN:
+def stable_dirac_gan(family: analysis.Family) -> analysis.DiracGAN:
     """The Dirac-GAN with the longest step that does not overflow."""
-    for step in STEPS:
-        game = analysis.dirac_gan(family, lr=step)
+    for lr in STEP_SIZES:
+        game = analysis.dirac_gan(family, lr=lr)
         if game.radius_simultaneous is None or max(game.radius_simultaneous, game.radius_alternating) < 1e3:
             break
     return game
 
 
-def declared(optimum: analysis.OptimalDiscriminator | None) -> list[analysis.Check]:
-    """Whether D's best logits and the divergence are those that the class declares."""
-    if optimum is None:
-        return []
+def declaration_checks(optimum: analysis.OptimalDiscriminator | None) -> list[analysis.Check]:
+    """Whether D's optimal logits and the divergence are those that the class declares."""
     checks = []
-    for name, error in (("optimal_logit", optimum.error), ("divergence", optimum.value_error)):
+    errors = {} if optimum is None else {"optimal_logit": optimum.error, "divergence": optimum.value_error}
+    for name, error in errors.items():
         ok = None if error is None else error <= TOLERANCE
-        message = "" if ok is not False else f"declared and found values differ by up to {error:.3g}"
+        message = "" if ok is not False else f"the declared values differ from those at the loss's minimum by up to {error:.3g}"
         checks.append(analysis.Check(f"declared {name}", ok, name, message, ""))
     return checks
 
 
-def others(family: Callable[..., GAN]) -> dict[str, analysis.Saturation]:
-    """The public families' saturation, to draw behind the one that is inspected."""
-    own = analysis.family_class(family)
-    return {name: analysis.saturation(kind) for name, kind in analysis.shipped_families().items() if kind is not own}
-
-
-def as_json(found: Findings) -> dict:
-    """Everything that was found, as plain values; a complex number is [real, imaginary]."""
-    return plain(asdict(found)) | {"failed": len(found.failed), "version": version("ganlab")}
-
-
-def plain(value):
+def as_json(value):
+    """Plain values; a tensor is a list, a complex number [real, imaginary]."""
     if isinstance(value, Tensor):
         return value.tolist()
     if isinstance(value, complex):
         return [value.real, value.imag]
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, Mapping):
+        return {key: as_json(item) for key, item in value.items()}
+    return [as_json(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def show(found: Findings, folder: Path) -> None:
-    """The card."""
+def show(inspection: Inspection, folder: Path) -> None:
+    """Print the results."""
     console = Console(highlight=False, width=min(Console().width, 100))
-    card = Table.grid(padding=(0, 2))
-    card.add_column(style="bold", no_wrap=True)
-    card.add_column()
-    if (s := found.saturation) is not None:
-        between = f"{s.at_minus_10:.3g} at f = -10, {s.gradient[0]:.3g} at f = -30"  # where the verdict looks
-        card.add_row("saturation", f"{s.verdict}: |dL_G/df| = {between}")
-    if (d := found.dirac) is not None:
-        card.add_row("local convergence", f"[bold]{d.verdict}[/]. {escape(d.reason)}")
-        if d.eigenvalues is not None:
-            card.add_row("", f"eigenvalues {d.spectrum}")
-        if d.radius_simultaneous is not None:
-            card.add_row(
-                "",
-                f"500 steps of {d.lr:g} from (1, -1) end at radius {d.radius_simultaneous:.3g} simultaneous, "
-                f"{d.radius_alternating:.3g} alternating",
-            )
-    if (o := found.optimum) is not None:
-        card.add_row("what D measures", escape(o.name or "not declared by the class"))
-        if o.error is not None:
-            card.add_row("", f"its best logits as declared, to {o.error:.1g}")
-        if o.value_error is not None:
-            card.add_row("", f"its best value as declared, to {o.value_error:.1g}")
-    console.rule(f"[bold]{escape(found.title)}", align="left")
-    console.print(escape(found.summary), style="dim")
-    console.print(card)
-    passed = sum(check.ok is True for check in found.checks)
-    console.print(f"\n[bold]conformance[/]  {passed} checks passed, {len(found.failed)} failed; each by name in inspect.json")
-    for place in dict.fromkeys(check.where for check in found.checks):
-        answers = [check.ok for check in found.checks if check.where == place and check.ok is not None]
+    console.rule(f"[bold]{escape(inspection.title)}", align="left")
+    console.print(escape(inspection.summary), style="dim")
+    console.print(theory_table(inspection))
+    passed = sum(check.ok is True for check in inspection.checks)
+    counts = f"{passed} checks passed, {len(inspection.failed)} failed"
+    console.print(f"\n[bold]conformance[/]  {counts}; inspect.json names each")
+    for where in dict.fromkeys(check.where for check in inspection.checks):
+        answers = [check.ok for check in inspection.checks if check.where == where and check.ok is not None]
         if answers:
-            console.print(f"  {MARKS[all(answers)]} {sum(answers)} of {len(answers)}  [dim]{escape(place)}[/]")
-    told = set()
-    for check in found.failed:
-        where = f"{check.where} in {found.places[check.where]}" if check.where in found.places else check.where
-        console.print(f"{MARKS[False]} [bold]{check.name}[/] ({escape(where)}): {escape(check.message)}")
-        if check.paper and check.paper not in told:
+            console.print(f"  {MARKS[all(answers)]} {sum(answers)} of {len(answers)}  [dim]{escape(where)}[/]")
+    papers = set()
+    for check in inspection.failed:
+        location = inspection.locations.get(check.where)
+        where = f"{check.where} in {location}" if location else check.where
+        console.print(f"{MARKS[False]} [bold]{escape(check.name)}[/] ({escape(where)}): {escape(check.message)}")
+        if check.paper and check.paper not in papers:
             console.print(f"  {escape(check.paper)}", style="dim")
-        told.add(check.paper)
-    for note in found.notes:
+        papers.add(check.paper)
+    for note in inspection.notes:
         console.print(escape(f"note: {note}"), style="dim")
     paths = f"\npicture      {folder / 'inspect.png'}\neverything   {folder / 'inspect.json'}"
     console.print(paths, markup=False, soft_wrap=True)
+
+
+def theory_table(inspection: Inspection) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    if (saturation := inspection.saturation) is not None:
+        gradients = f"{saturation.at_minus_10:.3g} at f = -10, {saturation.gradient[0]:.3g} at f = -30"
+        table.add_row("saturation", f"{saturation.verdict}: |dL_G/df| = {gradients}")
+    if (game := inspection.dirac_gan) is not None:
+        table.add_row("local convergence", f"[bold]{game.verdict}[/]. {escape(game.reason)}")
+        if game.eigenvalues is not None:
+            table.add_row("", f"eigenvalues {game.spectrum}")
+        if game.radius_simultaneous is not None:
+            radii = f"{game.radius_simultaneous:.3g} simultaneous, {game.radius_alternating:.3g} alternating"
+            table.add_row("", f"500 steps of {game.lr:g} from (1, -1) end at radius {radii}")
+    if (optimum := inspection.optimal_discriminator) is not None:
+        table.add_row("what D measures", escape(optimum.name or "not declared by the class"))
+        if optimum.error is not None:
+            table.add_row("", f"its optimal logits as declared, to {optimum.error:.1g}")
+        if optimum.value_error is not None:
+            table.add_row("", f"its optimal value as declared, to {optimum.value_error:.1g}")
+    return table

@@ -192,12 +192,14 @@ def inspect(cfg: DictConfig) -> None:
     from ganlab.cli.inspect import run
     from ganlab.utils.files import write_json
 
+    folder = Path(HydraConfig.get().runtime.output_dir)
+
     def noted() -> None:
         try:
-            run(cfg)
+            run(OmegaConf.to_container(cfg, resolve=True), folder)
         except Exception as error:
             with suppress(OSError):  # the file tells a report that no run was trained here
-                write_json(Path(HydraConfig.get().runtime.output_dir) / "inspect.json", {"error": explain(error)})
+                write_json(folder / "inspect.json", {"error": explain(error)})
             raise
 
     in_a_sentence(noted)
