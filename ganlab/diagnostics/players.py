@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from ganlab.models.ensemble import PLAYING
+from ganlab.models.ensemble import STEP_MODULES
 
 
 class Players:
@@ -32,7 +32,7 @@ class Players:
             seen = {name: getattr(outputs, name) for name in ("real", "fake", "real_logits", "fake_logits", "real_y")}
             return {name: tensor for name, tensor in seen.items() if tensor is not None}
 
-        return self._call(PLAYING, shown)
+        return self._call(STEP_MODULES, shown)
 
     def generate(self, z: Tensor, y: Tensor | None, *, average: bool) -> Tensor:
         """Samples [K, m, ...] of G as it trains, or of its moving average as it is used."""

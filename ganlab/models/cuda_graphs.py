@@ -1,4 +1,4 @@
-"""A player's turn as a CUDA graph: recorded once, then replayed by one launch in place of hundreds."""
+"""A training step's kernels as CUDA graphs: captured once, then replayed by one launch instead of hundreds."""
 
 from __future__ import annotations
 
@@ -9,74 +9,73 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor, nn
 
-BY_HAND_FIRST = 3  # turns of a kind before it is recorded: libraries and optimizers have then set themselves up
+WARMUP_STEPS = 3  # run without a graph before a step is captured: libraries and optimizers set themselves up in them
 
-Turn = Callable[..., dict[str, Tensor]]
+Step = Callable[..., dict[str, Tensor]]
 
 
-class RecordedTurn:
-    """A turn's work on the device: from a batch to the turn's terms and the gradients of its player.
+class StepGraph:
+    """The captured kernels of one step, from its inputs to its terms and the gradients of the network it updates.
 
-    What Python does in a turn it did once, when this was recorded; kernels run at each replay, and read and write the same
-    memory: weights, buffers and the state of random numbers are those of the moment.
+    Python ran once, at capture. A replay runs the kernels on the same memory, with the values that weights, buffers and
+    the random state have then.
 
     Args:
-        turn: from a batch to terms (scalars, or [K] of an ensemble); leaves gradients in `parameters`.
-        batch: (real, labels or None, …), what the turn is called with; every other batch must have its shapes.
-        pool: of memory, shared with the other turns.
+        step: from the inputs to terms (scalars, or [K] in an ensemble); leaves gradients in `parameters`.
+        inputs: (real, labels or None, latents or None); all later inputs must have these shapes.
+        pool: memory shared with the other graphs.
 
     Raises:
-        ValueError: the turn waits for a number from the device, or its shapes depend on one.
+        ValueError: the step reads a value from the device, or its shapes depend on one.
     """
 
-    def __init__(self, turn: Turn, parameters: list[nn.Parameter], batch: tuple[Tensor | None, ...], pool):
+    def __init__(self, step: Step, parameters: list[nn.Parameter], inputs: tuple[Tensor | None, ...], pool):
         self.parameters = parameters
-        self.batch = [None if part is None else part.clone() for part in batch]
+        self.inputs = [None if tensor is None else tensor.clone() for tensor in inputs]
         self.graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
-                terms = turn(*self.batch)
+                terms = step(*self.inputs)
                 self.values = torch.stack(list(terms.values()))
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            why = error.__context__ or error  # the end of a recording that failed raises once more, without the reason
+            reason = error.__context__ or error  # a failed capture raises again at its end, without the reason
             raise ValueError(
-                f"a turn cannot become a CUDA graph ({str(why).strip().splitlines()[0]}); leave out gan.cuda_graphs"
+                f"this training step cannot become a CUDA graph ({str(reason).strip().splitlines()[0]}); "
+                "leave out gan.cuda_graphs"
             ) from error
         self.names = list(terms)
         self.gradients = [p.grad for p in parameters]
 
-    def replay(self, *batch: Tensor | None) -> dict[str, Tensor]:
-        """The turn on this batch: its terms; the gradients lie in the parameters."""
-        for own, given in zip(self.batch, batch):
-            if own is not None:
-                own.copy_(given)
+    def replay(self, *inputs: Tensor | None) -> dict[str, Tensor]:
+        """Run the step on these inputs; return its terms and leave the gradients in the parameters."""
+        for static, tensor in zip(self.inputs, inputs):
+            if static is not None:
+                static.copy_(tensor)
         self.graph.replay()
         for parameter, gradient in zip(self.parameters, self.gradients):
             parameter.grad = gradient
-        return dict(zip(self.names, self.values.clone()))  # the next replay writes over the values
+        return dict(zip(self.names, self.values.clone()))  # the next replay overwrites the values
 
 
-class Graphs:
-    """One recorded turn for each kind of turn, made once that kind has been played by hand a few times."""
+class StepGraphs:
+    """One `StepGraph` per key, captured after the first `WARMUP_STEPS` steps with that key."""
 
     def __init__(self):
-        # Of a run that failed before in this process: in some versions of torch a graph that goes takes the workspace of
-        # all that were recorded on its stream with it (pytorch/pytorch#193402).
+        # Free the graphs of a run that failed earlier in this process: in some versions of torch, freeing a graph frees the
+        # workspace of all graphs captured on its stream (pytorch/pytorch#193402).
         gc.collect()
         self.pool = torch.cuda.graph_pool_handle()
-        self.played: Counter[Hashable] = Counter()
-        self.recorded: dict[Hashable, RecordedTurn] = {}
+        self.warmup: Counter[Hashable] = Counter()
+        self.graphs: dict[Hashable, StepGraph] = {}
 
-    def forward_pass(
-        self, kind: Hashable, turn: Turn, parameters: list[nn.Parameter], *batch: Tensor | None
-    ) -> dict[str, Tensor]:
-        """The turn's terms on this batch; its gradients lie in the parameters. `kind`: all that changes the turn."""
-        kind = (kind, batch[0].shape, batch[0].dtype)
-        if kind not in self.recorded:
-            self.played[kind] += 1
-            if self.played[kind] <= BY_HAND_FIRST:
-                return turn(*batch)
-            self.recorded[kind] = RecordedTurn(turn, parameters, batch, self.pool)
-        return self.recorded[kind].replay(*batch)
+    def run(self, key: Hashable, step: Step, parameters: list[nn.Parameter], *inputs: Tensor | None) -> dict[str, Tensor]:
+        """Run a step, by its graph if it has one; `key` must differ between steps that do different work."""
+        key = (key, inputs[0].shape, inputs[0].dtype)
+        if key not in self.graphs:
+            self.warmup[key] += 1
+            if self.warmup[key] <= WARMUP_STEPS:
+                return step(*inputs)
+            self.graphs[key] = StepGraph(step, parameters, inputs, self.pool)
+        return self.graphs[key].replay(*inputs)

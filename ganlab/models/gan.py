@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlab.models import compatibility
-from ganlab.models.adversarial import AdversarialModule, Optimizers, Schedulers
+from ganlab.models.adversarial import AdversarialModule, OptimizerFactory, SchedulerFactory
 from ganlab.models.conditioning import Unconditional
 from ganlab.models.latents import AT_ONCE, normal
 from ganlab.regularizers import Regularizer, at_least_float32
@@ -107,10 +107,10 @@ class GAN(AdversarialModule):
         generator: nn.Module,
         discriminator: nn.Module,
         *,
-        generator_optimizer: Optimizers,
-        discriminator_optimizer: Optimizers,
-        generator_scheduler: Schedulers | None = None,
-        discriminator_scheduler: Schedulers | None = None,
+        generator_optimizer: OptimizerFactory,
+        discriminator_optimizer: OptimizerFactory,
+        generator_scheduler: SchedulerFactory | None = None,
+        discriminator_scheduler: SchedulerFactory | None = None,
         conditioning: Unconditional | None = None,
         regularizers: Mapping[str, Regularizer] | None = None,
         pack: int = 1,

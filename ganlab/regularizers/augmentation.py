@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ganlab.regularizers.base import Regularizer, above_zero
+from ganlab.regularizers.base import Regularizer, above_zero, elementwise
 
 
 class InstanceNoise(Regularizer):
@@ -29,6 +29,7 @@ class InstanceNoise(Regularizer):
         # a tensor, so that a recorded turn reads today's; not kept, since it follows from the turn
         self.register_buffer("left", torch.ones(()), persistent=False)
 
+    @elementwise
     def on_step_start(self, turn):
         if self.fade is not None:
             self.left.fill_(max(0.0, 1 - turn / self.fade))

@@ -10,6 +10,12 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils.parametrize import is_parametrized
 
 
+def elementwise(hook):
+    """Mark an `on_step_start` or `project` that treats each value by itself: an ensemble runs it on all members at once."""
+    hook.elementwise = True
+    return hook
+
+
 class Regularizer(nn.Module):
     """Acts on the discriminator besides its loss; overrides `penalty`, `project` or `augment`, and `on_step_start` to follow time.
 
@@ -30,6 +36,7 @@ class Regularizer(nn.Module):
             raise ValueError(f"a regularizer's `every` must be an integer of at least 1, got {every!r}")
         self.every = every
 
+    @elementwise
     def on_step_start(self, turn: int) -> None:
         """Called before each turn of either player, outside CUDA graphs; `turn`: D's updates so far."""
 
@@ -40,12 +47,19 @@ class Regularizer(nn.Module):
         """What of D's update number this depends on; turns with equal phases can share a CUDA graph."""
         return turn % self.every == 0
 
+    @elementwise
     def project(self, discriminator: nn.Module) -> None:
         """Move D's weights back to where they are allowed."""
 
     def augment(self, x: Tensor) -> Tensor:
         """What D sees instead of x [n, ...], real or fake, in both turns; differentiable, drawn anew at each call."""
         return x
+
+
+def is_elementwise(regularizer: Regularizer, hook: str) -> bool:
+    """Whether a hook of the regularizer, and of those inside it, is marked as elementwise."""
+    inside = [module for module in regularizer.modules() if isinstance(module, Regularizer)]
+    return all(getattr(getattr(module, hook), "elementwise", False) for module in inside)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import cached
 
-from ganlab.regularizers.base import Regularizer, above_zero, at_least, at_least_float32
+from ganlab.regularizers.base import Regularizer, above_zero, at_least, at_least_float32, elementwise
 
 
 class FiniteDifferenceR1(Regularizer):
@@ -52,6 +52,7 @@ class Consistency(Regularizer):
         super().__init__(every)
         self.weight, self.transform = at_least("weight", weight, 0), transform
 
+    @elementwise
     def on_step_start(self, turn):
         self.transform.on_step_start(turn)
 

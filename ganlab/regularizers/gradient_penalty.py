@@ -87,8 +87,10 @@ class DRAGAN(GradientPenalty):
 def squared_gradient_norm(discriminator: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
     """||grad_x D(x, y)||^2 per sample, [n], with a graph back to D's weights."""
     x = at_least_float32(x.detach())
-    if getattr(discriminator, "vectorized", False):  # under vmap, where autograd.grad cannot be called
+    try:
+        x.requires_grad_()
+    except RuntimeError:  # inside torch.func.vmap (an ensemble), which allows neither this nor torch.autograd.grad
         gradient = torch.func.grad(lambda x: discriminator(x, y).sum())(x)
-    else:  # torch.func.grad allows no layer that writes into its buffers (batch norm, spectral norm)
-        (gradient,) = torch.autograd.grad(discriminator(x.requires_grad_(), y).sum(), x, create_graph=True)
+    else:  # not torch.func.grad, which allows no layer that writes into its buffers (batch norm, spectral norm)
+        (gradient,) = torch.autograd.grad(discriminator(x, y).sum(), x, create_graph=True)
     return gradient.flatten(1).square().sum(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import relu
 
-from ganlab.regularizers.base import Regularizer, above_zero, at_least
+from ganlab.regularizers.base import Regularizer, above_zero, at_least, elementwise
 
 
 class LeCam(Regularizer):
@@ -46,6 +46,7 @@ class WeightClipping(Regularizer):
         super().__init__()
         self.bound = above_zero("bound", bound)
 
+    @elementwise
     @torch.no_grad()
     def project(self, discriminator):
         parameters = list(discriminator.parameters())

@@ -19,9 +19,9 @@ from torch.utils._pytree import tree_leaves
 import ganlab.networks.layers
 import ganlab.regularizers
 from ganlab.losses import NonSaturatingGAN, RpGAN
-from ganlab.models.adversarial import CHECK_EVERY
+from ganlab.models.adversarial import FINITE_CHECK_EVERY
 from ganlab.models.conditioning import AuxiliaryClassifier, Batch, ClassLabels, Marginal
-from ganlab.models.cuda_graphs import BY_HAND_FIRST, Graphs
+from ganlab.models.cuda_graphs import WARMUP_STEPS, StepGraphs
 from ganlab.models.ensemble import Ensemble
 from ganlab.networks import DCGANDiscriminator, DCGANGenerator
 from ganlab.regularizers import (
@@ -68,7 +68,7 @@ class Recorder(TorchDispatchMode):
 
 @pytest.fixture
 def recorders(monkeypatch):
-    """All that were made; with them `Graphs` works on the CPU."""
+    """All that were made; with them `StepGraphs` works on the CPU."""
     made = []
 
     def recorder():
@@ -103,7 +103,7 @@ def train(recorders, monkeypatch, fit):
 
         monkeypatch.setattr(torch.cuda, "graph", graph)
         start = game.on_fit_start
-        game.on_fit_start = lambda: (start(), setattr(game, "_graphs", Graphs() if recorded else None))
+        game.on_fit_start = lambda: (start(), setattr(game, "_graphs", StepGraphs() if recorded else None))
         fit(game, batches, *callbacks)
         return game
 
@@ -249,12 +249,13 @@ class Watch(Callback):
 
 def test_turns_by_hand_in_between_and_the_terms_that_are_kept(train, recorders, make_gan, make_batches):
     watches = Watch(), Watch()
-    batches = make_batches(CHECK_EVERY // 2 - 1)
+    batches = make_batches(FINITE_CHECK_EVERY // 2 - 1)
     games = [train(make_gan(optimizer=ADAM), batches, watch is watches[1], watch) for watch in watches]
     same(*games)
     assert len(recorders) == 2 and games[0].step_metrics.keys() == games[1].step_metrics.keys()
     assert (
-        watches[0].terms == watches[1].terms and len({float(*terms.values()) for terms in watches[1].terms}) > CHECK_EVERY // 2
+        watches[0].terms == watches[1].terms
+        and len({float(*terms.values()) for terms in watches[1].terms}) > FINITE_CHECK_EVERY // 2
     )
 
 
@@ -265,7 +266,7 @@ def test_what_a_failed_run_left_goes_before_a_new_one_records(recorders, no_coll
     left = Left()
     left.itself, gone = left, weakref.ref(left)
     del left
-    Graphs()
+    StepGraphs()
     assert gone() is None
 
 
@@ -283,7 +284,7 @@ def test_a_turn_that_waits_for_a_number_is_refused(train, make_gan, make_batches
 
 
 def test_a_new_kind_of_turn_is_played_by_hand_first(train, recorders, make_gan, make_batches):
-    train(make_gan(), make_batches(BY_HAND_FIRST), True)
+    train(make_gan(), make_batches(WARMUP_STEPS), True)
     assert not recorders
 
 

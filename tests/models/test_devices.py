@@ -142,5 +142,5 @@ def test_an_ensemble(family, make_gan, norm):
         terms, seen = getattr(ensemble, name)(torch.randn(2, 8, 2, device="meta"), y, z)
         sum(terms.values()).sum().backward()
         learning = list(player.parameters())
-        ensemble.clip(learning, ensemble.gradient_norm([p.grad for p in learning]))
+        ensemble.clip_gradients_to_norm(learning, ensemble.gradient_norm([p.grad for p in learning]))
         assert all(value.shape == (2,) and value.device.type == "meta" for value in (terms | seen).values())

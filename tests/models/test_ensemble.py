@@ -25,6 +25,7 @@ from ganlab.regularizers import (
     GradientPenalty,
     InstanceNoise,
     LeCam,
+    Regularizer,
     WeightClipping,
 )  # fmt: skip
 
@@ -57,10 +58,10 @@ class Pool:
         return pool[start : start + shape.numel()].view(shape)
 
 
-def batches_of(count, shape=(2,), classes=3):
+def batches_of(count, shape=(2,), classes=3, members=K):
     random = torch.Generator().manual_seed(1)
-    draw = lambda: torch.randn(K, N, *shape, generator=random, dtype=torch.float64) * 0.7 + 0.4
-    return [(draw(), torch.randint(classes, (K, N), generator=random)) for _ in range(count)]
+    draw = lambda: torch.randn(members, N, *shape, generator=random, dtype=torch.float64) * 0.7 + 0.4
+    return [(draw(), torch.randint(classes, (members, N), generator=random)) for _ in range(count)]
 
 
 def follow(gans, fit, steps=100, shape=(2,), latent=3, tolerance=1e-4, alone=range(K), **settings):
@@ -72,7 +73,7 @@ def follow(gans, fit, steps=100, shape=(2,), latent=3, tolerance=1e-4, alone=ran
         torch.randn(K, N, latent, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(3 * steps)
     ]
     start = [p.clone() for p in gans[alone[-1]].parameters()]
-    ensemble.refuse_what_cannot_be_stacked = lambda batch: None  # it plays both turns once, and would use up draws
+    ensemble.validate_vectorizable = lambda batch: None  # it plays both turns once, and would use up draws
     turns = iter(latents)
     ensemble.step_latents = lambda real: next(turns)
     with Pool():
@@ -115,9 +116,10 @@ REGULARIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("name", [*REGULARIZERS, "own_project", "own_on_step_start"])
 def test_a_copy_follows_its_single_run_for_every_regularizer(name, make_gan, fit):
-    gans = [make_gan(WGAN, seed=s, optimizer=RMSPROP, regularizers={name: REGULARIZERS[name]()}) for s in range(K)]
+    make = {**REGULARIZERS, "own_project": NormedProjection, "own_on_step_start": StatefulSchedule}[name]
+    gans = [make_gan(WGAN, seed=s, optimizer=RMSPROP, regularizers={name: make()}) for s in range(K)]
     follow(gans, fit, alone=[1])
 
 
@@ -153,20 +155,93 @@ def test_convolutions_and_settings_of_the_family(fit):
     follow(gans, fit, steps=20, shape=(1, 8, 8))
 
 
-def test_copies_do_not_hear_each_other(make_gan, fit):
-    """One copy's poisoned batch leaves the others bit for bit as they were, and only it is marked."""
+class NormedProjection(Regularizer):
+    @torch.no_grad()
+    def project(self, discriminator):
+        for p in discriminator.parameters():
+            p.div_(p.norm())
+            p.data = p.data * 2
+
+
+class StatefulSchedule(Regularizer):
+    """A buffer that `penalty` feeds and `on_step_start` normalizes, beside a plain attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.calls = 0.0, 0
+        self.register_buffer("state", torch.ones(4))
+
+    def on_step_start(self, turn):
+        self.calls += 1
+        self.weight = 0.1 * turn + 0.01 * self.calls
+        self.state.div_(self.state.norm())
+
+    def penalty(self, discriminator, outputs):
+        self.state.add_(outputs.fake_logits.detach().square().mean())
+        return self.weight * self.state.sum() * outputs.real_logits.square().mean()
+
+
+class BatchNormalized(Regularizer):
+    def augment(self, x):
+        return x / x.std()
+
+
+class WeightedTerms(AuxiliaryClassifier):
+    """Weighs the classification losses by a running mean of D's."""
+
+    def __init__(self):
+        super().__init__(3, 0.7, Batch(3))
+        self.register_buffer("mean", torch.ones(()))
+
+    def discriminator_term(self, outputs):
+        term = super().discriminator_term(outputs)
+        self.mean.lerp_(term.detach(), 0.1)
+        return term / self.mean
+
+
+class CenteredLoss(NonSaturatingGAN):
+    def discriminator_terms(self, outputs):
+        terms = super().discriminator_terms(outputs)
+        return terms | {"d/center": (outputs.real_logits.mean() + outputs.fake_logits.mean()).square()}
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return ((fake_logits - fake_logits.mean()) / fake_logits.std()).square().mean() - fake_logits.mean()
+
+
+HOOKS = {
+    "none": {},
+    "penalty": {"regularizers": {"gp": GradientPenalty(2.0), "lecam": LeCam(0.5, start=2)}},
+    "project": {"regularizers": {"own": NormedProjection()}},
+    "project elementwise": {"regularizers": {"clip": WeightClipping(0.1)}},
+    "on_step_start": {"regularizers": {"own": StatefulSchedule()}},
+    "augment": {"regularizers": {"own": BatchNormalized()}},
+    "conditioning": {"classes": 3, "feed": "auxiliary_classes", "conditioning": WeightedTerms()},
+    "loss": {"family": CenteredLoss},
+    "clip": {"gradient_clip": 0.05},
+}
+
+
+@pytest.mark.parametrize("wrecked", [0, 2])
+@pytest.mark.parametrize("value", [math.nan, 1e30])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_wrecked_member_leaves_the_others_bitwise_unchanged(make_gan, fit, hook, value, wrecked):
     results = []
-    for poison in (False, True):
-        ensemble = Ensemble([make_gan(seed=s, optimizer=ADAM) for s in range(K)], [10, 11])
-        batches = [(x.float(), y) for x, y in batches_of(40)]
-        if poison:
-            batches[3][0][1] = math.nan
-        fit(ensemble, batches)
+    for wreck in (False, True):
+        gans = [make_gan(seed=s, optimizer=ADAM, **copy.deepcopy(HOOKS[hook])) for s in range(3)]
+        if wreck:
+            for p in gans[wrecked].discriminator.parameters():
+                p.data.fill_(value)
+        ensemble = Ensemble(gans, [10, 11, 12])
+        fit(ensemble, [(x.float(), y) for x, y in batches_of(8, members=3)])
         results.append(ensemble)
-    assert results[0].failed.tolist() == [False, False] and results[1].failed.tolist() == [False, True]
-    clean, beside = results[0].member(0).state_dict(), results[1].member(0).state_dict()
-    assert all(torch.equal(v, beside[k]) for k, v in clean.items() if k != "_extra_state")
-    assert [one is None for one in results[1].members()] == [False, True]
+    assert not results[0].failed.any()
+    if hook != "project" or math.isnan(value):  # a projection can mend huge weights
+        assert results[1].failed.tolist() == [k == wrecked for k in range(3)]
+        assert [gan is None for gan in results[1].members()] == [k == wrecked for k in range(3)]
+    for k in {0, 1, 2} - {wrecked}:
+        expected, state = (ensemble.member(k).state_dict() for ensemble in results)
+        assert all(torch.equal(value, state[name]) for name, value in expected.items() if name != "_extra_state")
 
 
 def test_an_ensemble_of_which_nothing_is_left_stops(make_gan, fit):
@@ -219,7 +294,7 @@ def test_what_cannot_be_stacked_is_refused_with_the_reason(make_gan, fit):
 
     with pytest.raises(ValueError, match="Sorting with these networks.*one batched program"):
         fit(Ensemble([make_gan(Sorting, seed=s) for s in range(K)], [1, 2]), [(x.float(), y) for x, y in batches_of(1)])
-    with pytest.raises(ValueError, match="a seed per copy"):
+    with pytest.raises(ValueError, match="at least one GAN and a seed for each"):
         Ensemble([], [])
 
 
@@ -235,9 +310,9 @@ def test_a_full_device_is_none_of_its_reasons(make_gan, fit, monkeypatch):
         fit(ensemble, batches_of(1))
 
 
-def test_an_optimizer_that_mixes_copies_is_refused(make_gan, fit):
+def test_an_optimizer_that_mixes_members_is_refused(make_gan, fit):
     ensemble = Ensemble([make_gan(seed=s, optimizer=torch.optim.Adafactor) for s in range(K)], [1, 2])
-    with pytest.raises(ValueError, match="Adafactor may mix the copies"):
+    with pytest.raises(ValueError, match="Adafactor may mix the members"):
         fit(ensemble, batches_of(1))
 
 
@@ -328,7 +403,7 @@ def test_a_seeds_latents_do_not_depend_on_the_seeds_beside_it(make_gan):
 
 
 def test_latents_drawn_ahead_go_on_where_a_checkpoint_was_written(make_gan, monkeypatch):
-    monkeypatch.setattr(ganlab.models.ensemble, "turns_ahead", lambda device, numbers: 4)  # as on a GPU
+    monkeypatch.setattr(ganlab.models.ensemble, "steps_ahead", lambda device, numbers: 4)  # as on a GPU
     whole, resumed = (Ensemble([make_gan(seed=s) for s in range(K)], [1, 2]) for _ in range(2))
     before, checkpoint = [whole.sample_latents(5) for _ in range(6)], {}
     whole.on_save_checkpoint(checkpoint)
