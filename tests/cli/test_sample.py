@@ -233,7 +233,7 @@ def test_interpolation_errors_are_one_sentence(runs, tmp_path, name, words, sent
 
 
 def test_k_nearest_matches_scipy(monkeypatch):
-    monkeypatch.setattr(neighbors, "BLOCK", 128)
+    monkeypatch.setattr(neighbors, "BLOCK_SIZE", 128)
     random = torch.Generator().manual_seed(0)
     train = torch.randint(0, 256, (1000, 1, 5, 5), generator=random, dtype=torch.uint8)
     x = torch.cat([train[[700, 3]], torch.randint(0, 256, (6, 1, 5, 5), generator=random, dtype=torch.uint8)])
