@@ -43,8 +43,8 @@ def main(words: list[str]) -> None:
     with TerminalProgress() as progress:
         results = EvaluationSuite(trained.gan, data, metrics, n, options.seed, progress.track).run()
     evaluation = as_json(trained, results, n, options.seed, time.perf_counter() - started)
-    with atomic_path(out) as partial_file:
-        write_json(partial_file, evaluation)
+    with atomic_path(out) as partial:
+        write_json(partial, evaluation)
     print_table(evaluation)
     for name, reason in evaluation["not_measured"].items():
         print(f"{name} was not measured: {reason}")
@@ -116,7 +116,7 @@ def as_json(trained: Trained, results: SuiteResults, n: int, seed: int, seconds:
         **run,
         "samples": n,
         "seed": seed,
-        "numbers": {
+        "metrics": {
             name: {
                 "value": result.value,
                 "interval": None if result.low is None else [result.low, result.high],
@@ -144,7 +144,7 @@ def print_table(evaluation: dict) -> None:
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
     table.add_column("of real data", justify="right", style="dim")
-    for name, number in evaluation["numbers"].items():
+    for name, number in evaluation["metrics"].items():
         interval, real = number["interval"], number["real"]
         table.add_row(
             name,
@@ -157,9 +157,12 @@ def print_table(evaluation: dict) -> None:
 
 def memorization_sentence(evaluation: dict) -> str:
     """Both shares of copies first, then the verdict that follows from them."""
-    copies = next(number for name, number in evaluation["numbers"].items() if name.startswith("copies_"))
-    verdict = "significantly more: THE GENERATOR COPIES TRAINING DATA"
+    copies = next(number for name, number in evaluation["metrics"].items() if name.startswith("copies_"))
+    if evaluation["memorized"]:
+        verdict = "That is significantly more than real data: THE GENERATOR COPIES TRAINING DATA."
+    else:
+        verdict = "That is not significantly more than real data: no sign of memorization."
     return (
-        f"{copies['value']:.1%} of the samples and {copies['real']:.1%} of held-out real data lie close enough to a training "
-        f"sample to count as its copy; {verdict if evaluation['memorized'] else 'not significantly more: no sign of memorization'}"
+        f"{copies['value']:.1%} of the samples and {copies['real']:.1%} of held-out real data lie so close to a training sample "
+        f"that they count as its copies. {verdict}"
     )

@@ -93,7 +93,7 @@ def draw(samples: Tensor, neighbors: Tensor, distances: Tensor) -> Figure:
 
 
 def print_distances(distances: Tensor) -> None:
-    table = Table(title="L2 distance between pixels in [-1, 1] to the nearest training images", title_justify="left")
+    table = Table(title="L2 distance to the nearest training images", title_justify="left")
     for heading in ("sample", *(f"neighbor {number + 1}" for number in range(distances.shape[1]))):
         table.add_column(heading, justify="right")
     for number, row in enumerate(distances.tolist()):

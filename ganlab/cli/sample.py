@@ -8,7 +8,7 @@ The samples are the moving average's of the generator; a seed gives the same one
 *.png    one grid, a column per class; points are drawn over the real ones
 *.npy    float32 [n, C, H, W] in [-1, 1], of points [n, 2]
 else     a new directory of files 00000.png … in the images' own size
-Of *.npy and single files any number fits into memory.
+*.npy and single files are written in batches: memory does not grow with n.
 """
 
 from __future__ import annotations

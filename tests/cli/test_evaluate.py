@@ -44,16 +44,16 @@ def test_evaluates_a_conditional_run_on_images(cli, tmp_path):
     assert f"every number's protocol: {folder.relative_to(tmp_path)}/evaluation.json" in printed.replace("\n", "")
     found, summary = (json.loads((folder / name).read_text()) for name in ("evaluation.json", "summary.json"))
     names = ["kid", "precision", "recall", "density", "coverage", "vendi", "gan_test", "gan_train"]
-    assert {f"{name}_classifier_360" for name in names} < found["numbers"].keys()
-    assert {"nearest_train_pixels_360", "nearest_train_auc_pixels_360", "copies_pixels_360"} < found["numbers"].keys()
+    assert {f"{name}_classifier_360" for name in names} < found["metrics"].keys()
+    assert {"nearest_train_pixels_360", "nearest_train_auc_pixels_360", "copies_pixels_360"} < found["metrics"].keys()
     # the last evaluation in training used seed 0 and as many samples: the same numbers
     for name in ("frechet_classifier_360", "classes_360", "class_kl_360"):
-        assert found["numbers"][name]["value"] == pytest.approx(summary["quality"][f"quality/{name}"], rel=1e-5)
-        assert found["numbers"][name]["real"] == pytest.approx(summary["real"][f"quality/{name}"], rel=1e-5)
-    agreement = found["numbers"]["gan_test_classifier_360"]
+        assert found["metrics"][name]["value"] == pytest.approx(summary["quality"][f"quality/{name}"], rel=1e-5)
+        assert found["metrics"][name]["real"] == pytest.approx(summary["real"][f"quality/{name}"], rel=1e-5)
+    agreement = found["metrics"]["gan_test_classifier_360"]
     assert agreement["value"] == pytest.approx(summary["quality"]["quality/label_agreement_360"])
     assert agreement["interval"][0] < agreement["value"] < agreement["interval"][1]
-    protocol = found["numbers"]["recall_classifier_360"]["protocol"]
+    protocol = found["metrics"]["recall_classifier_360"]["protocol"]
     assert protocol["extractor"] == summary["protocol"]["extractor"] and (protocol["k"], protocol["seed"]) == (3, 0)
     assert found["not_measured"].keys() == {"frechet_infinity"} and found["images_seen"] == 1280
     assert len(found["closest_to_training_data"]) == 10
@@ -65,12 +65,12 @@ def test_evaluates_a_run_on_points(cli, ring):
     assert code == 0 and printed.endswith("protocol: mine[a].json\n"), "the path is not read as markup"
     assert not (folder / "evaluation.json").exists()
     found = json.loads(Path("mine[a].json").read_text())
-    copies = found["numbers"]["copies_points_300"]
-    assert f"{copies['value']:.1%} of the samples and {copies['real']:.1%} of held-out real data lie close" in printed
-    assert {"modes_300", "kid_points_300", "frechet_infinity_points_300", "copies_points_300"} < found["numbers"].keys()
+    copies = found["metrics"]["copies_points_300"]
+    assert f"{copies['value']:.1%} of the samples and {copies['real']:.1%} of held-out real data lie so close" in printed
+    assert {"modes_300", "kid_points_300", "frechet_infinity_points_300", "copies_points_300"} < found["metrics"].keys()
     assert found["not_measured"]["gan_test"] == "the GAN is unconditional"
     assert cli("evaluate", f"run={folder}", "n=300", "out=again.json")[0] == 0
-    assert json.loads(Path("again.json").read_text())["numbers"] == found["numbers"]
+    assert json.loads(Path("again.json").read_text())["metrics"] == found["metrics"]
 
 
 def test_members_of_an_ensemble_are_evaluated_one_by_one(cli, ring):
@@ -80,7 +80,7 @@ def test_members_of_an_ensemble_are_evaluated_one_by_one(cli, ring):
         assert code == 0, printed
     first, second = (json.loads((folder / f"evaluation_seed{seed}.json").read_text()) for seed in (1, 2))
     assert (first["run_seed"], second["run_seed"]) == (1, 2)
-    assert first["numbers"]["kid_points_50"]["value"] != second["numbers"]["kid_points_50"]["value"]
+    assert first["metrics"]["kid_points_50"]["value"] != second["metrics"]["kid_points_50"]["value"]
     code, printed = cli("evaluate", f"run={folder}", "n=50", "run_seed=3")
     assert code == 1 and "this ensemble has the seeds 1 … 2, got" in printed
 
@@ -88,7 +88,7 @@ def test_members_of_an_ensemble_are_evaluated_one_by_one(cli, ring):
 def test_data_chooses_the_metric_of_a_run_without_one(cli, ring):
     folder = ring(metric="metrics=none")
     assert cli("evaluate", "n=50")[0] == 0
-    assert "modes_50" in json.loads((folder / "evaluation.json").read_text())["numbers"]
+    assert "modes_50" in json.loads((folder / "evaluation.json").read_text())["metrics"]
 
 
 WRONG = [

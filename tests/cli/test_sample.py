@@ -28,12 +28,17 @@ def runs(tmp_path_factory, make_run):
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
+def in_tmp_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
 def sample(run, *words):
     sample_verb.main([f"run={run[0]}", *words])
+
+
+def cell(grid, row, column):
+    """An image of 8 x 8 pixels in a grid that shows it 7 times as large, with 2 pixels between images."""
+    return grid[2 + 58 * row : 58 * (row + 1) : 7, 2 + 58 * column : 58 * (column + 1) : 7, 0]
 
 
 # sample
@@ -83,9 +88,8 @@ def test_png_files_and_grid_show_the_samples(runs, capsys):
 
     sample(runs["labels"], "n=12", "label=3", "truncation=0.5", "out=grid.png")
     grid = np.asarray(Image.open("grid.png"))
-    assert grid.shape == (3 * 58 + 2, 4 * 58 + 2, 3)  # 8 pixels, 7 times as large, 2 between
-    sixth = grid[2 + 58 : 58 + 58 : 7, 2 + 58 : 58 + 58 : 7, 0]
-    assert np.array_equal(sixth, np.asarray(Image.open("many/00005.png")))
+    assert grid.shape == (3 * 58 + 2, 4 * 58 + 2, 3)
+    assert np.array_equal(cell(grid, 1, 1), np.asarray(Image.open("many/00005.png")))
 
 
 def test_grid_has_a_column_per_class_and_default_path_names_options(runs):
@@ -102,7 +106,7 @@ def test_points_as_png_and_npy(runs):
     sample(runs["points"], "n=100", "out=points.npy")
     assert Image.open("points.png").width > 300
     assert np.allclose(np.load("points.npy"), runs["points"][1].sample(100, seed=1).numpy(), atol=1e-6)
-    with pytest.raises(ValueError, match="samples \[2\] cannot be PNG files, got out=folder"):
+    with pytest.raises(ValueError, match=r"samples \[2\] cannot be PNG files, got out=folder"):
         sample(runs["points"], "out=folder")
 
 
@@ -183,8 +187,7 @@ def test_interpolation_ends_are_samples_of_both_seeds(runs):
     assert grid.shape == (4 * 58 + 2, 5 * 58 + 2, 3)
     for column, seed in ((0, 3), (4, 7)):
         for row, image in enumerate(gan.sample(4, 2, seed=seed)):
-            found = grid[2 + 58 * row : 58 * (row + 1) : 7, 2 + 58 * column : 58 * (column + 1) : 7, 0]
-            assert np.abs(found / 127.5 - 1 - image[0].numpy()).max() < 0.01
+            assert np.abs(cell(grid, row, column) / 127.5 - 1 - image[0].numpy()).max() < 0.01
 
 
 def test_label_interpolation_keeps_latents(runs):
@@ -193,8 +196,7 @@ def test_label_interpolation_keeps_latents(runs):
     grid = np.asarray(Image.open("l.png"))
     for column, label in ((0, 2), (3, 9)):
         for row, image in enumerate(gan.sample(3, label, seed=3)):
-            found = grid[2 + 58 * row : 58 * (row + 1) : 7, 2 + 58 * column : 58 * (column + 1) : 7, 0]
-            assert np.abs(found / 127.5 - 1 - image[0].numpy()).max() < 0.01
+            assert np.abs(cell(grid, row, column) / 127.5 - 1 - image[0].numpy()).max() < 0.01
 
 
 def test_gif_goes_there_and_back(runs, capsys):
