@@ -1,6 +1,7 @@
 """ganlab: a laboratory for GAN losses."""
 
 from importlib import import_module
+from typing import Any
 
 __version__ = "0.2.0"
 
@@ -25,7 +26,13 @@ __all__ = [
     "load",
 ]
 
-# torch and lightning take seconds to import; a typo on the command line should not wait for them
+PACKAGES = (
+    "analysis", "callbacks", "cli", "config", "data", "diagnostics", "losses", "metrics", "models", "networks",
+    "regularizers", "report", "runs", "utils",
+)  # fmt: skip
+__all__ += PACKAGES
+
+# Names are imported when they are used: torch and lightning take seconds, which a typo on the command line should not wait.
 _HOMES = {
     "GAN": "ganlab.models.gan",
     "StepOutputs": "ganlab.models.gan",
@@ -34,11 +41,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'ganlab' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(_HOMES.get(name, "ganlab.losses")), name)
+    if name in PACKAGES:
+        return import_module(f"ganlab.{name}")
+    value = globals()[name] = getattr(import_module(_HOMES.get(name, "ganlab.losses")), name)
+    return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return __all__

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import NoReturn
 
 from ganlab.config.paths import conf_folder
 
@@ -19,7 +20,7 @@ def compose(verb: str) -> None:
     if problem := suggestions.misplaced_option(sys.argv[1:]):
         sys.exit(f"ganlab: {problem}")
     parser = get_args_parser()
-    parser.error = lambda said: sys.exit(f"ganlab: {' '.join(said.split())}; python -m ganlab --help lists what there is")
+    parser.error = _exit  # type: ignore[method-assign]
     parser.parse_args()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing its own traceback
     try:
@@ -39,3 +40,7 @@ def compose(verb: str) -> None:
             sentence = f"Hydra cannot use a word of this command line, perhaps of a group or of hydra.* ({sentence}"
             sentence = sentence.replace("\n", ")\n", 1)
         sys.exit(f"ganlab: {sentence}")
+
+
+def _exit(message: str) -> NoReturn:
+    sys.exit(f"ganlab: {' '.join(message.split())}; python -m ganlab --help lists what there is")

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +52,8 @@ def atomic_torch_save(path: Path, value: object, suffix: str = "") -> None:
         atomic_replace(partial, path)
     except pickle.UnpicklingError as error:
         partial.unlink(missing_ok=True)
-        kind = re.search(r"GLOBAL (\S+)|$", str(error))[1] or "an object"
+        match = re.search(r"GLOBAL (\S+)", str(error))
+        kind = match[1] if match else "an object"
         raise ValueError(
             f"{path} would contain {kind}, which cannot be loaded without running code; keep only numbers, strings, lists, "
             "dicts and tensors in the state of your callback, optimizer or schedule (float(x) for a NumPy number)"
@@ -65,7 +66,7 @@ def atomic_torch_save(path: Path, value: object, suffix: str = "") -> None:
         raise OSError(reason) from error
 
 
-def _contains_only(value: object, types: set[type]) -> bool:
+def _contains_only(value: Any, types: set[type]) -> bool:
     """Whether everything in nested dicts, lists and tuples is of one of the types."""
     if type(value) in (dict, OrderedDict):
         return all(_contains_only(part, types) for item in value.items() for part in item)

@@ -40,7 +40,7 @@ def run_dir_suffix(now: str) -> str:
 
 def requeue() -> str:
     """Ask Slurm to run this job again and return a message that says whether it will."""
-    command = ["scontrol", "requeue", job_id()]
+    command = ["scontrol", "requeue", str(job_id())]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

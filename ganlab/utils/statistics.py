@@ -57,22 +57,22 @@ def bootstrap_mean(
     Raises:
         ValueError: no values, or one of them is nan.
     """
-    values = np.asarray(values, dtype=np.float64)
-    if len(values) == 0 or np.isnan(values).any():
-        raise ValueError(f"a mean needs at least one value and no nan, got {values.tolist()[:5]}")
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) == 0 or np.isnan(array).any():
+        raise ValueError(f"a mean needs at least one value and no nan, got {array.tolist()[:5]}")
     with np.errstate(invalid="ignore"):  # inf - inf
-        mean = float(values.mean())
-    if len(values) == 1 or not np.isfinite(values).all():
+        mean = float(array.mean())
+    if len(array) == 1 or not np.isfinite(array).all():
         return Estimate(mean)
     from scipy.stats import bootstrap
 
     result = bootstrap(
-        (values,),
+        (array,),
         np.mean,
         n_resamples=resamples,
         confidence_level=confidence,
         method="percentile",
-        batch=max(1, 2_000_000 // len(values)),  # 16 MB of resamples at a time
+        batch=max(1, 2_000_000 // len(array)),  # 16 MB of resamples at a time
         random_state=np.random.default_rng(seed),
     )
     return Estimate(mean, *map(float, result.confidence_interval))
