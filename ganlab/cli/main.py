@@ -21,7 +21,7 @@ MODULES = {  # each has a main(arguments)
     "export": "ganlab.cli.export",
     "interpolate": "ganlab.cli.interpolate",
     "neighbors": "ganlab.cli.neighbors",
-    "report": "ganlab.report",
+    "report": "ganlab.cli.report",
     "resume": "ganlab.cli.resume",
     "sample": "ganlab.cli.sample",
 }

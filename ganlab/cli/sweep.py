@@ -32,21 +32,21 @@ class SweepTable(Callback):
         atexit.register(end_early, folder)  # a launcher's exception passes Hydra's callbacks by
 
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
-        from ganlab.report.jobs import tell  # loads matplotlib
+        from ganlab.report.sweep import write_sweep_table  # loads matplotlib
 
         atexit.unregister(end_early)
         folder = Path(config.hydra.sweep.dir)
-        jobs = tell(folder)
+        jobs = write_sweep_table(folder)
         if any(job.seeds and job.status == "finished" for job in jobs):
-            from ganlab.report.wandb import report_beside
+            from ganlab.report.wandb import log_sweep_report
 
-            report_beside(folder, OmegaConf.to_container(config, resolve=False).get("logger") or {})
+            log_sweep_report(folder, OmegaConf.to_container(config, resolve=False).get("logger") or {})
         if failed := sum(job.status != "finished" for job in jobs):
             raise SystemExit(f"ganlab: {failed} of {len(jobs)} jobs failed; see the table above")
 
 
 def end_early(folder: Path) -> None:
-    from ganlab.report.jobs import tell
+    from ganlab.report.sweep import write_sweep_table
 
-    if tell(folder):
+    if write_sweep_table(folder):
         print(f"not all jobs are over; python -m ganlab resume={folder} goes on")

@@ -1,209 +1,161 @@
-"""A report as one HTML page that needs nothing else, and as Markdown beside its pictures."""
+"""Build a report, and write it as one self-contained HTML page and as Markdown beside its pictures."""
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from html import escape as plain_escape
+from dataclasses import dataclass
+from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+from markupsafe import Markup, escape
+
+from ganlab.report import figures, tables
+from ganlab.report.figures import Picture
+from ganlab.report.formatting import cell_text, plural, shorten_value
+from ganlab.report.groups import differing_fields
+from ganlab.report.published import published_table
+from ganlab.report.ranking import Ranking, rank_runs
 from ganlab.report.tables import Table
-from ganlab.report.texts import plain
-
-STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1120px; padding: 1.2rem 1rem 4rem; background: #fff; color: #1f2430;
-       font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.7rem; margin: 0 0 .3rem; line-height: 1.2; }
-h2 { font-size: 1.3rem; margin: 2.6rem 0 .4rem; padding-top: .8rem; border-top: 2px solid #1f2430; }
-h3 { font-size: 1.05rem; margin: 1.8rem 0 .4rem; }
-p { margin: .4rem 0; max-width: 75ch; overflow-wrap: anywhere; }
-.meta, .note, figcaption, small { color: #535c6b; }
-.note { font-size: .85rem; }
-.verdict { font-size: 1.08rem; border-left: 4px solid #2563c9; padding: .2rem 0 .2rem .8rem; margin: .8rem 0; }
-.warn { border-left: 4px solid #b45309; padding: .2rem 0 .2rem .8rem; margin: .8rem 0; }
-.box { overflow-x: auto; max-width: 100%; border: 1px solid #d5d9e0; border-radius: 6px; width: fit-content; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .7rem; text-align: right; vertical-align: top; white-space: nowrap; border-bottom: 1px solid #e6e9ee; }
-tr:last-child > * { border-bottom: 0; }
-thead th { background: #f4f6f9; font-weight: 600; white-space: normal; vertical-align: bottom; min-width: 5rem; }
-thead th.place { min-width: 0; }
-td small { display: block; font-size: .85em; }
-td small.long { white-space: normal; min-width: 8rem; max-width: 12rem; margin-left: auto; }
-.text { text-align: left; }
-th[scope=row] { text-align: left; font-weight: 600; white-space: normal; min-width: 8rem; max-width: 20rem; overflow-wrap: break-word;
-                background: #fff; position: sticky; left: 0; }
-td.wide { white-space: normal; min-width: 16rem; max-width: 40rem; overflow-wrap: anywhere; text-align: left; }
-.card th[scope=row] { min-width: 7rem; font-weight: 500; color: #535c6b; position: static; }
-.card thead th { text-align: left; }
-.card td { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
-.pictures { display: grid; gap: 1.2rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); margin: .8rem 0; }
-.pictures.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); }
-figure { margin: 0; break-inside: avoid; }
-figure img { display: block; width: 100%; height: auto; }
-@media (max-width: 600px) { th[scope=row] { min-width: 5.5rem; max-width: 9rem; } .pictures.pairs { grid-template-columns: 1fr 1fr; gap: .6rem; } }
-figcaption { font-size: .85rem; overflow-wrap: anywhere; }
-@media print {
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  .box { overflow: visible; border: 0; width: auto; }
-  th, td { white-space: normal; padding: .2rem .35rem; }
-  table { font-size: 8pt; }
-  th[scope=row] { position: static; min-width: 0; }
-  td.wide { min-width: 0; }
-  tr, figure, .card { break-inside: avoid; }
-  h3 + .note { break-after: avoid; }
-  h2, h3 { break-after: avoid; }
-  .moving { display: none; }
-  .pictures { grid-template-columns: repeat(2, 1fr); }
-  .pictures.small { grid-template-columns: repeat(3, 1fr); }
-}
-"""
-
-
-def escape(text: str) -> str:
-    """Text for HTML; a long name may break after an underscore, an equals sign, a comma or a dot, but not within a number."""
-    return "<wbr>".join(re.split(r"(?<=\w[_=])(?=\w)|(?<=\w[.,])(?=[A-Za-z+])", plain_escape(text)))
-
-
-TEXT = ("why", "device", "which seeds", "metric", "verdict at the end")  # columns of words
-
-
-@dataclass
-class Picture:
-    """An image file's bytes, the name it has beside report.md, and what it shows in words."""
-
-    name: str
-    content: bytes
-    caption: str
-
-    @property
-    def moving(self) -> bool:
-        return self.name.endswith(".gif")
+from ganlab.utils.files import atomic_write
 
 
 @dataclass
 class Section:
+    """One ranking. The first of `tables` is the leaderboard."""
+
     title: str
-    verdict: str
+    conclusion: str
     tables: list[Table]
-    card: Table
-    seeds: list[Picture] = field(default_factory=list)
-    curves: list[Picture] = field(default_factory=list)
-    samples: list[Picture] = field(default_factory=list)
-    samples_note: str = ""
-    samples_show: str = "images"
-    """What one picture shows, and so how large it must be: "one" cloud of points, "several" panels, or "images"."""
+    protocol: Table
+    seeds: list[Picture]
+    curves: list[Picture]
+    samples: list[Picture]
+    samples_note: str
+    samples_kind: str
+    """What a sample picture shows, and so how large it must be: "images", "points", or "panels" of points."""
+
+    @property
+    def pictures(self) -> list[Picture]:
+        return [*self.seeds, *self.curves, *self.samples]
 
 
 @dataclass
 class Report:
-    """What the page says. `sections` has one entry per protocol card; `warnings` one sentence each."""
-
     title: str
     about: str
     warnings: list[str]
     sections: list[Section]
-    protocols: Table | None = None
-    """Where protocol cards differ; None if there is one."""
-
-    def pictures(self) -> Iterable[Picture]:
-        for section in self.sections:
-            yield from (*section.seeds, *section.curves, *section.samples)
+    protocol_differences: Table | None
+    """None if there is one protocol."""
 
 
-def html(report: Report) -> str:
-    body = [f"<h1>{escape(report.title)}</h1>", f'<p class="meta">{escape(report.about)}</p>']
-    body += [f'<p class="warn">{escape(sentence)}</p>' for sentence in report.warnings]
-    if report.protocols:
-        body.append(_html_table(report.protocols, "card"))
-    for section in report.sections:
-        body += [f"<section><h2>{escape(section.title)}</h2>", f'<p class="verdict">{escape(section.verdict)}</p>']
-        first, *others = section.tables
-        body.append(_html_table(first))
-        body += _html_pictures("Every seed", section.seeds, "pictures")
-        body += _html_pictures("Learning curves", section.curves, "pictures")
-        kind = {"one": "pictures small pairs", "several": "pictures", "images": "pictures small"}[section.samples_show]
-        body += _html_pictures("Samples", section.samples, kind, section.samples_note)
-        body += [_html_table(table) for table in others]
-        body.append(_html_table(section.card, "card"))
-        body.append("</section>")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{plain_escape(report.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body>\n</html>\n"
+def write_report(paths: list[Path], out: Path | None = None, metric: str | None = None) -> tuple[Report, list[Path]]:
+    """Write report.html, report.md and report/*.png on every run at or below the paths.
+
+    Args:
+        out: the directory to write to; None: the first path.
+        metric: what ranks the runs (see `Ranking`); None: their objective.
+
+    Returns:
+        The report, and the paths of report.html and report.md.
+
+    Raises:
+        ValueError: a path is no directory or holds no run, no run has the metric, or `out` cannot be written to.
+    """
+    report = build_report(paths, metric)
+    out = out or paths[0]
+    try:
+        (out / "report").mkdir(parents=True, exist_ok=True)
+        for section in report.sections:
+            for picture in section.pictures:
+                atomic_write(out / "report" / picture.name, picture.content)
+        files = [out / "report.html", out / "report.md"]
+        for file in files:
+            atomic_write(file, _render(f"{file.name}.j2", report))
+    except OSError as error:
+        raise ValueError(f"the report cannot be written to {out} ({error}); choose another directory with out=") from error
+    return report, files
+
+
+def build_report(paths: list[Path], metric: str | None = None) -> Report:
+    """The report on every run at or below the paths."""
+    rankings = rank_runs(paths, metric)
+    groups = [group for ranking in rankings for group in ranking.groups]
+    states = [seed.status for group in groups for seed in group.seeds]
+    counts = ", ".join(f"{states.count(s):,} {s}" for s in ("finished", "failed", "unfinished") if s in states)
+    names = ", ".join(path.resolve().name for path in paths)
+    return Report(
+        title=f"ganlab report: {plural(sum(len(group.runs) + group.replaced for group in groups), 'run')}",
+        about=f"{plural(len(groups), 'setting')}, {plural(len(states), 'seed')} ({counts}), from {names}.",
+        warnings=_warnings(rankings, metric),
+        sections=[_build_section(ranking, chr(97 + i) if i < 26 else str(i + 1)) for i, ranking in enumerate(rankings)],
+        protocol_differences=_protocol_differences(rankings),
     )
 
 
-def _html_table(table: Table, kind: str = "") -> str:
-    named = [heading in ("setting", "") or heading.endswith(" against") for heading in table.header]
-    head = "".join(
-        f'<th scope="col"{" class=place" if heading == "#" else " class=text" if name or heading in TEXT else ""}>'
-        f"{escape(heading)}</th>"
-        for heading, name in zip(table.header, named, strict=True)
-    )
-    head = f"<thead><tr>{head}</tr></thead>" if any(table.header) else ""
-    rows = []
-    for row in table.rows:
-        cells = []
-        for place, (heading, cell) in enumerate(zip(table.header, row, strict=True)):
-            value, small = (cell, "") if isinstance(cell, str) else cell
-            text = escape(value) + (
-                f"<small{' class=long' if len(small) > 24 else ''}>{escape(small)}</small>" if small else ""
-            )
-            if named[place] and place == named.index(True):
-                cells.append(f'<th scope="row">{text}</th>')
-            else:
-                wide = ' class="wide"' if heading in TEXT else ""
-                cells.append(f"<td{wide}>{text}</td>")
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in table.notes)
-    return (
-        f'<h3>{escape(table.title)}</h3>\n<div class="box" tabindex="0"><table{f" class={kind}" if kind else ""}>{head}'
-        f"<tbody>{''.join(rows)}</tbody></table></div>\n{notes}"
+def ranking_tables(ranking: Ranking) -> list[Table]:
+    """All tables but the protocol, the leaderboard first."""
+    makers = (tables.leaderboard, published_table, tables.paired_differences, tables.time_to_all_modes, tables.cost,
+              tables.unfinished_runs)  # fmt: skip
+    return [table for make in makers if (table := make(ranking))]
+
+
+def _build_section(ranking: Ranking, stem: str) -> Section:
+    return Section(
+        title=ranking.title,
+        conclusion=ranking.conclusion(),
+        tables=ranking_tables(ranking),
+        protocol=tables.protocol_table(ranking),
+        seeds=figures.seed_pictures(ranking, stem),
+        curves=figures.curve_pictures(ranking, stem),
+        samples=figures.sample_pictures(ranking, stem),
+        samples_note=figures.samples_note(ranking),
+        samples_kind="images" if not ranking.is_toy else "panels" if ranking.has_ensembles else "points",
     )
 
 
-def _html_pictures(title: str, pictures: list[Picture], kind: str, note: str = "") -> list[str]:
-    if not pictures:
-        return []
-    lines = [f"<h3>{title}</h3>", f'<p class="note">{escape(note)}</p>' if note else "", f'<div class="{kind}">']
-    for picture in pictures:
-        form = "gif" if picture.moving else "png"
-        source = f"data:image/{form};base64,{base64.b64encode(picture.content).decode()}"
-        lines.append(
-            f'<figure{" class=moving" if picture.moving else ""}><img src="{source}" alt="{plain_escape(picture.caption)}">'
-            f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+def _warnings(rankings: list[Ranking], metric: str | None) -> list[str]:
+    warnings = []
+    if len(rankings) > 1:
+        fields = differing_fields([ranking.protocol for ranking in rankings])
+        names = [name.replace("_", " ") for name in fields]
+        if len(fields) <= 3:
+            names = [f"{n} ({' / '.join(map(shorten_value, v))})" for n, v in zip(names, fields.values(), strict=True)]
+        warnings.append(
+            f"These runs were not trained and measured under one protocol, so they stand in {len(rankings)} rankings that "
+            f"must not be compared. The protocols differ in: {', '.join(names)}."
         )
-    return [*lines, "</div>"]
+    for ranking in rankings:
+        if metric and not ranking.full_name(metric):
+            warnings.append(f"{ranking.label} has no {metric} and is sorted by {ranking.metric or 'name'}.")
+    runs = [run for ranking in rankings for group in ranking.groups for run in group.runs]
+    if unfinished := sum(run.status == "unfinished" for run in runs):
+        has = "has" if unfinished == 1 else "have"
+        warnings.append(
+            f"{plural(unfinished, 'run')} {has} left no result: killed, or still training. The table at the end says how far."
+        )
+    return warnings
 
 
-def markdown(report: Report, pictures: str) -> str:
-    """`pictures`: the folder of the pictures, relative to the file."""
-    lines = [f"# {report.title}", "", report.about, ""]
-    for sentence in report.warnings:
-        lines += [f"> {sentence}", ""]
-    if report.protocols:
-        lines += _markdown_table(report.protocols)
-    for section in report.sections:
-        lines += [f"## {section.title}", "", f"**{section.verdict}**", ""]
-        for table in (*section.tables, section.card):
-            lines += _markdown_table(table)
-        for picture in (*section.seeds, *section.curves, *section.samples):
-            lines += [f"![{picture.caption}]({pictures}/{picture.name})", "", f"*{picture.caption}*", ""]
-    return "\n".join(lines)
+def _protocol_differences(rankings: list[Ranking]) -> Table | None:
+    if len(rankings) == 1:
+        return None
+    fields = differing_fields([ranking.protocol for ranking in rankings])
+    rows = [[name.replace("_", " "), *map(shorten_value, values)] for name, values in fields.items()]
+    return Table("Where the protocols differ", ["", *(ranking.label for ranking in rankings)], rows)
 
 
-def _markdown_table(table: Table) -> list[str]:
-    def row(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def _render(template: str, report: Report) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=select_autoescape(["html.j2"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"breakable": _breakable, "cell_text": cell_text}
+    return environment.get_template(template).render(report=report)
 
-    left = [heading in ("setting", "", *TEXT) or heading.endswith(" against") for heading in table.header]
-    lines = [f"### {table.title}", "", row(table.header), row("---" if is_left else "---:" for is_left in left)]
-    lines += [row(plain(cell) for cell in cells) for cells in table.rows]
-    for note in table.notes:
-        lines += ["", f"*{note}*"]
-    return [*lines, ""]
+
+def _breakable(text: str) -> Markup:
+    """Escape text for HTML, and let a long name break after an underscore, equals sign, comma or dot, but not in a number."""
+    return Markup("<wbr>").join(map(Markup, re.split(r"(?<=\w[_=])(?=\w)|(?<=\w[.,])(?=[A-Za-z+])", str(escape(text)))))

@@ -1,34 +1,56 @@
-"""The settings of one protocol card, compared: what each scores, its interval, and who is first."""
+"""Rank the groups of one protocol by a metric, with intervals over seeds."""
 
 from __future__ import annotations
 
 import math
 from functools import cached_property
+from pathlib import Path
 from statistics import fmean, median
 
-from ganlab.report.runs import PREFIX, Seed, higher_is_better, worst
-from ganlab.report.settings import Setting
-from ganlab.report.texts import interval, number, percent, plain
+from ganlab.report.formatting import Cell, cell_text, format_estimate, format_number, format_rate, plural
+from ganlab.report.groups import BUDGET, SAMPLES, group_runs
+from ganlab.report.runs import PREFIX, RunGroup, SeedResult, find_runs, higher_is_better, worst_value
 from ganlab.utils.statistics import Estimate, PairedDifference, bootstrap_mean, paired_difference, wilson_interval
 
 RATES = ("success", "failure")
 TOYS = ("Ring", "Grid")
-FEWEST_PAIRS = 6  # five that all point one way still do so by chance in 1 of 16 cases (sign test, two-sided)
+MIN_PAIRS = 6  # five differences of one sign occur by chance in 1 of 16 cases (two-sided sign test)
 
 
 class Ranking:
-    """The settings of one protocol card, best first by `metric` (without "quality/"; or success, failure; or None)."""
+    """The groups of one protocol, the best first.
 
-    def __init__(self, settings: list[Setting], wanted: str | None = None):
-        names = dict.fromkeys(n for s in settings for seed in s.seeds for n in (*seed.final, *seed.quality))
-        self.metrics = [name.removeprefix(PREFIX) for name in names]
-        self.protocol = next((s.protocol for s in settings if s.protocol), {})
-        self.modes = self.protocol.get("modes")
+    Args:
+        groups: with the same protocol.
+        metric: a metric's name with or without "quality/" and its N, "success" or "failure"; None, and a metric that no
+            group has, rank by the objective of the runs.
+        label: what tells it from other rankings, such as "Ranking A"; "" if there is only one.
+    """
+
+    def __init__(self, groups: list[RunGroup], metric: str | None = None, label: str = ""):
+        self.label = label
+        self.metrics = list(dict.fromkeys(n for g in groups for seed in g.seeds for n in (*seed.final, *seed.history)))
+        self.metric_protocol = next((group.metric_protocol for group in groups if group.metric_protocol), {})
+        self.modes = self.metric_protocol.get("modes")
         self.modes_metric = next((name for name in self.metrics if name.startswith("modes_")), None)
+        summaries = [run.summary for group in groups for run in group.runs]
+        objectives = (s["objective"]["name"].removeprefix(PREFIX) for s in summaries if s.get("objective"))
+        self.objective = next(objectives, self.metrics[-1] if self.metrics else None)
+        real = next((summary["real"] for summary in summaries if summary.get("real")), {})
+        self.real = {name.removeprefix(PREFIX): value for name, value in real.items() if value is not None}
         self._estimates: dict[tuple[int, str], Estimate | None] = {}
-        self.objective = self._objective(settings)
-        self.metric = self.resolved(wanted) or self.objective
-        self.settings = sorted(settings, key=lambda setting: (self._rank(setting), setting.name))
+        self.metric = self.full_name(metric) or self.objective
+        self.groups = sorted(groups, key=lambda group: (self._sort_key(group), group.name))
+
+    @property
+    def protocol(self) -> dict[str, str]:
+        return self.groups[0].protocol
+
+    @property
+    def title(self) -> str:
+        budget, packed, _ = self.protocol[BUDGET].partition(" (")
+        parts = [self.protocol["data"], f"N = {self.protocol[SAMPLES]}", budget if packed else f"{budget} images"]
+        return f"{self.label}: {', '.join(parts)}" if self.label else ", ".join(parts)
 
     @property
     def has_success(self) -> bool:
@@ -36,134 +58,160 @@ class Ranking:
 
     @property
     def is_toy(self) -> bool:
-        return self.settings[0].card["data"] in TOYS
+        return self.protocol["data"] in TOYS
 
     @property
     def has_ensembles(self) -> bool:
-        return any(run.is_ensemble for setting in self.settings for run in setting.runs)
+        return any(group.is_ensemble for group in self.groups)
 
-    def choices(self) -> list[str]:
+    @property
+    def has_several_seeds(self) -> bool:
+        return any(len(group.seeds) > 1 for group in self.groups)
+
+    @property
+    def real_name(self) -> str:
+        """What scores `real`."""
+        return "a perfect sampler" if self.modes else "real data"
+
+    def names(self) -> list[str]:
+        """What it can be ranked by: the metrics and the rates."""
         return [*self.metrics, *(RATES if self.has_success else RATES[1:])]
 
-    def resolved(self, wanted: str | None) -> str | None:
-        """A metric's full name from what a person wrote: with or without "quality/" and N; None if there is no such."""
-        wanted = (wanted or "").removeprefix(PREFIX)
-        if wanted in self.choices():
-            return wanted
-        return next((name for name in self.metrics if name.rpartition("_")[0] == wanted), None)
+    def full_name(self, metric: str | None) -> str | None:
+        """A metric's full name, given with or without "quality/" and N; None if there is none such."""
+        metric = (metric or "").removeprefix(PREFIX)
+        if metric in self.names():
+            return metric
+        return next((name for name in self.metrics if name.rpartition("_")[0] == metric), None)
 
-    def _objective(self, settings: list[Setting]) -> str | None:
-        """What the runs themselves aimed at."""
-        objectives = [run.summary["objective"]["name"] for s in settings for run in s.runs if run.summary.get("objective")]
-        return next((name.removeprefix(PREFIX) for name in objectives), self.metrics[-1] if self.metrics else None)
-
-    # Values ------------------------------------------------------------------------------------------------------
+    # Values
 
     @staticmethod
-    def is_over(setting: Setting) -> bool:
-        """Whether the setting can be ranked: a seed finished, or all failed. Else its seeds are still under way."""
-        states = {seed.status for seed in setting.seeds}
+    def is_over(group: RunGroup) -> bool:
+        """Whether the group can be ranked: a seed finished, or all failed."""
+        states = {seed.status for seed in group.seeds}
         return "finished" in states or states == {"failed"}
 
-    def values(self, setting: Setting, metric: str) -> dict[int, float]:
-        """seed -> value; a seed that did not finish scores the worst that there is. Empty: the setting lacks the metric."""
-        seeds, name = setting.seeds, PREFIX + metric
-        if metric in RATES:
-            return {seed.seed: float(self._outcome(seed) == metric) for seed in seeds}
-        finished = [seed for seed in seeds if seed.status == "finished"]
-        if finished and not any(name in seed.final for seed in finished):
-            return {}
-        bad = worst(metric, self.protocol)
-        found = {seed.seed: seed.final.get(name, bad) for seed in seeds}
-        return {seed: bad if math.isnan(value) else value for seed, value in found.items()}
+    @cached_property
+    def ranked(self) -> list[RunGroup]:
+        return [group for group in self.groups if self.is_over(group)]
 
-    def _outcome(self, seed: Seed) -> str:
+    def values(self, group: RunGroup, metric: str) -> dict[int, float]:
+        """seed -> value; a seed that did not finish scores the worst value. {} if the group lacks the metric."""
+        if metric in RATES:
+            return {seed.seed: float(self._outcome(seed) == metric) for seed in group.seeds}
+        finished = [seed for seed in group.seeds if seed.status == "finished"]
+        if finished and not any(metric in seed.final for seed in finished):
+            return {}
+        worst = worst_value(metric, self.metric_protocol)
+        values = {seed.seed: seed.final.get(metric, worst) for seed in group.seeds}
+        return {seed: worst if math.isnan(value) else value for seed, value in values.items()}
+
+    def _outcome(self, seed: SeedResult) -> str:
         if seed.status != "finished":
             return "failure"
         if not self.has_success:
             return "neither"
-        modes = seed.final.get(PREFIX + self.modes_metric, 0)
+        modes = seed.final.get(self.modes_metric, 0)
         return "success" if modes >= self.modes else "failure" if modes == 0 else "neither"
 
-    def estimate(self, setting: Setting, metric: str) -> Estimate | None:
-        """A rate with Wilson's interval, a mean with the bootstrap's; None if the setting lacks the metric."""
-        key = (id(setting), metric)
+    def estimate(self, group: RunGroup, metric: str) -> Estimate | None:
+        """A rate with Wilson's interval, or a mean with the bootstrap's; None if the group lacks the metric."""
+        key = (id(group), metric)
         if key not in self._estimates:
-            values = list(self.values(setting, metric).values())
-            rate = metric in RATES
-            found = (wilson_interval(int(sum(values)), len(values)) if rate else bootstrap_mean(values)) if values else None
-            self._estimates[key] = found
+            values = list(self.values(group, metric).values())
+            if not values:
+                self._estimates[key] = None
+            elif metric in RATES:
+                self._estimates[key] = wilson_interval(int(sum(values)), len(values))
+            else:
+                self._estimates[key] = bootstrap_mean(values)
         return self._estimates[key]
 
-    def paired(self, one: Setting, other: Setting, metric: str) -> PairedDifference | None:
-        """one - other, seed by seed; None without a pair: a single run and a copy of an ensemble never are one."""
-        return paired_difference(self.values(one, metric), self.values(other, metric)) if one.single == other.single else None
+    def cell(self, group: RunGroup, metric: str) -> Cell:
+        """The estimate of a rate or a metric as a table cell; "–" if the group lacks the metric."""
+        estimate = self.estimate(group, metric)
+        if estimate is None:
+            return "–"
+        if metric in RATES:
+            return format_rate(estimate)
+        if math.isfinite(estimate.value):
+            return format_estimate(estimate)
+        values = list(self.values(group, metric).values())
+        infinite = sum(math.isinf(value) for value in values)
+        return "∞", f"∞ in {infinite} of {len(values)}; median {format_number(median(values))}" if len(values) > 1 else ""
+
+    def paired(self, one: RunGroup, other: RunGroup, metric: str) -> PairedDifference | None:
+        """one - other over their shared seeds; None without any. A single run and an ensemble's member are no pair."""
+        if one.is_ensemble != other.is_ensemble:
+            return None
+        return paired_difference(self.values(one, metric), self.values(other, metric))
 
     @staticmethod
     def lower_is_better(metric: str) -> bool:
         return not higher_is_better(metric)
 
-    def _rank(self, setting: Setting) -> tuple:
-        """Settings not over come last. An infinite mean ranks by how many are infinite, then by the rest's mean."""
-        values = list(self.values(setting, self.metric).values()) if self.metric else []
+    def _sort_key(self, group: RunGroup) -> tuple:
+        """Groups that are not over come last. An infinite mean ranks by how many are infinite, then by the rest's mean."""
+        values = list(self.values(group, self.metric).values()) if self.metric else []
         if not values:
-            return not self.is_over(setting), 1.0, math.inf
+            return not self.is_over(group), 1.0, math.inf
         finite = [value for value in values if math.isfinite(value)]
         mean = fmean(finite) if finite else math.inf
-        return (
-            not self.is_over(setting),
-            (len(values) - len(finite)) / len(values),
-            mean if self.lower_is_better(self.metric) else -mean,
-        )
+        infinite_share = (len(values) - len(finite)) / len(values)
+        return not self.is_over(group), infinite_share, mean if self.lower_is_better(self.metric) else -mean
 
-    @cached_property
-    def ranked(self) -> list[Setting]:
-        return [setting for setting in self.settings if self.is_over(setting)]
+    # Conclusions
 
-    def mean(self, setting: Setting, name: str) -> str | tuple[str, str]:
-        """A metric's mean over the setting's seeds as a cell, with its interval."""
-        found = self.estimate(setting, name)
-        if found is None or math.isfinite(found.value):
-            return "–" if found is None else interval(found)
-        values = list(self.values(setting, name).values())
-        infinite = sum(math.isinf(value) for value in values)
-        return "∞", f"∞ in {infinite} of {len(values)}; median {number(median(values))}" if len(values) > 1 else ""
-
-    def headline(self) -> dict[str, float]:
-        """The finite numbers by name: METRIC of a lone setting, SETTING/METRIC of several; with _low and _high if known."""
-        found = {}
-        for setting in self.ranked:
-            whose = f"{setting.name}/" if len(self.settings) > 1 else ""
-            for metric in self.choices():
-                estimate = self.estimate(setting, metric)
+    def finite_numbers(self) -> dict[str, float]:
+        """The finite estimates: METRIC of a lone group, GROUP/METRIC of several; with _low and _high where there are any."""
+        numbers = {}
+        for group in self.ranked:
+            prefix = f"{group.name}/" if len(self.groups) > 1 else ""
+            for metric in self.names():
+                estimate = self.estimate(group, metric)
                 for end, value in zip(("", "_low", "_high"), estimate or (), strict=False):
                     if value is not None and math.isfinite(value):
-                        found[f"{whose}{metric}{end}"] = value
-        return found
+                        numbers[f"{prefix}{metric}{end}"] = value
+        return numbers
 
-    def verdict(self) -> str:
-        """The ranking in a sentence."""
+    def conclusion(self) -> str:
+        """The best group, and whether the seeds tell it from the next, in a sentence."""
         if not self.ranked:
             return "Nothing to rank yet: no seed has finished."
         if self.metric is None:
             return "Nothing to rank by: these runs measured no quality."
         leader, *others = self.ranked
         n = len(leader.seeds)
-        cell = percent(self.estimate(leader, self.metric)) if self.metric in RATES else self.mean(leader, self.metric)
         what = self.metric if n == 1 or self.metric in RATES else f"mean {self.metric}"
-        best = f"{leader.name}: {what} {plain(cell)} over {n} seed{'s' * (n != 1)}"
+        best = f"{leader.name}: {what} {cell_text(self.cell(leader, self.metric))} over {plural(n, 'seed')}"
         if not others:
             return f"{best}."
-        return f"First of {len(self.ranked)}, {best}. {self._lead(leader, others[0])}"
+        return f"First of {len(self.ranked)}, {best}. {self._compare(leader, others[0])}"
 
-    def _lead(self, leader: Setting, second: Setting) -> str:
-        found = self.paired(leader, second, self.metric)
-        if found is None:
+    def _compare(self, leader: RunGroup, second: RunGroup) -> str:
+        difference = self.paired(leader, second, self.metric)
+        if difference is None:
             return f"It has no seed to compare with the next, {second.name}."
-        if found.pairs < FEWEST_PAIRS:
-            return f"{found.pairs} seed{'s' * (found.pairs != 1)} in common: too few to tell it from the next, {second.name}."
-        if found.mean.low is None:  # an infinite difference
+        if difference.pairs < MIN_PAIRS:
+            return f"{plural(difference.pairs, 'seed')} in common: too few to tell it from the next, {second.name}."
+        if difference.mean.low is None:
             return f"Its difference from the next, {second.name}, is infinite: see how many seeds have no number."
-        if found.mean.low <= 0 <= found.mean.high:
-            return f"The {found.pairs} seeds in common do not tell it from the next, {second.name}."
-        return f"The {found.pairs} seeds in common tell it from the next, {second.name}."
+        if difference.mean.low <= 0 <= difference.mean.high:
+            return f"The {difference.pairs} seeds in common do not tell it from the next, {second.name}."
+        return f"The {difference.pairs} seeds in common tell it from the next, {second.name}."
+
+
+def rank_runs(paths: list[Path], metric: str | None = None) -> list[Ranking]:
+    """Every run at or below the paths, in a ranking per protocol; the one with the most runs comes first.
+
+    Raises:
+        ValueError: a path is no directory or holds no run, or no run has the metric.
+    """
+    by_protocol = group_runs(find_runs(paths))
+    labels = [f"Ranking {chr(65 + i) if i < 26 else i + 1}" if len(by_protocol) > 1 else "" for i in range(len(by_protocol))]
+    rankings = [Ranking(groups, metric, label) for groups, label in zip(by_protocol, labels, strict=True)]
+    if metric and not any(ranking.full_name(metric) for ranking in rankings):
+        names = dict.fromkeys(name for ranking in rankings for name in ranking.names())
+        raise ValueError(f"no run here has metric={metric}; choose one of {', '.join(names)}")
+    return rankings

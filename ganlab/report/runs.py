@@ -1,178 +1,248 @@
-"""What runs left, as runs and seeds. Each file is read once; a run that crashed or is not over is read as far as it got."""
+"""Read the results of runs. A run that crashed, or is not over, is read as far as its files go."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ganlab.report.reading import as_number, hydra_config, plain_yaml, read_summary, table
+from ganlab.runs.run_dir import RunDir, find_run_dirs, read_yaml
 
-LEFT_BY_A_RUN = ("summary.json", "metrics.csv", "seeds.csv", "config.yaml", ".hydra")
-NOT_SEARCHED = {".hydra", "checkpoints", "samples", "wandb", "extractors", "report"}
-PREFIX = "quality/"
+PREFIX = "quality/"  # of a metric's name in a run's files; the report leaves it out
 
 
 @dataclass
-class Seed:
-    """One seed of a run. `status`: finished, failed, or unfinished (still under way, or killed).
+class SeedResult:
+    """One seed of a run.
 
-    `images`, `seconds` and the lists in `quality` have one entry per look; `final` is what the run ended with (the
-    summary's for a single run), empty if it did not end well. nan: the look has no value.
+    `images`, `seconds` and the lists in `history` have one entry per evaluation (nan: no value); `final` is what the run ended
+    with (a single run's summary.json), empty if it did not finish.
     """
 
     seed: int
     status: str
+    """finished, failed, or unfinished (still training, or killed)"""
     images: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    quality: dict[str, list[float]] = field(default_factory=dict)
+    history: dict[str, list[float]] = field(default_factory=dict)
     final: dict[str, float] = field(default_factory=dict)
-    ended: float | None = None
-    """Real images seen at the end of training; None if it did not finish, or left no word of it."""
+    images_seen: float | None = None
+    """Real images at the end of training; None if it did not finish, or this is not known."""
 
 
 @dataclass
 class Run:
-    """A run's folder: its config (empty if it left none), overrides, summary ({} if there is none) and seeds."""
+    """A run: its config ({} if it cannot be read), overrides, summary ({} if there is none) and seeds."""
 
-    folder: Path
+    dir: RunDir
     config: dict
     overrides: dict[str, str]
     summary: dict
-    seeds: list[Seed]
+    seeds: list[SeedResult]
     images: float
     """Real images seen, as far as the files tell."""
-    single: bool = True
-    """One GAN by itself. A member of an ensemble, even of one, draws other batches and latents from the same seed."""
-    together: int = 1
-    """How many seeds were trained at once."""
-    pictured: list[int] = field(default_factory=list)
-    """The seeds that its pictures begin with: those that did not fail."""
+    is_ensemble: bool
+    """Whether it trained as an ensemble, even of one: its members draw other batches and latents than single runs do."""
+    started: float
+    """When config.yaml was written, in seconds since the epoch."""
+    members: int = 1
+    """Seeds trained at once."""
+    pictured_seeds: list[int] = field(default_factory=list)
+    """The seeds in the order of its sample grid: those that did not fail."""
 
     @property
-    def is_ensemble(self) -> bool:
-        return len(self.seeds) > 1
+    def name(self) -> str:
+        return self.dir.path.name
 
     @property
     def status(self) -> str:
         return self.summary.get("status", "unfinished")
 
     @property
-    def ended_early(self) -> list[Seed]:
-        """The seeds that finished short of max_images. A budget that is used up ends with a whole batch, never below it."""
+    def ended_early(self) -> list[SeedResult]:
+        """The seeds that finished short of max_images. (The budget ends with a whole batch, at or above max_images.)"""
         budget = self.config.get("max_images")
-        return [s for s in self.seeds if isinstance(budget, int) and s.ended is not None and s.ended < budget]
+        return [s for s in self.seeds if isinstance(budget, int) and s.images_seen is not None and s.images_seen < budget]
+
+
+@dataclass
+class RunGroup:
+    """Runs of one setting: the same configuration but for seeds, trained and measured alike. `name` is unique in its ranking."""
+
+    runs: list[Run]
+    name: str = ""
+    replaced: int = 0
+    """Runs left out because newer ones have the same configuration and seeds."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """The config keys that training and measuring depend on, as {"gan.n_critic": "5", …}."""
+    all_settings: dict[str, str] = field(default_factory=dict)
+    """`settings`, and the presets that they are interpolated from, under the keys that a user types."""
+    protocol: dict[str, str] = field(default_factory=dict)
+    """What has to be equal before two results are comparable (groups.protocol_of)."""
+
+    @property
+    def seeds(self) -> list[SeedResult]:
+        return sorted((seed for run in self.runs for seed in run.seeds), key=lambda seed: seed.seed)
+
+    @property
+    def is_ensemble(self) -> bool:
+        return self.runs[0].is_ensemble
+
+    @property
+    def metric_protocol(self) -> dict:
+        """What the metric wrote down of itself; {} if no run has a result."""
+        return next((run.summary["protocol"] for run in self.runs if run.summary.get("protocol")), {})
 
 
 def find_runs(paths: list[Path]) -> list[Run]:
-    """Every run at or below the paths, each once.
+    """Read every run at or below the paths, each once.
 
     Raises:
-        ValueError: a path does not exist, or no run is below any of them.
+        ValueError: a path is no directory, or no run is below any of them.
     """
-    folders: dict[Path, None] = {}
+    found: dict[Path, None] = {}
     for path in paths:
         if not path.is_dir():
-            raise ValueError(f"report reads folders of runs, and {path} is {'a file' if path.exists() else 'not there'}")
-        for folder in _walk(path.resolve()):
-            folders[folder] = None
-    runs = [read_run(folder) for folder in folders]
-    if not runs:
+            raise ValueError(f"report reads run directories, and {path} is {'a file' if path.exists() else 'not there'}")
+        found |= dict.fromkeys(run_dir.path for run_dir in find_run_dirs(path.resolve()))
+    if not found:
         places = ", ".join(map(str, paths))
-        raise ValueError(f"there is no run in {places}: give a run's folder, a sweep's, or one that holds them (outputs)")
-    return runs
+        raise ValueError(f"there is no run in {places}: give the directory of a run, of a sweep, or of several (outputs)")
+    return [read_run(RunDir(path)) for path in found]
 
 
-def _walk(top: Path):
-    for name, folders, files in os.walk(top):
-        present = {*folders, *files}
-        if present.intersection(LEFT_BY_A_RUN) and "inspect.json" not in present:
-            folders.clear()
-            yield Path(name)
-        else:
-            folders[:] = sorted(f for f in folders if f not in NOT_SEARCHED)
-
-
-def read_run(folder: Path) -> Run:
-    """The run in a folder, whatever is missing or damaged there."""
-    summary = read_summary(folder / "summary.json")
-    config = plain_yaml(folder / "config.yaml") or hydra_config(folder / ".hydra" / "config.yaml")
-    overrides = plain_yaml(folder / ".hydra" / "overrides.yaml") or []
-    overrides = dict(o.lstrip("+").split("=", 1) for o in overrides if isinstance(o, str) and "=" in o)
+def read_run(run_dir: RunDir) -> Run:
+    """Read the run in a directory, whatever is missing or damaged there."""
+    summary, config, rows = run_dir.read_summary(), _read_config(run_dir), read_table(run_dir.seeds_file)
     status = summary.get("status", "unfinished")
-    rows = table(folder / "seeds.csv")
-    single = not (rows or isinstance(config.get("seeds"), int) or summary.get("seeds"))
-    if not single:
-        seeds = _ensemble(rows, config, summary, status)
+    is_ensemble = bool(rows or isinstance(config.get("seeds"), int) or summary.get("seeds"))
+    if is_ensemble:
+        seeds = sorted(_read_members(rows, config, summary, status), key=lambda seed: seed.seed)
         images = max((seed.images[-1] for seed in seeds if seed.images), default=0.0)
     else:
-        seed, images = _single(folder / "metrics.csv", config, summary, status)
+        seed, images = _read_single(run_dir, config, summary, status)
         seeds = [seed]
-    seeds.sort(key=lambda seed: seed.seed)
-    pictured = [seed.seed for seed in seeds if seed.status != "failed"]
-    return Run(folder, config, overrides, summary, seeds, images, single, len(seeds), pictured)
+    return Run(
+        dir=run_dir,
+        config=config,
+        overrides=_read_overrides(run_dir),
+        summary=summary,
+        seeds=seeds,
+        images=images,
+        is_ensemble=is_ensemble,
+        started=run_dir.config_file.stat().st_mtime if run_dir.is_run else 0.0,
+        members=len(seeds),
+        pictured_seeds=[seed.seed for seed in seeds if seed.status != "failed"],
+    )
 
 
-def _single(path: Path, config: dict, summary: dict, status: str) -> tuple[Seed, float]:
-    seed = Seed(summary.get("seed", config.get("seed", 0)), status)
-    clock: list[tuple[float, float]] = [(0.0, 0.0)]  # (images, seconds) of the rows that tell the time
+def _read_config(run_dir: RunDir) -> dict:
+    try:
+        return run_dir.read_config()
+    except ValueError:
+        return {}
+
+
+def _read_overrides(run_dir: RunDir) -> dict[str, str]:
+    words = run_dir.read_command()[0]
+    if not words:
+        with suppress(ValueError):  # where Hydra itself keeps them
+            words = [str(word) for word in read_yaml(run_dir.path / ".hydra" / "overrides.yaml") or []]
+    return dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
+
+
+def read_table(path: Path) -> list[dict]:
+    """The rows of a CSV file; [] if there is none. The half line that a kill may have left at the end is dropped."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    lines = text[: text.rfind("\n") + 1].replace("\0", "")
+    return list(csv.DictReader(io.StringIO(lines)))
+
+
+def _read_single(run_dir: RunDir, config: dict, summary: dict, status: str) -> tuple[SeedResult, float]:
+    """The result of a single run, and the real images that it has seen."""
+    seed = SeedResult(summary.get("seed", config.get("seed", 0)), status)
+    clock = [(0.0, 0.0)]  # (images, seconds) of the rows that have a time
     images = 0.0
-    rows = table(path)
-    names = [name for name in rows[0] if _is_quality(name)] if rows else []
+    rows = read_table(run_dir.metrics_file)
+    names = [name for name in rows[0] if _is_metric(name)] if rows else []
     for row in rows:
-        images = max(images, as_number(row.get("images_seen")))
+        images = max(images, _to_float(row.get("images_seen")))
         if row.get("seconds"):
-            clock.append((images, as_number(row["seconds"])))
+            clock.append((images, _to_float(row["seconds"])))
         if values := {name: row[name] for name in names if row[name]}:
             _append(seed, images, math.nan, values)
     seed.seconds = [_interpolate(clock, at) for at in seed.images]
-    ended = (summary.get("clocks") or {}).get("images_seen")
+    images_seen = (summary.get("counters") or {}).get("images_seen")
     if status == "finished":
-        seed.final = {name: _or_worst(name, value) for name, value in (summary.get("quality") or {}).items()}
-        seed.ended = ended
-    return seed, max(images, ended or 0)
+        values = summary.get("quality") or {}
+        seed.final = {name.removeprefix(PREFIX): _finite_or_worst(name, value) for name, value in values.items()}
+        seed.images_seen = images_seen
+    return seed, max(images, images_seen or 0)
 
 
-def _ensemble(rows: list[dict], config: dict, summary: dict, status: str) -> list[Seed]:
+def _read_members(rows: list[dict], config: dict, summary: dict, status: str) -> list[SeedResult]:
     first = config.get("seed", 1)
     numbers = summary.get("seeds") or range(first, first + (config.get("seeds") or 1))
-    seeds = {number: Seed(number, status) for number in numbers}
+    seeds = {number: SeedResult(number, status) for number in numbers}
     for row in rows:
         try:
             number = int(row["seed"])
-        except (TypeError, ValueError, KeyError):  # half a line, from a kill
+        except (TypeError, ValueError, KeyError):  # half a line
             continue
-        seed = seeds.setdefault(number, Seed(number, status))
+        seed = seeds.setdefault(number, SeedResult(number, status))
         if row.get("status") in ("finished", "failed"):
             seed.status = row["status"]
         if row.get("status") == "finished":
-            seed.ended = as_number(row["images_seen"])
-        values = {name: value for name, value in row.items() if _is_quality(name)}
-        _append(seed, as_number(row["images_seen"]), as_number(row.get("seconds")), values)
+            seed.images_seen = _to_float(row["images_seen"])
+        values = {name: value for name, value in row.items() if _is_metric(name)}
+        _append(seed, _to_float(row["images_seen"]), _to_float(row.get("seconds")), values)
     for seed in seeds.values():
-        if seed.status == "finished" and seed.quality:
-            seed.final = {name: _or_worst(name, values[-1]) for name, values in seed.quality.items()}
+        if seed.status == "finished" and seed.history:
+            seed.final = {name: _finite_or_worst(name, values[-1]) for name, values in seed.history.items()}
     return list(seeds.values())
 
 
-def _append(seed: Seed, images: float, seconds: float, values: dict[str, str]) -> None:
+def _append(seed: SeedResult, images: float, seconds: float, values: dict[str, str]) -> None:
     for name, value in values.items():
-        column = seed.quality.setdefault(name, [])
-        column += [math.nan] * (len(seed.images) - len(column)) + [as_number(value)]
+        column = seed.history.setdefault(name.removeprefix(PREFIX), [])
+        column += [math.nan] * (len(seed.images) - len(column)) + [_to_float(value)]
     seed.images.append(images)
     seed.seconds.append(seconds)
-    for column in seed.quality.values():
+    for column in seed.history.values():
         column += [math.nan] * (len(seed.images) - len(column))
 
 
-def _is_quality(name: str | None) -> bool:
+def _is_metric(name: str | None) -> bool:
     return name is not None and name.startswith(PREFIX) and not name.endswith(("_real", "_q1", "_q3"))
 
 
-def _or_worst(name: str, value: float | None) -> float:
-    """JSON's null stands for a number that was not finite; nan is the worst there is."""
-    return worst(name) if value is None or math.isnan(value) else float(value)
+def _to_float(text) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _finite_or_worst(name: str, value: float | None) -> float:
+    """null in JSON stands for a number that was not finite; nan counts as the worst value."""
+    return worst_value(name) if value is None or math.isnan(value) else float(value)
+
+
+def _interpolate(clock: list[tuple[float, float]], at: float) -> float:
+    """Seconds at `at` images, between the rows around it (ascending in images); after the last row, at the same speed."""
+    before = max((point for point in clock if point[0] <= at), default=clock[0])
+    after = min((point for point in clock if point[0] >= at), default=None)
+    if after is None:
+        return before[1] * at / before[0] if before[0] else math.nan
+    if after[0] == before[0]:
+        return before[1]
+    return before[1] + (after[1] - before[1]) * (at - before[0]) / (after[0] - before[0])
 
 
 HIGHER_IS_BETTER = ("modes", "high_quality", "classes", "label_agreement", "precision", "recall", "density", "coverage",
@@ -180,14 +250,14 @@ HIGHER_IS_BETTER = ("modes", "high_quality", "classes", "label_agreement", "prec
 
 
 def higher_is_better(metric: str) -> bool:
-    """By the beginning of its name; what is not known is taken for a distance."""
+    """By the beginning of its name; an unknown metric is taken for a distance."""
     return metric.removeprefix(PREFIX).startswith(HIGHER_IS_BETTER)
 
 
-def worst(metric: str, protocol: dict | None = None) -> float:
-    """What a run that failed scores: no mode, no agreement, an infinite distance; a bounded distance its bound.
+def worst_value(metric: str, protocol: dict | None = None) -> float:
+    """What a failed run scores: no mode, no agreement, an infinite distance; of a bounded distance its bound.
 
-    `kl_with_off_mode` is bounded by -log of the smallest bin's mass: all samples off the modes or, of 90 modes and more, in one.
+    `kl_with_off_mode` is at most -log of the smallest bin's mass: all samples off the modes or, with 90 modes and more, in one.
     """
     if higher_is_better(metric):
         return 0.0
@@ -196,14 +266,3 @@ def worst(metric: str, protocol: dict | None = None) -> float:
     if mass and metric.removeprefix(PREFIX).startswith("kl_with_off_mode"):
         return -math.log(min(mass, (1 - mass) / protocol.get("modes", 1)))
     return math.inf
-
-
-def _interpolate(clock: list[tuple[float, float]], at: float) -> float:
-    """Seconds at a look, which are logged at the rows around it (both ascending in images); as fast on after the last."""
-    before = max((c for c in clock if c[0] <= at), default=clock[0])
-    after = min((c for c in clock if c[0] >= at), default=None)
-    if after is None:
-        return before[1] * at / before[0] if before[0] else math.nan
-    if after[0] == before[0]:
-        return before[1]
-    return before[1] + (after[1] - before[1]) * (at - before[0]) / (after[0] - before[0])

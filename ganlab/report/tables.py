@@ -1,220 +1,276 @@
-"""The tables of a report, free of any format: each cell is a text, with its interval or remark as a second one."""
+"""The tables of a report, independent of any format."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+import math
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from statistics import median
 
-from ganlab.report.names import loss
-from ganlab.report.ranking import FEWEST_PAIRS, RATES, Ranking
-from ganlab.report.runs import PREFIX
-from ganlab.report.settings import Setting
-from ganlab.report.texts import interval, number, percent, span
-from ganlab.utils.statistics import Estimate
+from ganlab.report.formatting import (
+    Cell,
+    format_duration,
+    format_estimate,
+    format_number,
+    format_quartiles,
+    format_range,
+    format_rate,  # fmt: skip
+    format_seeds,
+    plural,
+    shorten_value,
+)
+from ganlab.report.groups import BUDGET
+from ganlab.report.ranking import MIN_PAIRS, RATES, Ranking
+from ganlab.report.runs import Run, RunGroup, SeedResult
+from ganlab.utils.statistics import time_to_target, wilson_interval
+
+MAX_UNFINISHED = 50  # rows
+TEXT_COLUMNS = ("why", "device", "which seeds", "metric", "verdict at the end")
 
 
 @dataclass
 class Table:
     title: str
     header: list[str]
-    rows: list[list[str | tuple[str, str]]]
+    rows: list[list[Cell]]
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def kinds(self) -> list[str]:
+        """What each column holds: the row's "name", its "rank", "text", or a "number"."""
+        kinds = ["rank" if h == "#" else "text" if h in ("", *TEXT_COLUMNS) else "number" for h in self.header]
+        names = [i for i, h in enumerate(self.header) if h in ("setting", "") or h.endswith(" against")]
+        if names:
+            kinds[names[0]] = "name"
+        return kinds
 
 
 def leaderboard(ranking: Ranking) -> Table:
     metrics = sorted(ranking.metrics, key=lambda name: name != ranking.metric)
-    mean = "mean " if any(len(setting.seeds) > 1 for setting in ranking.settings) else ""
-    header = ["#", "setting", "seeds"]
-    columns: list[Callable[[Setting], str | tuple[str, str]]] = []
-    for rate in ranking.choices():
-        if rate in RATES:
-            header.append({"success": f"success (all {ranking.modes})", "failure": "failure"}[rate])
-            columns.append(lambda setting, rate=rate: percent(ranking.estimate(setting, rate)))
-    for name in metrics:
-        header.append(mean + name + (" ▾" if name == ranking.metric else ""))
-        columns.append(lambda setting, name=name: ranking.mean(setting, name))
-    if any(run.summary.get("verdicts") for setting in ranking.settings for run in setting.runs):
+    rates = [name for name in ranking.names() if name in RATES]
+    mean = "mean " if ranking.has_several_seeds else ""
+    rate_names = {"success": f"success (all {ranking.modes})", "failure": "failure"}
+    header = ["#", "setting", "seeds", *(rate_names[rate] for rate in rates)]
+    header += [mean + name + (" ▾" if name == ranking.metric else "") for name in metrics]
+    has_verdicts = any(run.summary.get("verdicts") for group in ranking.groups for run in group.runs)
+    if has_verdicts:
         header.append("verdict at the end")
+
+    def row(place: str, group: RunGroup, cells: list[Cell]) -> list[Cell]:
+        return [place, group.name, seeds_cell(group), *cells, *([_verdict_cell(group)] if has_verdicts else [])]
+
     rows = [
-        [str(place), setting.name, seeds_cell(setting), *(column(setting) for column in columns)]
-        for place, setting in enumerate(ranking.ranked, 1)
+        row(str(place), group, [ranking.cell(group, name) for name in (*rates, *metrics)])
+        for place, group in enumerate(ranking.ranked, 1)
     ]
-    for setting in ranking.settings:
-        if not ranking.is_over(setting):
-            latest = [latest_cell(setting, name) for name in metrics]
-            empty = [""] * (len(columns) - len(metrics))
-            rows.append(["–", setting.name, seeds_cell(setting), *empty, *latest])
-    floor = next((run.summary["real"] for s in ranking.settings for run in s.runs if run.summary.get("real")), {})
-    if floor:
-        cells = ["" if floor.get(PREFIX + n) is None else number(floor[PREFIX + n]) for n in metrics]
-        rates = [""] * (len(columns) - len(metrics))
-        rows.append(["", "a perfect sampler" if ranking.modes else "real data", "", *rates, *cells])
-    settings = {setting.name: setting for setting in ranking.settings}
-    if len(header) > 3 + len(columns):
-        rows = [[*row, verdict_cell(settings[row[1]]) if row[1] in settings else ""] for row in rows]
+    for group in ranking.groups:
+        if not ranking.is_over(group):
+            rows.append(row("–", group, [*("" for _ in rates), *(_latest_cell(group, name) for name in metrics)]))
+    if ranking.real:
+        cells = [format_number(ranking.real[name]) if name in ranking.real else "" for name in metrics]
+        rows.append(["", ranking.real_name, "", *("" for _ in rates), *cells, *([""] if has_verdicts else [])])
     return Table("Leaderboard", header, rows, _leaderboard_notes(ranking))
 
 
 def _leaderboard_notes(ranking: Ranking) -> list[str]:
-    settings, notes = ranking.ranked, []
-    if ranking.metric and settings:
-        way = "lower" if ranking.lower_is_better(ranking.metric) else "higher"
-        notes.append(f"Sorted by {ranking.metric}, {way} is better. The values at the end of training.")
-    if any(len(setting.seeds) > 1 for setting in settings):
+    groups, notes = ranking.ranked, []
+    if ranking.metric and groups:
+        better = "lower" if ranking.lower_is_better(ranking.metric) else "higher"
+        notes.append(f"Sorted by {ranking.metric}, {better} is better. The values at the end of training.")
+    if any(len(group.seeds) > 1 for group in groups):
         notes.append(
             "Intervals are 95 %: of rates Wilson's, of means the percentile bootstrap's (10,000 resamples of the seeds)."
         )
-    if any(1 < len(setting.seeds) < 10 for setting in settings):
+    if any(1 < len(group.seeds) < 10 for group in groups):
         notes.append("With fewer than about 10 seeds a bootstrap interval is too narrow: read it as a lower bound.")
-    if any(len(setting.seeds) == 1 for setting in settings):
+    if any(len(group.seeds) == 1 for group in groups):
         notes.append("A setting with one seed has no interval, and proves nothing against another.")
     failure = "ended with no mode, or did not end" if ranking.has_success else "did not end well"
-    rate = f"Success: all {ranking.modes} modes captured. " if ranking.has_success else ""
+    success = f"Success: all {ranking.modes} modes captured. " if ranking.has_success else ""
     notes.append(
-        f"{rate}Failure: a run that {failure}. Such a run stays in every number with the worst value there is "
+        f"{success}Failure: a run that {failure}. Such a run stays in every number with the worst value there is "
         "(0 modes, an infinite distance)."
     )
-    if unfinished := sum(s.status == "unfinished" for setting in settings for s in setting.seeds):
-        notes.append(f"Seeds without a result (killed, or still under way) count as failures: {unfinished}.")
-    if early := [run for setting in settings for run in setting.runs if run.ended_early]:
-        count = sum(len(run.ended_early) for run in early)
+    if unfinished := sum(seed.status == "unfinished" for group in groups for seed in group.seeds):
+        notes.append(f"Seeds without a result (killed, or still training) count as failures: {unfinished}.")
+    if early := [run for group in groups for run in group.runs if run.ended_early]:
         causes = Counter(run.summary.get("ended_by") for run in early for _ in run.ended_early)
         why = ", ".join(f"{n} by {cause}" for cause, n in causes.items() if cause)
-        why = f" ({why})" if why else ""
+        count = plural(sum(len(run.ended_early) for run in early), "seed")
         notes.append(
-            f"{count} seed{'s' * (count != 1)} ended early, short of max_images{why}: the values are those of that moment."
+            f"{count} ended early, short of max_images{f' ({why})' if why else ''}: the values are those of that moment."
         )
-    if len(settings) < len(ranking.settings):
-        notes.append("Settings without a rank (–) are not over: none of their seeds has finished. Latest look shown.")
-    if replaced := sum(setting.replaced for setting in ranking.settings):
+    if len(groups) < len(ranking.groups):
+        notes.append("Settings without a rank (–) are not over: none of their seeds has finished. Latest evaluation shown.")
+    if replaced := sum(group.replaced for group in ranking.groups):
         notes.append(
-            f"Left out: {replaced} run{'s' * (replaced != 1)} of a config and seed that were run more than once. Of each seed the "
-            "newest run counts, one that is over before one that is not."
+            f"Left out: {plural(replaced, 'run')} of a config and seed that were run more than once. Of each seed the newest run "
+            "counts, one that is over before one that is not."
         )
     return notes
 
 
-def published(ranking: Ranking) -> Table | None:
-    """What is here beside what the experiment's file says that a paper found.
-
-    In the config: `published: {source: "Who and when, how many seeds", NAME: {METRIC: VALUE}}`. NAME is a loss, and where
-    that is not enough what else the paper's setting has, each as the end of a key of the config: "ns pack=2 n_critic=5",
-    or data=CLASS. METRIC is with or without its N, rates are shares of 1. A figure stands beside a setting that is the paper's
-    in all but its length: one in which nothing else was overridden.
-    """
-    configs = [run.config.get("published") for setting in ranking.settings for run in setting.runs]
-    claims = dict(next((config for config in configs if isinstance(config, dict)), {}))
-    source = claims.pop("source", "the experiment's file, which names no source")
-    rows, met = [], set()
-    for setting in ranking.ranked:
-        for name in (name for name in claims if is_claimed(setting, name)):
-            met.add(name)
-            for wanted, value in claims[name].items():
-                metric = ranking.resolved(wanted)
-                found = ranking.estimate(setting, metric) if metric else None
-                if found is None:
-                    continue
-                rate = metric in RATES
-                inside = "–" if found.low is None else "yes" if found.low <= value <= found.high else "no"
-                here = percent(found) if rate else ranking.mean(setting, metric)
-                theirs = percent(Estimate(value)) if rate else number(value)
-                rows.append([setting.name, metric, seeds_cell(setting), here, theirs, inside])
-    if not rows:
-        return None
-    header = ["setting", "metric", "seeds", "here: rate or mean (95 %)", "published", "inside the interval"]
-    notes = [f"Published: {source}. Here: the protocol below."]
-    if others := [name for name in claims if name not in met]:
-        notes.append(f"The source also has {', '.join(others)}, of which no result is here.")
-    return Table("Against the published figures", header, rows, notes)
+def seeds_cell(group: RunGroup) -> Cell:
+    states = [seed.status for seed in group.seeds]
+    remarks = [f"{states.count(state)} {state}" for state in ("failed", "unfinished") if state in states]
+    if early := [seed.images_seen for run in group.runs for seed in run.ended_early]:
+        remarks.append(f"{len(early)} ended early at {format_range(early)} images")
+    return (str(len(states)), ", ".join(remarks)) if remarks else str(len(states))
 
 
-# What a person may type without leaving the published setting: how long, how often, where and how it is looked at.
-LENGTH = {"experiment", "loss", "max_images", "eval_every", "seed", "seeds", "seeds_at_once", "data_dir", "run_dir", "name"}
-LOOKS = ("trainer", "logger", "monitor", "callbacks", "metrics", "hydra", "published")
+def _latest_cell(group: RunGroup, metric: str) -> Cell:
+    latest = [(seed.history[metric][-1], seed.images[-1]) for seed in group.seeds if seed.history.get(metric)]
+    if not latest:
+        return "–"
+    several = f"median of {len(latest)}, " if len(latest) > 1 else ""
+    return format_number(median(value for value, _ in latest)), f"{several}at {max(at for _, at in latest):,.0f} images"
 
 
-def is_claimed(setting: Setting, name: str) -> bool:
-    """Whether the setting is what `published` calls by this name."""
-    words = name.split()
-    conditions = dict(word.split("=", 1) for word in words if "=" in word)
-    if loss(setting) not in words:
-        return False
-    for key, value in conditions.items():
-        ends = [have for full, have in setting.flat.items() if f".{full}".endswith(f".{key}")]
-        if key == "data":
-            ends = [setting.flat.get("data._target_", "").rpartition(".")[2]]
-        if not any(alike(value, end) for end in ends):
-            return False
-    typed = (
-        key for key in setting.runs[0].overrides if key not in LENGTH and key.partition(".")[0].partition("/")[0] not in LOOKS
-    )
-    return all(any(f".{key}".endswith(f".{named}") for named in conditions) for key in typed)
+def _verdict_cell(group: RunGroup) -> str:
+    """The verdicts that hold at the end, each with the number of seeds it holds for."""
+    counts, seeds = Counter(), 0
+    for run in group.runs:
+        if verdicts := run.summary.get("verdicts"):
+            seeds_of = verdicts.get("seeds") or {}
+            counts.update({name: len(seeds_of.get(name, [None])) for name in verdicts["current"]})
+            seeds += len(run.seeds)
+    return ", ".join(name if seeds == 1 else f"{name} {n} of {seeds}" for name, n in counts.most_common()) or "–"
 
 
-def alike(one: str, other: str) -> bool:
-    """The same value: 1 is 1.0."""
-    try:
-        return float(one) == float(other)
-    except ValueError:
-        return one == other
-
-
-def differences(ranking: Ranking) -> Table | None:
-    """The leader against each other setting, seed by seed."""
+def paired_differences(ranking: Ranking) -> Table | None:
+    """The leader against each other group, seed by seed."""
     if ranking.metric is None or len(ranking.ranked) < 2:
         return None
     leader, *others = ranking.ranked
     header = [f"{leader.name} against", "seeds in common", f"mean difference of {ranking.metric}", "better in"]
-    if ranking.has_success and ranking.metric not in RATES:
+    with_success = ranking.has_success and ranking.metric not in RATES
+    if with_success:
         header.append("mean difference of success")
-    rows = []
+    rows: list[list[Cell]] = []
     for other in others:
-        found = ranking.paired(leader, other, ranking.metric)
-        if found is None:
-            rows.append([other.name, "0", "–", "–", *["–"] * (len(header) - 4)])
+        difference = ranking.paired(leader, other, ranking.metric)
+        if difference is None:
+            rows.append([other.name, "0", *["–"] * (len(header) - 2)])
             continue
         lower = ranking.lower_is_better(ranking.metric)
-        better = found.smaller if lower else found.pairs - found.smaller - found.equal
-        ties = f"{found.equal} equal" if found.equal else ""
-        row = [other.name, str(found.pairs), interval(found.mean, sign=True), (f"{better} of {found.pairs}", ties)]
-        if len(header) > 4:
-            row.append(percent(ranking.paired(leader, other, "success").mean, sign=True, unit="points"))
+        better = difference.smaller if lower else difference.pairs - difference.smaller - difference.equal
+        ties = f"{difference.equal} equal" if difference.equal else ""
+        row = [other.name, str(difference.pairs), format_estimate(difference.mean, sign=True)]
+        row.append((f"{better} of {difference.pairs}", ties))
+        if with_success:
+            row.append(format_rate(ranking.paired(leader, other, "success").mean, sign=True, unit="points"))
         rows.append(row)
-    note = (
+    notes = [
         f"Leader minus other, over the seeds that both have, with a 95 % bootstrap interval. If it holds 0, or with "
-        f"fewer than {FEWEST_PAIRS} seeds in common, these runs do not tell the two apart. The leader was chosen by the "
+        f"fewer than {MIN_PAIRS} seeds in common, these runs do not tell the two apart. The leader was chosen by the "
         "same numbers, and of twenty comparisons one looks real by chance."
-    )
-    notes = [note]
-    if len({setting.single for setting in ranking.ranked}) > 1:
-        notes.append("A single run and an ensemble's copy of the same seed see other batches and latents: they are no pair.")
+    ]
+    if len({group.is_ensemble for group in ranking.ranked}) > 1:
+        notes.append("A single run and an ensemble's member of the same seed see other batches and latents: they are no pair.")
     return Table("Paired differences", header, rows, notes)
 
 
-def seeds_cell(setting: Setting) -> str | tuple[str, str]:
-    states = [seed.status for seed in setting.seeds]
-    bad = [f"{states.count(state)} {state}" for state in ("failed", "unfinished") if state in states]
-    if early := [seed.ended for run in setting.runs for seed in run.ended_early]:
-        bad.append(f"{len(early)} ended early at {span(early)} images")
-    return (str(len(states)), ", ".join(bad)) if bad else str(len(states))
+def time_to_all_modes(ranking: Ranking) -> Table | None:
+    if not ranking.has_success:
+        return None
+    header = ["setting", "seeds that ever had all modes", "images seen (median)", "wall time (median)"]
+    rows: list[list[Cell]] = []
+    for group in ranking.ranked:
+        images = [_first_time(ranking, seed, seed.images) for seed in group.seeds]
+        seconds = [_first_time(ranking, seed, seed.seconds) for seed in group.seeds]
+        reached = sum(map(math.isfinite, images))
+        rate = format_rate(wilson_interval(reached, len(images)), counts=(reached, len(images)))
+        rows.append([group.name, rate, format_quartiles(images, "{:,.0f}".format), format_quartiles(seconds, format_duration)])
+    notes = [
+        f"All {ranking.modes} modes in one evaluation of {ranking.metric_protocol['samples']:,} samples; evaluations are as far "
+        "apart as eval_every, so these are upper bounds. Median and quartiles over all seeds; a seed that never had all "
+        "counts as never. Modes can be lost again: compare with success above."
+    ]
+    if ranking.has_ensembles:
+        notes.append("Wall time of an ensemble's seed is that of the whole ensemble.")
+    if "updates of D" in ranking.protocol[BUDGET]:
+        notes.append(
+            "A packed D sees several images where another sees one: at the same images seen it has learned less often."
+        )
+    return Table(f"Time to all {ranking.modes} modes", header, rows, notes)
 
 
-def latest_cell(setting: Setting, name: str) -> str | tuple[str, str]:
-    found = [(seed.quality[PREFIX + name][-1], seed.images[-1]) for seed in setting.seeds if seed.quality.get(PREFIX + name)]
-    if not found:
-        return "–"
-    many = f"median of {len(found)}, " if len(found) > 1 else ""
-    return number(median(value for value, _ in found)), f"{many}at {max(at for _, at in found):,.0f} images"
+def _first_time(ranking: Ranking, seed: SeedResult, times: list[float]) -> float:
+    modes = seed.history.get(ranking.modes_metric, [])
+    return time_to_target(times[: len(modes)], modes, ranking.modes)
 
 
-def verdict_cell(setting: Setting) -> str:
-    """What the monitor said last, with how many of the seeds it said it of; an ensemble names them."""
-    said, seeds = Counter(), 0
-    for run in setting.runs:
-        if verdicts := run.summary.get("verdicts"):
-            whose = verdicts.get("seeds") or {}
-            said.update({name: len(whose.get(name, [None])) for name in verdicts["current"]})
-            seeds += len(run.seeds)
-    return ", ".join(name if seeds == 1 else f"{name} {count} of {seeds}" for name, count in said.most_common()) or "–"
+def cost(ranking: Ranking) -> Table:
+    header = ["setting", "seeds at once", "wall time of a run (median)", "images/s, all seeds (median)",
+              "peak memory (largest)", "device"]  # fmt: skip
+    rows: list[list[Cell]] = []
+    all_devices: set[str] = set()
+    for group in ranking.groups:
+        summaries = [run.summary for run in group.runs if run.summary.get("seconds")]
+        devices = list(dict.fromkeys(s["device"] for s in summaries if s.get("device")))
+        all_devices |= set(devices)
+        memory = [s["memory_bytes"] for s in summaries if s.get("memory_bytes")]
+        speeds = [s["images_per_second"] for s in summaries if s.get("images_per_second")]
+        rows.append(
+            [
+                group.name,
+                ", ".join(map(str, sorted({run.members for run in group.runs}))),
+                format_quartiles([s["seconds"]["total"] for s in summaries], format_duration),
+                format_quartiles(speeds, "{:,.0f}".format),
+                f"{max(memory) / 2**20:,.0f} MiB" if memory else "–",
+                "; ".join(devices) or "–",
+            ]
+        )
+    notes = [
+        "Median and quartiles over the runs that ended; images/s while training, without evaluations, of an ensemble all its "
+        "seeds' images together."
+    ]
+    if len(all_devices) > 1:
+        notes.append("These ran on different devices: their times are not comparable.")
+    return Table("Cost", header, rows, notes)
+
+
+def unfinished_runs(ranking: Ranking) -> Table | None:
+    """Every seed that did not finish, with the reason; seeds of one group and reason in one row."""
+    by_reason: dict[tuple[str, str, str], list[tuple[int, float]]] = defaultdict(list)
+    budgets: dict[str, str] = {}
+    for group in ranking.groups:
+        for run in group.runs:
+            budget = run.config.get("max_images")
+            budgets[group.name] = f" of {budget:,}" if isinstance(budget, int) else ""
+            for seed in run.seeds:
+                if seed.status != "finished":
+                    by_reason[group.name, seed.status, _reason(run)].append((seed.seed, run.images))
+    if not by_reason:
+        return None
+    rows: list[list[Cell]] = []
+    for (name, state, reason), seeds in list(by_reason.items())[:MAX_UNFINISHED]:
+        images = format_range([images for _, images in seeds]) + budgets[name]
+        rows.append([name, format_seeds([seed for seed, _ in seeds]), state, images, reason])
+    more = len(by_reason) - MAX_UNFINISHED
+    notes = [f"{more} more kinds are not listed."] if more > 0 else []
+    return Table("Runs that did not finish", ["setting", "which seeds", "status", "images seen", "why"], rows, notes)
+
+
+def _reason(run: Run) -> str:
+    if run.summary.get("error"):
+        return " ".join(str(run.summary["error"]).split())
+    return "left no summary: killed, or still training" if run.status == "unfinished" else "a loss or penalty was not finite"
+
+
+def protocol_table(ranking: Ranking) -> Table:
+    rows: list[list[Cell]] = [[name.replace("_", " "), shorten_value(value)] for name, value in ranking.protocol.items()]
+    seeds = {group.name: format_seeds([seed.seed for seed in group.seeds]) for group in ranking.groups}
+    if len(set(seeds.values())) == 1:
+        rows.append(["seeds", next(iter(seeds.values()))])
+    else:
+        rows += [[f"seeds of {name}", numbers] for name, numbers in seeds.items()]
+    summaries = [run.summary for group in ranking.groups for run in group.runs]
+    for package in ("ganlab", "torch"):
+        if versions := dict.fromkeys(s["versions"][package] for s in summaries if package in (s.get("versions") or {})):
+            rows.append([package, ", ".join(versions)])
+    if devices := dict.fromkeys(s["device"] for s in summaries if s.get("device")):
+        rows.append(["device", "; ".join(devices)])
+    commands = dict.fromkeys(" ".join(["python -m", *s["command"]]) for s in summaries if s.get("command"))
+    rows += [["command", command] for command in list(commands)[:5]]
+    return Table("Protocol", ["", ""], rows)

@@ -1,4 +1,4 @@
-"""The report's tables in Weights & Biases."""
+"""Log the report's tables to Weights & Biases."""
 
 from __future__ import annotations
 
@@ -12,39 +12,43 @@ from ganlab.callbacks.loggers import Wandb, finish_wandb
 log = logging.getLogger(__name__)
 
 
-def log_report(run, folder: Path) -> None:
-    """The report's tables on what a folder holds, to a W&B run: `report/…`, and the numbers by name in its summary.
+def log_report_tables(run, path: Path) -> None:
+    """Log the tables on the runs at or below `path` to a W&B run as `report/…`, and their numbers to its summary.
 
-    Whatever goes wrong here is said and stops nothing.
+    An error is logged and stops nothing.
     """
-    if isinstance(run, DummyExperiment):  # of a run that W&B has left
+    if isinstance(run, DummyExperiment):
         return
     try:
         import wandb
 
-        from ganlab.report import compare, letters, titled_tables
-        from ganlab.report.texts import plain
+        from ganlab.report.formatting import cell_text
+        from ganlab.report.page import ranking_tables
+        from ganlab.report.ranking import rank_runs
+        from ganlab.report.tables import protocol_table
 
-        rankings, found = compare([folder]).rankings, {}
-        for name, table in titled_tables(rankings):
-            columns = [heading or f"column {place}" for place, heading in enumerate(table.header, 1)]
-            rows = [[plain(cell) for cell in row] for row in table.rows]
-            found[f"report/{name}"] = wandb.Table(columns=columns, data=rows)
-        run.log(found)
-        for ranking, before in zip(rankings, letters(rankings), strict=True):
-            run.summary.update({f"report/{before}{name}": value for name, value in ranking.headline().items()})
-    except Exception as error:  # the numbers are in the folder all the same
-        log.warning(f"the report's tables did not go to W&B ({type(error).__name__}: {str(error).partition(chr(10))[0]})")
+        rankings, logged = rank_runs([path]), {}
+        for ranking in rankings:
+            prefix = f"report/{ranking.label}/" if ranking.label else "report/"
+            for table in (*ranking_tables(ranking), protocol_table(ranking)):
+                columns = [heading or f"column {place}" for place, heading in enumerate(table.header, 1)]
+                rows = [[cell_text(cell) for cell in row] for row in table.rows]
+                logged[prefix + table.title] = wandb.Table(columns=columns, data=rows)
+            run.summary.update({f"{prefix}{name}": value for name, value in ranking.finite_numbers().items()})
+        run.log(logged)
+    except Exception as error:
+        message = str(error).partition("\n")[0]
+        log.warning(f"the report's tables did not go to W&B ({type(error).__name__}: {message})")
 
 
-def report_beside(folder: Path, loggers: dict) -> None:
-    """Log the tables of a sweep to a W&B run of the sweep's name.
-
-    `loggers`: as in the config. Nothing where none of them is W&B.
-    """
+def log_sweep_report(sweep_dir: Path, loggers: dict) -> None:
+    """Log the tables of a sweep to a W&B run of the sweep's name, if one of the config's `loggers` is W&B."""
     for settings in loggers.values():
         if settings and settings["_target_"] == f"{Wandb.__module__}.{Wandb.__qualname__}":
-            logger = Wandb(project=settings["project"], name=folder.name, save_dir=str(folder), job_type="report",
-                           group=folder.name)  # fmt: skip
-            log_report(logger.experiment, folder)
+            logger = Wandb(project=settings["project"], name=sweep_dir.name, save_dir=str(sweep_dir), job_type="report",
+                           group=sweep_dir.name)  # fmt: skip
+            log_report_tables(logger.experiment, sweep_dir)
             finish_wandb()
+
+
+log_report, report_beside = log_report_tables, log_sweep_report  # until runs/train.py stops importing them

@@ -1,4 +1,4 @@
-"""Run folders as ganlab leaves them, without training: small, with results that a test chooses."""
+"""Write run directories as ganlab leaves them, without training: small, with results that a test chooses."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import json
 import math
 from pathlib import Path
 
-import yaml
 from PIL import Image, ImageDraw
+
+from ganlab.runs.run_dir import RunDir
 
 K, N, OFF_MODE = 8, 2500, 0.011108996538242306
 NAMES = ("modes_2500", "high_quality_2500", "reverse_kl_2500", "kl_with_off_mode_2500")
@@ -69,9 +70,8 @@ def picture(path: Path, color: str = "red") -> None:
 
 def write(folder: Path, config: dict, overrides: tuple[str, ...] = ()) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / ".hydra").mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
+    RunDir(folder).write_config(config)
+    RunDir(folder).write_command(overrides)
 
 
 def table(path: Path, rows: list[dict]) -> None:
@@ -83,33 +83,33 @@ def table(path: Path, rows: list[dict]) -> None:
     path.write_text(file.getvalue())
 
 
-def single(folder: Path, looks: list[dict[str, float]] | None, *, loss="ns", seed=1, error: str | None = None,
+def single(folder: Path, evaluations: list[dict[str, float]] | None, *, loss="ns", seed=1, error: str | None = None,
            over: bool = True, overrides: tuple[str, ...] = (), card: dict | None = None, pictures: bool = False,
            measured: dict | None = None, ended: int | None = None, **settings) -> Path:  # fmt: skip
-    """A single run: `looks` are its qualities at 20,000, 40,000 … images; `error` makes it a failed one. `ended`: the images
+    """A single run: `evaluations` are its metrics at 20,000, 40,000 … images; `error` makes it a failed one. `ended`: the images
     that it had seen at its end; None: its budget, in whole batches."""
     made = config(loss, seed, folder=folder, **settings)
     write(folder, made, (f"loss={loss}", f"seed={seed}", *overrides))
     rows = [{"images_seen": 128, "d/loss": 1.4, "seconds": 0.01}]
-    for i, look in enumerate(looks or [], 1):
-        rows.append({"images_seen": 20_000 * i, **{f"quality/{k}": v for k, v in look.items()},
+    for i, values in enumerate(evaluations or [], 1):
+        rows.append({"images_seen": 20_000 * i, **{f"quality/{k}": v for k, v in values.items()},
                      **{f"{k}_real": v for k, v in real_scores().items()}})  # fmt: skip
         rows.append({"images_seen": 20_000 * i + 128, "d/loss": 1.2, "seconds": 2.0 * i})
         if pictures:
             picture(folder / "samples" / f"{20_000 * i:010d}.png", ("red", "blue", "green")[i % 3])
     table(folder / "metrics.csv", rows)
-    if pictures and looks:
+    if pictures and evaluations:
         picture(folder / "samples.png")
     if error:
         summary = {"name": made["name"], "status": "failed", "error": error}
     else:
-        last = {f"quality/{k}": finite(v) for k, v in looks[-1].items()} if looks else {}
+        last = {f"quality/{k}": finite(v) for k, v in evaluations[-1].items()} if evaluations else {}
         objective = "quality/kl_with_off_mode_2500"
         summary = {
             "name": made["name"], "status": "finished", "family": FAMILY.get(loss, loss), "seed": seed, "quality": last,
             "real": real_scores(), "objective": {"name": objective, "value": last.get(objective), "best": 0.0},
             "protocol": card or protocol(), "seconds": {"total": 6.5, "training": 5.5}, "images_per_second": 12_000.0,
-            "clocks": {"images_seen": ended or -(-made["max_images"] // 128) * 128}, "ema_decay": made["gan"]["ema_decay"],
+            "counters": {"images_seen": ended or -(-made["max_images"] // 128) * 128}, "ema_decay": made["gan"]["ema_decay"],
             "precision": "32-true", "device": "A processor, 2 threads", "versions": {"ganlab": "0.1.0", "torch": "2.11.0"},
             "command": ["ganlab", f"loss={loss}"],
         } | (measured or {})  # fmt: skip
@@ -120,7 +120,7 @@ def single(folder: Path, looks: list[dict[str, float]] | None, *, loss="ns", see
 
 def ensemble(folder: Path, finals: dict[int, dict[str, float] | None], *, loss="ns", over: bool = True,
              ended: int = 60_032, **settings) -> Path:  # fmt: skip
-    """An ensemble: `finals` are its seeds' last looks, at `ended` images; None is a seed whose loss was not finite."""
+    """An ensemble: `finals` are its seeds' last evaluations, at `ended` images; None: a seed whose loss was not finite."""
     made = config(loss, seeds=len(finals), folder=folder, **settings)
     write(folder, made, (f"loss={loss}", f"seeds={len(finals)}"))
     rows = []
@@ -138,7 +138,7 @@ def ensemble(folder: Path, finals: dict[int, dict[str, float] | None], *, loss="
             "quality": {f"quality/{k}": finite(v) for k, v in good.items()}, "memory_bytes": 3 * 2**20,
             "objective": {"name": "quality/kl_with_off_mode_2500", "value": 0.1, "best": 0.1},
             "seconds": {"total": 45.0}, "images_per_second": 1000.0, "ema_decay": made["gan"]["ema_decay"],
-            "precision": "32-true", "device": "A processor, 2 threads", "clocks": {"images_seen": ended},
+            "precision": "32-true", "device": "A processor, 2 threads", "counters": {"images_seen": ended},
         }  # fmt: skip
         (folder / "summary.json").write_text(json.dumps(summary))
     return folder

@@ -1,4 +1,4 @@
-"""The page in a real browser, as a phone and as a desktop show it."""
+"""The page in Chromium, as wide as a phone and as a desktop."""
 
 import importlib.util
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ganlab.report import main
+from ganlab.report import write_report
 
 spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
 folders = importlib.util.module_from_spec(spec)
@@ -47,18 +47,18 @@ def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     for seed in (1, 2, 3):
         for loss in ("minimax", "ns"):
-            looks = [folders.scores(3, 0.9), folders.scores(8 if seed < 3 else 0, 0.2)]
-            folders.single(folder / f"{loss}{seed}", looks, loss=loss, seed=seed, pictures=True)
+            evaluations = [folders.scores(3, 0.9), folders.scores(8 if seed < 3 else 0, 0.2)]
+            folders.single(folder / f"{loss}{seed}", evaluations, loss=loss, seed=seed, pictures=True)
         long = {"a_rather_long_key_of_the_regularizer": {"and_its_weight": 0.1 + 1e-9}}
-        folders.single(folder / f"long{seed}", looks, seed=seed, regularizers=long, pictures=True)
+        folders.single(folder / f"long{seed}", evaluations, seed=seed, regularizers=long, pictures=True)
     folders.single(folder / "failed", None, loss="wgan", error="x" * 300)
     folders.single(folder / "other", [folders.scores(8, 0.1)], loss="ls", ema=0)
-    main([str(folder)])
+    write_report([folder])
     return folder / "report.html"
 
 
 @pytest.mark.parametrize("width", [400, 1200])
-def test_nothing_sticks_out_and_every_picture_is_there(page, width):
+def test_nothing_overflows_and_pictures_load(page, width):
     measured = page.with_name("measured.html")
     measured.write_text(page.read_text().replace("</body>", MEASURE))
     frame = page.with_name("frame.html")
@@ -72,7 +72,7 @@ def test_nothing_sticks_out_and_every_picture_is_there(page, width):
 
 
 @pytest.mark.parametrize("width", [400, 1200])
-def test_it_is_dark_text_on_white(page, width, tmp_path):
+def test_text_is_dark_on_white(page, width, tmp_path):
     shot = tmp_path / "shot.png"
     browse(f"--screenshot={shot}", f"--window-size={width},1600", page.as_uri())
     with Image.open(shot) as image:
@@ -83,7 +83,7 @@ def test_it_is_dark_text_on_white(page, width, tmp_path):
     assert sum(shades[:90]) > 0.01 * sum(shades)
 
 
-def test_it_prints(page, tmp_path):
+def test_print(page, tmp_path):
     pdf = tmp_path / "page.pdf"
     browse(f"--print-to-pdf={pdf}", "--no-pdf-header-footer", page.as_uri())
     content = pdf.read_bytes()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ganlab.report import compare
+from ganlab.report import rank_runs
 from ganlab.report import wandb as wandb_report
 
 spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
@@ -26,7 +26,7 @@ def sweep(tmp_path):
 
 
 class Live:
-    """What `log_report` needs of a W&B run."""
+    """What `log_report_tables` needs of a W&B run."""
 
     def __init__(self):
         self.logged, self.summary = {}, {}
@@ -35,9 +35,9 @@ class Live:
         self.logged |= row
 
 
-def test_every_table_and_every_number(sweep):
+def test_tables_and_numbers(sweep):
     live = Live()
-    wandb_report.log_report(live, sweep)
+    wandb_report.log_report_tables(live, sweep)
     assert {"report/Leaderboard", "report/Cost", "report/Paired differences", "report/Protocol"} <= set(live.logged)
     board = live.logged["report/Leaderboard"]
     first = dict(zip(board.columns, board.data[0], strict=True))
@@ -48,24 +48,24 @@ def test_every_table_and_every_number(sweep):
     assert live.summary["report/ns/success"] == 1
 
 
-def test_numbers_that_are_not_finite_stay_out(tmp_path):
+def test_infinite_numbers_are_left_out(tmp_path):
     single(tmp_path, [scores(0, 4.5)])
-    (ranking,) = compare([tmp_path]).rankings
-    assert ranking.headline()["modes_2500"] == 0 and "reverse_kl_2500" not in ranking.headline()
+    (ranking,) = rank_runs([tmp_path])
+    assert ranking.finite_numbers()["modes_2500"] == 0 and "reverse_kl_2500" not in ranking.finite_numbers()
 
 
-def test_two_protocols_do_not_share_a_name(sweep):
+def test_two_protocols_have_separate_names(sweep):
     single(sweep / "other", [scores(8, 0.7)], loss="minimax", ema=0)
     live = Live()
-    wandb_report.log_report(live, sweep)
+    wandb_report.log_report_tables(live, sweep)
     assert {"report/Ranking A/Leaderboard", "report/Ranking B/Leaderboard"} <= set(live.logged)
     assert live.summary["report/Ranking B/kl_with_off_mode_2500"] == pytest.approx(0.7)
 
 
-def test_a_sweep_s_own_run_offline(sweep, monkeypatch):
+def test_sweep_run_offline(sweep, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     settings = {"_target_": "ganlab.callbacks.loggers.Wandb", "project": "ganlab", "name": "${name}", "save_dir": "${run_dir}"}
-    wandb_report.report_beside(sweep, {"csv": {"_target_": "ganlab.callbacks.loggers.CSV"}, "wandb": settings})
+    wandb_report.log_sweep_report(sweep, {"csv": {"_target_": "ganlab.callbacks.loggers.CSV"}, "wandb": settings})
     (table,) = sweep.glob("wandb/offline-run-*/files/media/table/report/Leaderboard_*.table.json")
     content = json.loads(table.read_text())
     assert content["columns"][:3] == ["#", "setting", "seeds"]
@@ -75,12 +75,12 @@ def test_a_sweep_s_own_run_offline(sweep, monkeypatch):
     assert wandb.run is None  # finished: a live run would swallow the next job's numbers
 
 
-def test_nothing_where_wandb_is_off(sweep, monkeypatch):
+def test_nothing_without_wandb(sweep, monkeypatch):
     monkeypatch.setattr(wandb_report, "Wandb", type("Wandb", (), {"__init__": lambda *a, **k: pytest.fail("opened")}))
-    wandb_report.report_beside(sweep, {"csv": {"_target_": "ganlab.callbacks.loggers.CSV"}, "wandb": None})
+    wandb_report.log_sweep_report(sweep, {"csv": {"_target_": "ganlab.callbacks.loggers.CSV"}, "wandb": None})
 
 
-def test_what_goes_wrong_is_said_and_stops_nothing(tmp_path, caplog):
+def test_errors_are_logged_and_stop_nothing(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        wandb_report.log_report(Live(), tmp_path / "nowhere")
+        wandb_report.log_report_tables(Live(), tmp_path / "nowhere")
     assert "did not go to W&B" in caplog.text and "nowhere is not there" in caplog.text

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from ganlab.cli.job import trained
 from ganlab.cli.sweep import SweepTable
 from ganlab.config.paths import conf_folder
-from ganlab.report.jobs import read_jobs, show
+from ganlab.report.sweep import print_sweep_table, read_jobs
 from ganlab.runs.begun import Died, note_start
 
 spec = importlib.util.spec_from_file_location("folders", Path(__file__).parents[1] / "report" / "folders.py")
@@ -27,7 +27,7 @@ scores = folders.scores
 
 def printed(folder, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    show(sorted(read_jobs(folder), key=lambda job: job.folder), folder)
+    print_sweep_table(read_jobs(folder), folder)
     return capsys.readouterr().out
 
 
@@ -76,7 +76,7 @@ def test_a_narrow_terminal_hides_whole_columns_and_never_the_one_that_ranks(tmp_
     for gamma, kl in (("0.01", 0.2), ("0.1", 0.1)):
         folders.single(tmp_path / gamma, [scores(8, kl)], overrides=(f"regularizer.r1.gamma={gamma}",))
     monkeypatch.setenv("COLUMNS", str(columns))
-    show(read_jobs(tmp_path), tmp_path)
+    print_sweep_table(read_jobs(tmp_path), tmp_path)
     out = capsys.readouterr().out
     rows = [line for line in out.splitlines() if line.startswith("│")]
     assert all(line.endswith("│") for line in rows) and max(map(len, out.splitlines()[:-1])) <= columns

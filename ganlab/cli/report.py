@@ -1,0 +1,57 @@
+"""python -m ganlab report PATH… [out=DIR] [metric=NAME]
+
+Compare every run at or below the paths (run directories, sweeps, or outputs): writes report.html, report.md and the pictures
+in report/, and prints the rankings. Runs that are still training, or failed, are read as far as they got.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ganlab.cli.options import ReportOptions, parse_options
+
+
+def main(arguments: list[str]) -> None:
+    """
+    Raises:
+        ValueError: an option is unknown, a path holds no run, no run has the metric, or the page cannot be written.
+    """
+    from ganlab.report import write_report  # loads matplotlib
+
+    words = [argument for argument in arguments if _is_option(argument)]
+    paths = [Path(argument) for argument in arguments if argument not in words]
+    options = parse_options(ReportOptions, words)
+    if not paths:
+        raise ValueError("report needs the directory of a run, of a sweep, or of several: python -m ganlab report outputs")
+    report, files = write_report(paths, Path(options.out) if options.out else None, options.metric)
+    _print(report, files)
+
+
+def _is_option(argument: str) -> bool:
+    """Whether an argument is key=value, and not a path: that of a sweep's job has "=" in it, after a slash."""
+    name, equals, _ = argument.partition("=")
+    return bool(equals and name.isidentifier() and not Path(argument).exists())
+
+
+def _print(report, files: list[Path]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    for warning in report.warnings:
+        console.print(f"[yellow]{escape(warning)}[/]")
+    for section in report.sections:
+        leaderboard = section.tables[0]
+        ranked_by = next((i for i, heading in enumerate(leaderboard.header) if heading.endswith("▾")), None)
+        shown = len(leaderboard.header) if ranked_by is None else ranked_by + 1
+        table = Table(title=escape(section.title), title_justify="left", show_lines=True)
+        for heading in leaderboard.header[:shown]:
+            table.add_column(escape(heading), justify="left" if heading == "setting" else "right", overflow="fold")
+        for row in leaderboard.rows[:20]:
+            cells = [cell if isinstance(cell, str) else "\n".join(filter(None, cell)) for cell in row[:shown]]
+            table.add_row(*map(escape, cells))
+        console.print(table)
+        console.print(escape(section.conclusion))
+    for file in files:
+        console.print(f"{file.suffix[1:]:9} {file}", soft_wrap=True, markup=False)

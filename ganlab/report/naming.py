@@ -1,0 +1,164 @@
+"""Name groups of runs: by their loss, what was typed for some of them only, and what else tells them apart."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+from ganlab.config.resolvers import family
+from ganlab.report.formatting import shorten_value
+from ganlab.report.runs import Run, RunGroup
+
+FIRST = ("networks", "conditioning")  # presets that a name mentions before the others
+SEPARATE = ("loss", "gan._target_", "regularizer", "experiment")  # named by their own rules
+Part = tuple[Callable[[str | None], str], list[str | None]]
+"""A possible part of the names: how to write a value, and the value of each group."""
+
+
+def name_groups(groups: list[RunGroup]) -> None:
+    """Set the `name` of the groups of one ranking, such as "rpgan + r1 r2" or "ns pack=2"."""
+    for group in groups:
+        group.name = loss_name(group)
+    if len(groups) > 1:
+        for part in _typed_parts(groups):
+            _add(part, groups)
+    for same in _split(groups, [group.name for group in groups]):
+        _make_unique(same)
+    if len({group.is_ensemble for group in groups}) > 1:
+        for group in groups:
+            group.name += " (ensemble)" if group.is_ensemble else ""
+
+
+def loss_name(group: RunGroup) -> str:
+    """The loss preset; the class name if the preset is unknown or its class was replaced."""
+    target, run = group.settings.get("gan._target_", ""), group.runs[0]
+    preset = run.overrides.get("loss") or hydra_choices(run).get("loss")
+    if preset and target:
+        return family(preset, target)
+    return preset or target.rpartition(".")[2] or run.name
+
+
+def hydra_choices(run: Run) -> dict[str, str]:
+    """The presets that Hydra chose, {"loss": "ns", "optimizer": "adam", …}; {} if they are not known."""
+    try:
+        text = (run.dir.path / ".hydra" / "hydra.yaml").read_text()
+    except OSError:
+        return {}
+    block = re.search(r"^    choices:\n((?:      .*\n)+)", text, re.MULTILINE)
+    return dict(re.findall(r"^      ([\w@.]+): ([\w.-]+)$", block[1], re.MULTILINE)) if block else {}
+
+
+def _add(part: Part, groups: list[RunGroup]) -> None:
+    write, values = part
+    for group, value in zip(groups, values, strict=True):
+        group.name += f" {text}" if (text := write(value)) else ""
+
+
+def _make_unique(groups: list[RunGroup]) -> None:
+    if len(groups) == 1:
+        return
+    part = next((part for part in _parts(groups) if len(set(part[1])) > 1), None)
+    if part is None:  # runs without a config
+        for group in groups:
+            group.name += f" ({group.runs[0].name})"
+        return
+    _add(part, groups)
+    for same in _split(groups, part[1]):
+        _make_unique(same)
+
+
+def _split(groups: list[RunGroup], values: list) -> list[list[RunGroup]]:
+    by_value: dict = defaultdict(list)
+    for group, value in zip(groups, values, strict=True):
+        by_value[value].append(group)
+    return list(by_value.values())
+
+
+def _typed_parts(groups: list[RunGroup]) -> Iterator[Part]:
+    """What was typed for some groups only. It is always in the name, even where the loss alone would tell them apart."""
+    flats = [group.all_settings for group in groups]
+    keys = dict.fromkeys(key for flat in flats for key in flat)
+    typed = [group.runs[0].overrides for group in groups]
+    values_of = {key: [row.get(key) for row in typed] for row in typed for key in row}
+    if any(_is_under(key, "regularizer") and len(set(values)) > 1 for key, values in values_of.items()):
+        yield _write_regularizers, [_regularizers(group) for group in groups]  # also those of an experiment or a loss
+    for key, values in values_of.items():
+        varies = len(set(values)) > 1 and any(_is_under(k, key) and _differs(k, flats) for k in keys)
+        if key not in SEPARATE and varies:
+            yield _assignment(_short_key(key, keys, flats)), values
+
+
+def _parts(groups: list[RunGroup]) -> Iterator[Part]:
+    """In what the groups may differ, the most telling first: the loss, regularizers, networks, conditioning, then what was
+    typed, other presets, and the config's keys, short ones first."""
+    flats = [group.all_settings for group in groups]
+    keys = dict.fromkeys(key for flat in flats for key in flat)
+    differing = [key for key in keys if _differs(key, flats)]
+    presets = [hydra_choices(group.runs[0]) for group in groups]
+    typed = [group.runs[0].overrides for group in groups]
+
+    def matters(config_group: str) -> bool:
+        return any(_is_under(key, config_group) for key in differing)
+
+    yield _write_module, [group.settings.get("gan._target_") for group in groups]
+    yield _write_regularizers, [_regularizers(group) for group in groups]
+    for key in FIRST:
+        if matters(key):
+            yield _assignment(key), [row.get(key) for row in presets]
+    for key in dict.fromkeys(key for row in typed for key in row):
+        if key not in SEPARATE and matters(key):
+            yield _assignment(_short_key(key, keys, flats)), [row.get(key) for row in typed]
+    for key in dict.fromkeys(key for row in presets for key in row):
+        if key not in (*FIRST, *SEPARATE) and matters(key):
+            yield _assignment(key), [row.get(key) for row in presets]
+    own = list(dict.fromkeys(key for group in groups for key in group.settings))
+    top_level = list(dict.fromkeys(key.partition(".")[0] for key in own))  # gan first, max_images last
+    own = [key for key in own if key in differing]
+    for key in sorted(own, key=lambda key: (top_level.index(key.partition(".")[0]), key.count("."), len(key), key)):
+        yield _assignment(_short_key(key, keys, flats)), [flat.get(key) for flat in flats]
+    yield lambda value: "", [str(group.is_ensemble) for group in groups]  # written by name_groups
+
+
+def _is_under(key: str, prefix: str) -> bool:
+    return key == prefix or key.startswith(f"{prefix}.")
+
+
+def _differs(key: str, flats: list[dict[str, str]]) -> bool:
+    return len({flat.get(key) for flat in flats}) > 1
+
+
+def _regularizers(group: RunGroup) -> str:
+    """The names of the active ones, such as "r1 r2"."""
+    regularizers = (group.runs[0].config.get("gan") or {}).get("regularizers") or {}
+    return " ".join(name for name, regularizer in regularizers.items() if regularizer)
+
+
+def _write_regularizers(names: str | None) -> str:
+    return f"+ {names}" if names else ""
+
+
+def _write_module(target: str | None) -> str:
+    """The module of a user's loss, for two losses of the same class name."""
+    return f"of {target.rpartition('.')[0]}" if target else ""
+
+
+def _assignment(key: str) -> Callable[[str | None], str]:
+    def write(value: str | None) -> str:
+        if value is None:
+            return ""
+        is_class = re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", value)
+        return f"{key}={value.rpartition('.')[2] if is_class else shorten_value(value)}"
+
+    return write
+
+
+def _short_key(key: str, keys: dict[str, None], flats: list[dict[str, str]]) -> str:
+    """The shortest end of a key (r1.gamma, lr) such that every key with this end has the same values in these groups."""
+    parts = key.split(".")
+    for start in range(len(parts) - 1, 0, -1):
+        end = ".".join(parts[start:])
+        same = [other for other in keys if f".{other}".endswith(f".{end}")]
+        if len({tuple(flat.get(other) for flat in flats) for other in same}) == 1:
+            return end
+    return key

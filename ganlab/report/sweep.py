@@ -1,0 +1,162 @@
+"""The jobs of a sweep as a table, a row per setting: printed, and written to sweep.csv."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import defaultdict
+from pathlib import Path
+from textwrap import wrap
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ganlab.report.formatting import format_number, shorten_value
+from ganlab.report.runs import PREFIX, Run, read_run, worst_value
+from ganlab.runs.run_dir import NOT_SEARCHED, RunDir
+from ganlab.utils.files import write_csv
+from ganlab.utils.statistics import quartiles
+
+JOB_FILES = {"config.yaml", "command.yaml", "summary.json", ".hydra"}  # a job begins with one of them
+NO_SUMMARY = "ended without a word (killed, or no memory left?)"
+
+
+def write_sweep_table(sweep_dir: Path) -> list[Run]:
+    """Write sweep.csv, print the table, and return the jobs."""
+    jobs = read_jobs(sweep_dir)
+    if jobs:
+        write_csv(sweep_dir / "sweep.csv", [_csv_row(job, sweep_dir) for job in jobs])
+        print_sweep_table(jobs, sweep_dir)
+    return jobs
+
+
+def read_jobs(sweep_dir: Path) -> list[Run]:
+    """Every job below the directory, sorted by path; one without a summary counts as failed."""
+    jobs = []
+    for name, directories, files in os.walk(sweep_dir):
+        if Path(name) != sweep_dir and JOB_FILES.intersection((*directories, *files)):
+            directories.clear()
+            jobs.append(read_run(RunDir(Path(name))))
+        directories[:] = [directory for directory in directories if directory not in NOT_SEARCHED]
+    return sorted(jobs, key=lambda job: job.dir.path)
+
+
+def _csv_row(job: Run, sweep_dir: Path) -> dict:
+    summary = job.summary
+    return {
+        "folder": str(job.dir.path.relative_to(sweep_dir)),
+        "status": _status(job),
+        **job.overrides,
+        **(summary.get("quality") or {}),  # an ensemble's are medians over its seeds
+        "seeds_run": len(job.seeds),
+        "seeds_failed": sum(seed.status != "finished" for seed in job.seeds),
+        "images_per_second": summary.get("images_per_second"),
+        "error": _error(job),
+    }
+
+
+def _status(job: Run) -> str:
+    return "failed" if job.status == "unfinished" else job.status
+
+
+def _error(job: Run) -> str | None:
+    return NO_SUMMARY if job.status == "unfinished" else job.summary.get("error")
+
+
+def print_sweep_table(jobs: list[Run], sweep_dir: Path) -> None:
+    """Print the table, and below it why jobs did not finish."""
+    console = Console()
+    console.print(sweep_table(jobs, console.width))
+    for job in jobs:
+        if job.status != "finished":
+            error = escape(f"{job.dir.path.relative_to(sweep_dir)}: {_error(job)}")
+            console.print(f"[red]{_status(job)}[/] {error}", soft_wrap=True, highlight=False)
+    console.print(f"every job    {sweep_dir / 'sweep.csv'}", soft_wrap=True, highlight=False, markup=False)
+
+
+def sweep_table(jobs: list[Run], width: int) -> Table:
+    """The median over the seeds of each setting, over the quartiles where there are several. `width`: characters per line."""
+    groups = _group_by_setting(jobs)
+    metrics = list(dict.fromkeys(name for job in jobs for name in job.summary.get("quality") or {}))
+    metrics = [name.removeprefix(PREFIX) for name in metrics]
+    objectives = (job.summary["objective"]["name"] for job in jobs if job.summary.get("objective"))
+    objective = next(objectives, "").removeprefix(PREFIX)
+    several = any(len(job.seeds) > 1 for job in jobs) or len(groups) < len(jobs)
+    rows = [
+        (name, _seeds_cell(group), {metric: _metric_cell(group, metric) for metric in metrics})
+        for name, group in sorted(groups, key=lambda item: _median(item[1], objective))
+    ]
+    widths = {m: 3 + max(map(_text_width, (_heading(m), *(cells[m] for *_, cells in rows)))) for m in metrics}
+    setting_width = min(28, max(_text_width(name) for name, *_ in rows) + 4)
+    seeds_width = max(_text_width(seeds) for _, seeds, _ in rows) + 8
+    shown = _fitting_columns(widths, objective, width - setting_width - seeds_width)
+    best = f", best first by {'the median of ' * several}{PREFIX}{objective}" if objective else ""
+    table = Table(title=f"sweep of {len(jobs)} jobs{best}", title_justify="left", show_lines=True)
+    table.add_column("setting", overflow="fold")
+    for name in ("seeds", *shown):
+        table.add_column(_heading(name), justify="right", overflow="fold")
+    for name, seeds, cells in rows:
+        table.add_row(name, seeds, *(cells[metric] for metric in shown))
+    notes = []
+    if several and metrics:
+        notes.append("median over the seeds, below it the quartiles; a seed that failed counts with the worst value there is")
+    if hidden := [metric for metric in metrics if metric not in shown]:
+        notes.append(f"no room here for {', '.join(hidden)}")
+    table.caption = "\n".join(notes)
+    return table
+
+
+def _group_by_setting(jobs: list[Run]) -> list[tuple[str, list[Run]]]:
+    """The jobs of each setting under the overrides that tell it from the others."""
+    varying = {k for job in jobs for k in job.overrides if len({j.overrides.get(k) for j in jobs}) > 1} - {"seed"}
+    groups = defaultdict(list)
+    for job in jobs:
+        groups[tuple((k, v) for k, v in job.overrides.items() if k in varying)].append(job)
+    names = [escape(" ".join(f"{k}={shorten_value(v)}" for k, v in overrides) or "all") for overrides in groups]
+    return list(zip(names, groups.values(), strict=True))
+
+
+def _values(group: list[Run], metric: str) -> list[float]:
+    """The final value of each seed that began, the worst value for one that failed; [] if no seed has the metric."""
+    seeds = [(seed, job) for job in group if job.status != "refused" for seed in job.seeds]
+    if not any(metric in seed.final for seed, _ in seeds):
+        return []
+    return [seed.final.get(metric, worst_value(metric, job.summary.get("protocol"))) for seed, job in seeds]
+
+
+def _median(group: list[Run], metric: str) -> float:
+    values = _values(group, metric)
+    return quartiles(values)[1] if values else math.inf
+
+
+def _metric_cell(group: list[Run], metric: str) -> str:
+    low, median, high = map(format_number, quartiles(_values(group, metric) or [math.nan]))
+    return "–" if median == "nan" else median if low == high else f"{median}\n[dim]{low} … {high}[/]"
+
+
+def _seeds_cell(group: list[Run]) -> str:
+    """How many seeds there are, and how many of them failed or were refused."""
+    states = [_status(job) if job.status in ("refused", "unfinished") else seed.status for job in group for seed in job.seeds]
+    bad = "".join(f"\n[red]{n} {state}[/]" for state in ("failed", "refused") if (n := states.count(state)))
+    return f"{len(states)}{bad}"
+
+
+def _heading(metric: str) -> str:
+    """A metric's name, in several lines where it is long."""
+    return "\n".join(wrap(metric.replace("_", "_ "), 10)).replace("_ ", "_")
+
+
+def _text_width(markup: str) -> int:
+    return max(map(len, Text.from_markup(markup).plain.splitlines()))
+
+
+def _fitting_columns(widths: dict[str, int], objective: str, available: int) -> list[str]:
+    """The metrics whose columns fit, the objective always and first."""
+    shown: list[str] = []
+    for metric in sorted(widths, key=lambda metric: metric != objective):
+        if not shown or widths[metric] <= available:
+            available -= widths[metric]
+            shown.append(metric)
+    return shown
