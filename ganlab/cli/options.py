@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, field, fields
-from keyword import iskeyword
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -19,14 +18,14 @@ from ganlab.utils.validation import validate_int
 
 Options = TypeVar("Options")
 TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
-LARGEST_SEED = 2**63 - 1
 
 
-def option(default: Any, help: str) -> Any:
-    """A dataclass field with a default and one line of help."""
+def option(default: Any, help: str, minimum: int | None = None, maximum: int | None = None) -> Any:
+    """A dataclass field with a default, one line of help, and the range of an integer."""
+    metadata = {"help": help, "minimum": minimum, "maximum": maximum}
     if isinstance(default, list):
-        return field(default_factory=default.copy, metadata={"help": help})
-    return field(default=default, metadata={"help": help})
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -41,14 +40,11 @@ class RunOptions:
 @dataclass
 class EvaluateOptions(RunOptions):
     n: int = option(10_000, "samples, compared with as many real ones (at most the size of the smaller split)")
-    seed: int = option(1, "seed of the samples")
+    seed: int = option(1, "seed of the samples", minimum=0)
     features: str | None = option(None, "feature extractor: points, classifier, stacked or inception (default: the run's)")
     out: str | None = option(None, "JSON file or directory (default: evaluation.json in the run directory)")
     data_dir: str | None = option(None, "where data sets and extractors are kept (default: as in training)")
     root: str | None = option(None, "image folder of data=folder, if it has moved")
-
-    def __post_init__(self) -> None:
-        validate_int("seed", self.seed, 0, LARGEST_SEED)
 
 
 @dataclass
@@ -63,20 +59,16 @@ class ExportOptions(RunOptions):
 
 @dataclass
 class InterpolateOptions(RunOptions):
-    from_: int = option(1, "seed of the latents at the start")
-    to: int | None = option(None, "seed of the latents at the end (default: from + 1; with labels=: from)")
+    from_: int = option(1, "seed of the latents at the start", minimum=0)
+    to: int | None = option(None, "seed of the latents at the end (default: from + 1; with labels=: from)", minimum=0)
     labels: list[int] = option([], "two classes to interpolate between, such as 3,8")
     label: int | None = option(None, "class of all samples (default: row i has class i mod the number of classes)")
-    steps: int = option(10, "samples per row, both ends included")
-    rows: int = option(6, "pairs of latents")
+    steps: int = option(10, "samples per row, both ends included", minimum=2)
+    rows: int = option(6, "pairs of latents", minimum=1)
     out: str | None = option(None, "*.png or *.gif (default: a PNG in the run directory)")
     data_dir: str | None = option(None, "where data sets are kept (default: as in training)")
 
     def __post_init__(self) -> None:
-        validate_int("rows", self.rows)
-        validate_int("steps", self.steps, 2)
-        validate_int("from", self.from_, 0, LARGEST_SEED)
-        validate_int("to", self.end, 0, LARGEST_SEED)
         if self.labels and len(self.labels) != 2:
             raise ValueError(f"labels= must be two, such as labels=3,8, got {','.join(map(str, self.labels))}")
         if self.labels and self.label is not None:
@@ -92,18 +84,13 @@ class InterpolateOptions(RunOptions):
 
 @dataclass
 class NeighborsOptions(RunOptions):
-    n: int = option(8, "samples, a row of the picture each (at most 100)")
-    k: int = option(3, "training images per sample (at most 20)")
+    n: int = option(8, "samples, a row of the picture each (at most 100)", minimum=1, maximum=100)
+    k: int = option(3, "training images per sample (at most 20)", minimum=1, maximum=20)
     label: int | None = option(None, "class of all samples (default: sample i has class i mod the number of classes)")
-    seed: int = option(1, "seed of the samples")
+    seed: int = option(1, "seed of the samples", minimum=0)
     out: str | None = option(None, "*.png (default: in the run directory)")
     data_dir: str | None = option(None, "where data sets are kept (default: as in training)")
     root: str | None = option(None, "image folder of data=folder, if it has moved")
-
-    def __post_init__(self) -> None:
-        validate_int("n", self.n, 1, 100)  # a picture that a person can take in; evaluate compares any number
-        validate_int("k", self.k, 1, 20)
-        validate_int("seed", self.seed, 0, LARGEST_SEED)
 
 
 @dataclass
@@ -120,16 +107,12 @@ class ResumeOptions:
 
 @dataclass
 class SampleOptions(RunOptions):
-    n: int = option(64, "number of samples")
+    n: int = option(64, "number of samples", minimum=1)
     label: int | None = option(None, "class of all samples (default: sample i has class i mod the number of classes)")
     truncation: float | None = option(None, "draw latents from the normal distribution cut to ± this value")
-    seed: int = option(1, "seed of the samples")
+    seed: int = option(1, "seed of the samples", minimum=0)
     out: str | None = option(None, "*.png, *.npy or a new directory (default: a PNG in the run directory)")
     data_dir: str | None = option(None, "where data sets are kept (default: as in training)")
-
-    def __post_init__(self) -> None:
-        validate_int("n", self.n)
-        validate_int("seed", self.seed, 0, LARGEST_SEED)
 
 
 OPTIONS: dict[str, type] = {
@@ -154,39 +137,41 @@ def parse_options(cls: type[Options], words: Sequence[str]) -> Options:
     Raises:
         ValueError: a word is not key=value, its key is unknown or was given before, or its value has another type.
     """
-    verb, types = cls.__name__.removesuffix("Options").lower(), _types(cls)
+    verb, options = cls.__name__.removesuffix("Options").lower(), _options_by_key(cls)
     config, given = OmegaConf.structured(cls), set()
     for word in words:
         key, equals, text = word.partition("=")
         if not equals:
-            first = next(iter(types))
+            first = next(iter(options))
             hint = f", perhaps {first}={word}" if word == "latest" or Path(word).exists() else ""
-            raise ValueError(f"{verb} takes key=value, got {word!r}{hint}; its options are {', '.join(types)}")
-        if key not in types:
-            near = difflib.get_close_matches(key, types, n=2)
+            raise ValueError(f"{verb} takes key=value, got {word!r}{hint}; its options are {', '.join(options)}")
+        if key not in options:
+            near = difflib.get_close_matches(key, options, n=2)
             hint = f", perhaps {' or '.join(near)}" if near else ""
-            raise ValueError(f"{verb} has no option {key}={hint}; its options are {', '.join(types)}")
+            raise ValueError(f"{verb} has no option {key}={hint}; its options are {', '.join(options)}")
         if key in given:
             raise ValueError(f"{key}= was given twice, the second time as {text!r}; leave one out")
         given.add(key)
-        kind, is_list = types[key]
+        item, kind, is_list = options[key]
         try:
             if not text:
                 raise ValidationError
             # The text itself, not as YAML: OmegaConf converts it to the field's type, and a directory 0010 keeps its name.
             null: list | None = [] if is_list else None
             value = null if text == "null" else text.split(",") if is_list else text
-            config[f"{key}_" if iskeyword(key) else key] = value
+            config[item.name] = value
         except ValidationError:
             several = ", or several separated by commas" if is_list else ""
             raise ValueError(f"{key}= must be {TYPE_NAMES[kind]}{several}, got {text!r}") from None
+        if item.metadata["minimum"] is not None and value is not None:
+            validate_int(key, config[item.name], item.metadata["minimum"], item.metadata["maximum"])
     return cast(Options, OmegaConf.to_object(config))
 
 
 def help_text(verb: str, module_doc: str, cls: type) -> str:
     """The verb's docstring, then its options with default, type and help, one a line."""
-    types, rows = _types(cls), []
-    for item, (key, (kind, is_list)) in zip(fields(cls), types.items(), strict=True):
+    rows = []
+    for key, (item, kind, is_list) in _options_by_key(cls).items():
         default = "…" if item.default in (None, MISSING) else str(item.default)
         default = default.lower() if kind is bool else default
         rows.append((f"{key}={default}", f"{kind.__name__},…" if is_list else kind.__name__, item.metadata["help"]))
@@ -195,10 +180,10 @@ def help_text(verb: str, module_doc: str, cls: type) -> str:
     return "\n".join([module_doc.strip(), "", f"Options of python -m ganlab {verb}:", *lines])
 
 
-def _types(cls: type) -> dict[str, tuple[type, bool]]:
-    """Option → (its type or its elements' type, whether it is a list), in the order of the fields."""
-    hints, types = get_type_hints(cls), {}
+def _options_by_key(cls: type) -> dict[str, tuple[Field, type, bool]]:
+    """Key → (the field, its type or its elements' type, whether it is a list), in the order of the fields."""
+    hints, options = get_type_hints(cls), {}
     for item in fields(cls):
         kind = next((part for part in get_args(hints[item.name]) if part is not type(None)), hints[item.name])
-        types[item.name.removesuffix("_")] = (kind, get_origin(hints[item.name]) is list)
-    return types
+        options[item.name.removesuffix("_")] = (item, kind, get_origin(hints[item.name]) is list)
+    return options

@@ -115,7 +115,7 @@ def test_points_as_png_and_npy(runs):
     [
         ("labels", ["n=0"], "n must be an integer of at least 1, got 0"),
         ("labels", ["n=-4"], "n must be an integer of at least 1, got -4"),
-        ("labels", ["seed=-1"], "seed must be an integer in 0"),
+        ("labels", ["seed=-1"], "seed must be an integer of at least 0, got -1"),
         ("labels", ["label=10"], r"labels must be integers in 0 … 9, got \[10\]"),
         ("labels", ["label=-1"], r"labels must be integers in 0 … 9, got \[-1\]"),
         ("plain", ["label=0"], "this GAN is unconditional"),
