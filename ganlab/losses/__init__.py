@@ -5,11 +5,14 @@ the *minimax* loss whose gradient vanishes when the discriminator wins; they are
 """
 
 from ganlab.losses.alpha import AlphaGAN
+from ganlab.losses.cgan import CGAN
 from ganlab.losses.f_gan import KLGAN, JensenShannonGAN, PearsonGAN, ReverseKLGAN, SquaredHellingerGAN
+from ganlab.losses.hinge import HingeGAN
 from ganlab.losses.least_squares import LSGAN
-from ganlab.losses.non_saturating import CGAN, MinimaxGAN, NonSaturatingGAN
+from ganlab.losses.minimax import MinimaxGAN
+from ganlab.losses.non_saturating import NonSaturatingGAN
 from ganlab.losses.relativistic import RaGAN, RpGAN
-from ganlab.losses.wgan import WGAN, HingeGAN
+from ganlab.losses.wgan import WGAN
 
 __all__ = [
     "CGAN",

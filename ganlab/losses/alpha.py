@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ganlab.losses.exponential import exp_minus_one
+from ganlab.losses.numerics import exp_minus_one
 from ganlab.models.gan import GAN
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from ganlab.losses.divergences import jensen_shannon, kullback_leibler
-from ganlab.losses.exponential import exp_minus_one
+from ganlab.losses.numerics import exp_minus_one
 from ganlab.models.gan import GAN
 
 

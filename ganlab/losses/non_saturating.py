@@ -1,4 +1,4 @@
-"""Cross-entropy on D: the two losses of the first paper, and the conditional one."""
+"""The non-saturating loss."""
 
 from __future__ import annotations
 
@@ -8,31 +8,6 @@ from torch.nn.functional import softplus
 
 from ganlab.losses.divergences import jensen_shannon
 from ganlab.models.gan import GAN
-
-
-class MinimaxGAN(GAN):
-    """Minimax loss (Goodfellow et al. 2014, eq. 1): D: s(-r) + s(f); G: -s(f) = log(1 - sigma(f)).
-
-    dG/df = -sigma(f) dies as f -> -inf: once D tells fakes apart, G stops learning (4.5e-5 at f = -10).
-    """
-
-    @staticmethod
-    def discriminator_loss(real_logits, fake_logits):
-        return softplus(-real_logits).mean() + softplus(fake_logits).mean()
-
-    @staticmethod
-    def generator_loss(fake_logits, real_logits=None):
-        return -softplus(fake_logits).mean()
-
-    @staticmethod
-    def optimal_logit(p, q):
-        """log p/q."""
-        return (p / q).log()
-
-    @staticmethod
-    def divergence(p, q):
-        """2 JS(p, q) - log 4."""
-        return 2 * jensen_shannon(p, q) - math.log(4)
 
 
 class NonSaturatingGAN(GAN):
@@ -59,13 +34,3 @@ class NonSaturatingGAN(GAN):
     def divergence(p, q):
         """2 JS(p, q) - log 4."""
         return 2 * jensen_shannon(p, q) - math.log(4)
-
-
-class CGAN(NonSaturatingGAN):
-    """Conditional GAN (Mirza & Osindero 2014, eq. 2): the non-saturating loss on D(x, y) and G(z, y).
-
-    It only *requires* labels: any other family is conditional by `conditioning=labels`. It fails like its
-    parent, and can ignore y where D does (watch `quality/label_agreement_…`).
-    """
-
-    requires_labels = True

@@ -1,10 +1,8 @@
-"""Losses whose generator simply climbs the critic: WGAN and hinge."""
+"""The Wasserstein loss."""
 
 from __future__ import annotations
 
-from torch.nn.functional import relu
-
-from ganlab.losses.divergences import earth_mover_on_a_line, total_variation
+from ganlab.losses.divergences import earth_mover_on_a_line
 from ganlab.models.gan import GAN
 
 
@@ -30,29 +28,3 @@ class WGAN(GAN):
     def divergence(p, q):
         """W1(p, q), the earth mover's distance."""
         return earth_mover_on_a_line(p, q)
-
-
-class HingeGAN(GAN):
-    """Hinge loss (Lim & Ye 2017; Miyato et al. 2018, eq. 16-17): D: relu(1 - r) + relu(1 + f); G: -f.
-
-    D stops where it is right by a margin of 1, and then G's gradient is D's slope there, which nothing keeps from
-    vanishing: it needs spectral norm or a penalty.
-    """
-
-    @staticmethod
-    def discriminator_loss(real_logits, fake_logits):
-        return relu(1 - real_logits).mean() + relu(1 + fake_logits).mean()
-
-    @staticmethod
-    def generator_loss(fake_logits, real_logits=None):
-        return -fake_logits.mean()
-
-    @staticmethod
-    def optimal_logit(p, q):
-        """sign(p - q)."""
-        return (p - q).sign()
-
-    @staticmethod
-    def divergence(p, q):
-        """2 TV(p, q) - 2."""
-        return 2 * total_variation(p, q) - 2

@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from lightning import LightningModule
@@ -19,9 +18,6 @@ import ganlab
 from ganlab.models import compatibility
 from ganlab.models.cuda_graphs import StepGraphs
 from ganlab.utils.validation import validate_int, validate_number
-
-if TYPE_CHECKING:
-    from ganlab.models.gan import GAN
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
@@ -85,7 +81,7 @@ class AdversarialModule(LightningModule, ABC):
 
     @property
     @abstractmethod
-    def template(self) -> GAN:
+    def template(self) -> AdversarialModule:
         """The GAN whose code and settings every member runs: a GAN itself."""
 
     @abstractmethod

@@ -36,7 +36,7 @@ class StepOutputs:
     """What one turn sees, as D sees it: augmented by the regularizers, then packed.
 
     Samples [n, ...] (packed: [n/pack, pack·C, ...]), logits [n] in float32 or better, labels int64 [n] or
-    [n/pack, pack]; high logit = "real". `turn`: D's updates before this one. Class logits [n, K] come from an
+    [n/pack, pack]; high logit = "real". `step`: D's updates before this one. Class logits [n, K] come from an
     auxiliary classifier. What a turn does not have is None.
     """
 
@@ -46,7 +46,7 @@ class StepOutputs:
     fake_y: Tensor | None
     real_logits: Tensor | None
     fake_logits: Tensor
-    turn: int = 0
+    step: int = 0
     real_class_logits: Tensor | None = None
     fake_class_logits: Tensor | None = None
 
@@ -199,7 +199,7 @@ class GAN(AdversarialModule):
         terms = {}
         with torch.autocast(self.device.type, enabled=False):
             for name, regularizer in self.regularizers.items():
-                term = regularizer.penalty(self.discriminator, outputs) if outputs.turn % regularizer.every == 0 else None
+                term = regularizer.penalty(self.discriminator, outputs) if outputs.step % regularizer.every == 0 else None
                 if term is not None:
                     terms[f"d/penalty_{name}"] = regularizer.every * validate_scalar(f"regularizer.{name}'s term", term)
         return terms

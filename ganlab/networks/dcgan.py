@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalized
 
 from ganlab.networks.discriminator import Discriminator, packed_inputs
-from ganlab.networks.layers import NORMS_2D, LabeledSequential, generator_norm, norm_by_name, with_labels
+from ganlab.networks.labels import LabeledSequential, with_labels
+from ganlab.networks.norms import NORMS_2D, generator_norm, norm_by_name
 
 
 def _pyramid(size: int, width: int) -> tuple[int, list[int]]:

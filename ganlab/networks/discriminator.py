@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalized
 
-from ganlab.networks.layers import given, with_labels
+from ganlab.networks.labels import given, with_labels
 
 
 def packed_inputs(channels: int, concat_classes: int, pack: int) -> int:

@@ -12,7 +12,8 @@ from torch.nn.utils.parametrizations import spectral_norm as spectrally_normaliz
 from torch.nn.utils.parametrize import is_parametrized
 
 from ganlab.networks.discriminator import Discriminator, packed_inputs
-from ganlab.networks.layers import NORMS_1D, LabeledSequential, generator_norm, norm_by_name, with_labels
+from ganlab.networks.labels import LabeledSequential, with_labels
+from ganlab.networks.norms import NORMS_1D, generator_norm, norm_by_name
 
 
 def _hidden(sizes: Sequence[int], activation: nn.Module, make_norm, spectral_norm: bool, pieces: int = 1) -> LabeledSequential:

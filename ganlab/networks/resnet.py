@@ -14,14 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalized
 
 from ganlab.networks.discriminator import Discriminator, packed_inputs
-from ganlab.networks.layers import (
-    NORMS_2D,
-    LabeledSequential,
-    TakesLabels,
-    generator_norm,
-    norm_by_name,
-    with_labels,
-)
+from ganlab.networks.labels import LabeledSequential, TakesLabels, with_labels
+from ganlab.networks.norms import NORMS_2D, generator_norm, norm_by_name
 
 # by image size: the side that G starts from; channels of G and of D in units of `width`; how often D halves the image
 STRUCTURES = {

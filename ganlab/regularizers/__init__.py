@@ -1,10 +1,13 @@
 """What acts on D besides its loss: terms (added to it), projections (after the step), augmentation (of what D sees)."""
 
-from ganlab.regularizers.augmentation import DiffAugment, InstanceNoise
+from ganlab.regularizers.augmentation import DiffAugment
 from ganlab.regularizers.base import Regularizer, at_least_float32, is_spectrally_normalized
-from ganlab.regularizers.finite_difference import Consistency, FiniteDifferenceR1, FiniteDifferenceR2
+from ganlab.regularizers.consistency import Consistency
+from ganlab.regularizers.finite_difference import FiniteDifferenceR1, FiniteDifferenceR2
 from ganlab.regularizers.gradient_penalty import DRAGAN, R1, R2, GradientPenalty, squared_gradient_norm
-from ganlab.regularizers.lecam import LeCam, WeightClipping
+from ganlab.regularizers.instance_noise import InstanceNoise
+from ganlab.regularizers.lecam import LeCam
+from ganlab.regularizers.weight_clipping import WeightClipping
 
 __all__ = [
     "DRAGAN",

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.parametrize import cached, is_parametrized
 
 
 def elementwise(hook):
@@ -37,15 +37,15 @@ class Regularizer(nn.Module):
         self.every = every
 
     @elementwise
-    def on_step_start(self, turn: int) -> None:
-        """Called before each turn of either player, outside CUDA graphs; `turn`: D's updates so far."""
+    def on_step_start(self, step: int) -> None:
+        """Called before each step of either player, outside CUDA graphs; `step`: D's updates so far."""
 
     def penalty(self, discriminator: nn.Module, outputs) -> Tensor | None:
         """Scalar to add to D's loss on this `StepOutputs`, in float32 or better, or None."""
 
-    def graph_key(self, turn: int) -> Hashable:
+    def graph_key(self, step: int) -> Hashable:
         """What of D's update number this depends on; turns with equal phases can share a CUDA graph."""
-        return turn % self.every == 0
+        return step % self.every == 0
 
     @elementwise
     def project(self, discriminator: nn.Module) -> None:
@@ -65,6 +65,12 @@ def is_elementwise(regularizer: Regularizer, hook: str) -> bool:
 def at_least_float32(x: Tensor) -> Tensor:
     """bf16 and float16 become float32; float64 stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def squared_change(discriminator: nn.Module, x: Tensor, neighbor: Tensor, y: Tensor | None) -> Tensor:
+    """E (D(neighbor) - D(x))^2. Both are computed here in full precision: bf16 logits differ by more than their change."""
+    with cached():  # in training spectral norm moves the weights with each pass: a change of D that is none in x
+        return (discriminator(neighbor, y) - discriminator(x, y)).square().mean()
 
 
 def at_least(name: str, value: float, lowest: float) -> float:

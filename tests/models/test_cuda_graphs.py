@@ -16,7 +16,7 @@ from torch.autograd.graph import get_gradient_edge
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import ganlab.networks.layers
+import ganlab.networks.labels
 import ganlab.regularizers
 from ganlab.losses import NonSaturatingGAN, RpGAN
 from ganlab.models.adversarial import FINITE_CHECK_EVERY
@@ -78,7 +78,7 @@ def recorders(monkeypatch):
     monkeypatch.setattr(torch.cuda, "CUDAGraph", recorder)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     # torch's own reads the labels' range on a CPU, and does not on a GPU
-    monkeypatch.setattr(ganlab.networks.layers, "one_hot", lambda y, n: (y.unsqueeze(-1) == torch.arange(n)).long())
+    monkeypatch.setattr(ganlab.networks.labels, "one_hot", lambda y, n: (y.unsqueeze(-1) == torch.arange(n)).long())
     return made
 
 

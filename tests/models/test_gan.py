@@ -434,7 +434,7 @@ def test_ds_objective_is_the_loss_and_the_terms_that_are_due(family, make_gan, m
     gan.d_updates = turn
     ((real, y),) = make_batches(1)
     outputs = gan.forward_pass(real, y, with_real=True, grad_to_generator=False)
-    assert outputs.turn == turn
+    assert outputs.step == turn
     terms = gan.discriminator_terms(outputs)
     lecam = gan.regularizers["lecam"]
     above, below = outputs.real_logits - lecam.fake_average, lecam.real_average - outputs.fake_logits
@@ -810,10 +810,6 @@ def test_a_player_built_without_the_labels_is_refused(role):
 
 
 # What a subclass may override
-
-
-def test_shipped_families_override_no_internals(family):
-    assert family.overridden_internals == ()
 
 
 def test_overridden_internals_names_methods_outside_the_public_list():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ganlab.networks import DCGANGenerator, MLPGenerator, ResNetGenerator
-from ganlab.networks.layers import ConditionalBatchNorm
+from ganlab.networks.labels import ConditionalBatchNorm
 
 NORM = "conditional_batch"
 BUILDS = {

@@ -494,7 +494,7 @@ class Constant(Regularizer):
         self.calls = []
 
     def penalty(self, discriminator, outputs):
-        self.calls.append(outputs.turn)
+        self.calls.append(outputs.step)
         return -discriminator.body[0].bias[0]
 
 

@@ -1,33 +1,11 @@
-"""What the networks share: norm layers by name, and how a label enters."""
+"""How a label enters a network: beside its inputs, or in its batch norm layers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
-
-NORMS_1D = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
-NORMS_2D = {
-    "none": nn.Identity,
-    "batch": nn.BatchNorm2d,
-    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
-    "layer": lambda channels: nn.GroupNorm(1, channels),  # over C, H, W of one sample, as WGAN-GP's critic needs
-}
-
-
-def norm_by_name(norms: dict, name: str):
-    if name not in norms:
-        raise ValueError(f"unknown norm layer {name!r}; choose one of {', '.join(norms)}")
-    return norms[name]
-
-
-def generator_norm(norms: dict, name: str, num_classes: int) -> tuple[Callable[[int], nn.Module], int]:
-    """G's norm layer by name, and how many label inputs G has: none where the norm takes the labels in."""
-    conditional = partial(ConditionalBatchNorm, norms["batch"], num_classes)
-    make_norm = norm_by_name({**norms, "conditional_batch": conditional}, name)
-    return make_norm, 0 if make_norm is conditional else num_classes
 
 
 def with_labels(x: Tensor, y: Tensor | None, num_classes: int) -> Tensor:

@@ -1,0 +1,34 @@
+"""The hinge loss."""
+
+from __future__ import annotations
+
+from torch.nn.functional import relu
+
+from ganlab.losses.divergences import total_variation
+from ganlab.models.gan import GAN
+
+
+class HingeGAN(GAN):
+    """Hinge loss (Lim & Ye 2017; Miyato et al. 2018, eq. 16-17): D: relu(1 - r) + relu(1 + f); G: -f.
+
+    D stops where it is right by a margin of 1, and then G's gradient is D's slope there, which nothing keeps from
+    vanishing: it needs spectral norm or a penalty.
+    """
+
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return relu(1 - real_logits).mean() + relu(1 + fake_logits).mean()
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return -fake_logits.mean()
+
+    @staticmethod
+    def optimal_logit(p, q):
+        """sign(p - q)."""
+        return (p - q).sign()
+
+    @staticmethod
+    def divergence(p, q):
+        """2 TV(p, q) - 2."""
+        return 2 * total_variation(p, q) - 2
