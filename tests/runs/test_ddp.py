@@ -299,7 +299,7 @@ def test_two_processes_go_on_bit_for_bit(undisturbed, tmp_path, monkeypatch, num
     assert not (tmp_path / "stopped" / "checkpoints" / "last.ckpt.partial").exists()
     assert codes(ganlab("resume=stopped")) == [0, 0], (tmp_path / "log0").read_text()
     whole, again = (torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True) for name in (undisturbed, "stopped"))
-    for part in ("state_dict", "optimizer_states", "random", "Ring"):
+    for part in ("state_dict", "optimizer_states", "random_states", "Ring"):
         assert str(whole[part]) == str(again[part]), part
     assert all(torch.equal(v, again["state_dict"][k]) for k, v in whole["state_dict"].items() if k != "_extra_state")
     tables = [list(csv.DictReader(open(f"{name}/metrics.csv"))) for name in (undisturbed, "stopped")]

@@ -70,7 +70,7 @@ def state(folder):
 def assert_same(a, b):
     """Weights, optimizers, random states, the place in the data, and the rows of the table."""
     one, two = state(a), state(b)
-    for part in ("state_dict", "optimizer_states", "random", "Ring"):
+    for part in ("state_dict", "optimizer_states", "random_states", "Ring"):
         assert str(one[part]) == str(two[part]), part
     for name, value in one["state_dict"].items():
         assert name == "_extra_state" or torch.equal(value, two["state_dict"][name]), name
