@@ -1,4 +1,9 @@
-"""What watches a run: probes (numbers), verdicts (words with evidence), and how often they are right (`calibrate`)."""
+"""Failure detection during training, in three steps that `Monitor` runs every so many updates of D.
+
+1. probes.py computes numbers on a fixed held-out batch (held_out.py, functional.py, sample_statistics.py).
+2. rules.py compares them with the calibrated thresholds.json, and history.py turns that into verdicts with patience.
+3. messages.py says what a verdict means and what to try, suggestions.py leaves out what the run does already.
+"""
 
 from ganlab.diagnostics.history import merged
 from ganlab.diagnostics.monitor import Monitor

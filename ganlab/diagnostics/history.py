@@ -1,4 +1,4 @@
-"""Which verdicts stand, for which copies, since when: patience, and what is told when something changes."""
+"""Which verdicts are active, for which ensemble members, and since when."""
 
 from __future__ import annotations
 
@@ -7,91 +7,97 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ganlab.diagnostics.messages import WORDS
-from ganlab.diagnostics.rules import AT_ONCE, EARLIEST, FAILURES, PATIENCE, VERDICTS, WARM_UP
+from ganlab.diagnostics.messages import MESSAGES
+from ganlab.diagnostics.rules import FAILURES, FIRST_CHECK, NO_PATIENCE, PATIENCE, VERDICTS, WARM_UP
 
 
 class VerdictHistory:
-    """The verdicts on K copies. A verdict is given after two looks in a row that find it, and taken back likewise; one
-    whose number is measured at long intervals after one.
+    """The verdicts on K members. A verdict becomes active after PATIENCE consecutive checks in which its rule holds, and
+    inactive after as many in which it does not; a verdict in NO_PATIENCE after one.
 
-    `standing`: verdict -> bool [K]. `since`: verdict -> images seen [K] at the look that first found it, as it stands.
-    HEALTHY: old enough, and none of the failures stands or is about to; the first that is given takes it back.
+    HEALTHY is active after the warm-up while no failure is active or about to be.
+
+    Attributes:
+        active: verdict -> bool [K].
+        streak: verdict -> number [K] of consecutive checks that contradict `active`.
+        first_seen: verdict -> images seen [K] at the check that first saw it.
+        entries: the changes so far, as `record` returns them.
     """
 
-    def __init__(self, copies: int):
-        self.copies = copies
-        self.active = {name: torch.zeros(copies, dtype=torch.bool) for name in VERDICTS}
-        self.streak = {name: torch.zeros(copies, dtype=torch.long) for name in VERDICTS}  # of looks that disagree
-        self.first = {name: torch.zeros(copies, dtype=torch.long) for name in VERDICTS}
-        self.history: list[dict] = []
+    def __init__(self, members: int):
+        self.members = members
+        self.active = {name: torch.zeros(members, dtype=torch.bool) for name in VERDICTS}
+        self.streak = {name: torch.zeros(members, dtype=torch.long) for name in VERDICTS}
+        self.first_seen = {name: torch.zeros(members, dtype=torch.long) for name in VERDICTS}
+        self.entries: list[dict] = []
 
     def state_dict(self) -> dict:
-        return {
-            "standing": self.active,
-            "streak": self.streak,
-            "first": self.first,
-            "history": self.history,
-        }
+        return {name: getattr(self, name) for name in ("active", "streak", "first_seen", "entries")}
 
     def load_state_dict(self, state: dict) -> None:
         for name, value in state.items():
             setattr(self, name, value)
 
-    def update(self, found: Mapping[str, Tensor], failed: Tensor, looks: int, images: int) -> list[str]:
-        """Takes in what a look found, verdict -> bool [K], and which copies `failed` [K]; returns what changed."""
-        found = {name: held & ~failed for name, held in found.items()} | {"NON_FINITE": failed}
-        ill = torch.stack(list(found.values())).any(0)
-        found["HEALTHY"] = ~ill
+    def update(self, holds: Mapping[str, Tensor], failed: Tensor, checks: int, images: int) -> list[str]:
+        """Take in the result of a check and return the verdicts that changed.
+
+        Args:
+            holds: verdict -> bool [K], from `evaluate_rules`.
+            failed: members with a non-finite loss, bool [K].
+            checks: number of checks so far.
+            images: images seen.
+        """
+        holds = {name: held & ~failed for name, held in holds.items()} | {"NON_FINITE": failed}
+        holds["HEALTHY"] = ~torch.stack(list(holds.values())).any(0)
         changed = []
-        for name, now in found.items():
-            stands = self.active[name]
-            differs = now != stands
-            self.first[name] = torch.where(differs & ~stands & (self.streak[name] == 0), images, self.first[name])
+        for name, now in holds.items():
+            active = self.active[name]
+            differs = now != active
+            self.first_seen[name] = torch.where(differs & ~active & (self.streak[name] == 0), images, self.first_seen[name])
             self.streak[name] = torch.where(differs, self.streak[name] + 1, 0)
-            patience = 1 if name in AT_ONCE else PATIENCE
-            turns = (self.streak[name] >= patience) & (looks >= EARLIEST.get(name, WARM_UP))
-            if name == "HEALTHY":  # the last of all
-                turns |= stands & torch.stack([self.active[failure] for failure in FAILURES]).any(0)
-            if turns.any():
-                self.active[name] = stands ^ turns
-                self.streak[name] = torch.where(turns, 0, self.streak[name])
+            patience = 1 if name in NO_PATIENCE else PATIENCE
+            flips = (self.streak[name] >= patience) & (checks >= FIRST_CHECK.get(name, WARM_UP))
+            if name == "HEALTHY":  # comes last: an active failure ends it at once
+                flips |= active & torch.stack([self.active[failure] for failure in FAILURES]).any(0)
+            if flips.any():
+                self.active[name] = active ^ flips
+                self.streak[name] = torch.where(flips, 0, self.streak[name])
                 changed.append(name)
         return changed
 
     def current(self) -> list[str]:
-        """The verdicts that stand for any copy; the failures first, those of most copies before the others."""
-        standing = [name for name in VERDICTS if self.active[name].any()]
-        return sorted(standing, key=lambda name: (name == "HEALTHY", -int(self.active[name].sum())))
+        """The verdicts that are active for any member: failures first, those of most members before the others."""
+        active = [name for name in VERDICTS if self.active[name].any()]
+        return sorted(active, key=lambda name: (name == "HEALTHY", -int(self.active[name].sum())))
 
     def numbers(self) -> dict[str, float]:
-        """`verdict/<name>`: 0 or 1, of many copies the share of those for which it stands."""
-        return {f"verdict/{name.lower()}": float(held.float().mean()) for name, held in self.active.items()}
+        """`verdict/<name>`: 0 or 1, or the share of the members for which it is active."""
+        return {f"verdict/{name.lower()}": float(active.float().mean()) for name, active in self.active.items()}
 
-    def note(self, name: str, images: int, numbers: Mapping[str, Tensor], seeds: Sequence[int] | None) -> dict:
-        """An entry for the history: what changed, with its evidence (of many copies, their median where it stands)."""
-        stands = self.active[name]
-        concerned = stands if stands.any() else torch.ones_like(stands)
-        shown = [number for number in WORDS[name].shows if number in numbers]
+    def record(self, name: str, images: int, numbers: Mapping[str, Tensor], seeds: Sequence[int] | None) -> dict:
+        """Append and return an entry for a verdict that changed, with its evidence (medians over the members concerned)."""
+        active = self.active[name]
+        concerned = active if active.any() else torch.ones_like(active)
+        shown = [number for number in MESSAGES[name].evidence if number in numbers]
         entry = {
             "verdict": name,
-            "active": bool(stands.any()),
+            "active": bool(active.any()),
             "images_seen": images,
-            "since": int(self.first[name][concerned].min()),
+            "since": int(self.first_seen[name][concerned].min()),
             "evidence": {number: float(numbers[number][concerned].nanmedian()) for number in shown},
         }
         if seeds is not None:
-            entry["seeds"] = [seed for seed, held in zip(seeds, stands.tolist()) if held]
-        self.history.append(entry)
+            entry["seeds"] = [seed for seed, held in zip(seeds, active.tolist()) if held]
+        self.entries.append(entry)
         return entry
 
     def summary(self, seeds: Sequence[int] | None) -> dict:
-        """For summary.json: `current`, `history`, and of an ensemble the `seeds` of each verdict that stands."""
+        """For summary.json: `current`, `history`, and of an ensemble `seeds`: verdict -> seeds for which it is active."""
         current = self.current()
-        found = {"current": current, "history": self.history}
+        summary = {"current": current, "history": self.entries}
         if seeds is not None:
-            found["seeds"] = {n: [s for s, held in zip(seeds, self.active[n].tolist()) if held] for n in current}
-        return found
+            summary["seeds"] = {n: [s for s, held in zip(seeds, self.active[n].tolist()) if held] for n in current}
+        return summary
 
 
 def merged(parts: Sequence[dict | None]) -> dict | None:

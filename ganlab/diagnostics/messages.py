@@ -1,4 +1,4 @@
-"""What each verdict means, what it rests on, and what to try."""
+"""What each verdict means, which numbers are its evidence, and what to try."""
 
 from __future__ import annotations
 
@@ -6,114 +6,137 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Words:
-    """`meaning`: two sentences. `shows`: the numbers that are its evidence. `tries`: (what, override to type)."""
+class Message:
+    """`meaning`: two sentences. `evidence`: names of numbers. `suggestions`: (what, override to type)."""
 
     meaning: str
-    shows: tuple[str, ...]
-    tries: tuple[tuple[str, str], ...] = ()
+    evidence: tuple[str, ...]
+    suggestions: tuple[tuple[str, str], ...] = ()
 
 
-WORDS = {
-    "VANISHING_GRADIENT": Words(
-        "D tells real from fake, and almost nothing of what it knows reaches G. G's updates are noise from here on.",
-        ("signal", "saturated", "reach", "pairs"),
+MESSAGES = {
+    "VANISHING_GRADIENT": Message(
+        "D tells real from fake, but hardly any gradient reaches G. G's updates are noise from here on.",
+        ("loss_slope", "saturated", "gradient_ratio", "auc"),
         (
             ("a loss that does not saturate", "loss=ns"),
-            ("or one whose slope never dies", "loss=rpgan"),
+            ("a relativistic loss", "loss=rpgan"),
             ("a penalty that keeps D from winning", "'regularizer=[r1]'"),
         ),
     ),
-    "MODE_COLLAPSE": Words(
-        "G makes few different samples, far fewer than the data holds. More training rarely brings the others back.",
-        ("effective", "kept", "spacing", "diversity"),
+    "MODE_COLLAPSE": Message(
+        "G generates few different samples, far fewer than the data has. More training rarely brings the others back.",
+        ("effective_modes", "modes_kept", "spacing", "diversity"),
         (
-            ("pairs of real and fake, and both gradient penalties", "loss=r3gan"),
-            ("let D judge two samples at once", "gan.pack=2"),
-            ("a slower generator", "optimizer.generator.lr=1e-4"),
+            ("a relativistic loss with both gradient penalties", "loss=r3gan"),
+            ("let D see two samples at once", "gan.pack=2"),
+            ("a lower learning rate of G", "optimizer.generator.lr=1e-4"),
         ),
     ),
-    "MODE_DROPPING": Words(
-        "At least one of the data's modes is missing or nearly so; `kept` is the share of those that are there. "
+    "MODE_DROPPING": Message(
+        "At least one mode of the data is missing or nearly so; `modes_kept` is the share of those that are present. "
         "Fréchet distance and precision can look good all the same.",
-        ("rarest", "kept", "effective"),
+        ("rarest_mode", "modes_kept", "effective_modes"),
         (
-            ("let D judge two samples at once", "gan.pack=2"),
+            ("let D see two samples at once", "gan.pack=2"),
             ("a relativistic loss", "loss=rpgan"),
             ("a penalty on real samples", "'regularizer=[r1]'"),
         ),
     ),
-    "OSCILLATION": Words(
-        "G's samples keep moving from mode to mode between looks. The players chase each other instead of converging; early in "
-        "a run this can pass.",
-        ("turnover", "drift", "stride", "progress"),
+    "OSCILLATION": Message(
+        "G's samples keep moving from mode to mode. G and D chase each other instead of converging; early in a run this can "
+        "pass.",
+        ("mode_turnover", "drift", "displacement", "distance_ratio"),
         (
-            ("a penalty that makes the game converge locally", "'regularizer=[r1]'"),
+            ("a penalty with local convergence guarantees", "'regularizer=[r1]'"),
             ("no momentum", "optimizer=adam_no_momentum"),
-            ("lower rates", "optimizer=adam"),
+            ("lower learning rates", "optimizer=adam"),
         ),
     ),
-    "DISCRIMINATOR_WON": Words(
-        "D orders nearly every pair of a real and a fake sample rightly, and the samples stay far from the data. G has "
-        "stopped catching up.",
-        ("pairs", "distance", "progress"),
+    "DISCRIMINATOR_WON": Message(
+        "D tells real from fake nearly always, and the samples stay far from the data. G no longer improves.",
+        ("auc", "energy_distance", "distance_ratio"),
         (
             ("a penalty that slows D down", "'regularizer=[r1]'"),
-            ("a slower D", "optimizer.discriminator.lr=1e-4"),
+            ("a lower learning rate of D", "optimizer.discriminator.lr=1e-4"),
             ("augmentation of all that D sees, for images", "'regularizer=[diffaugment]'"),
         ),
     ),
-    "GENERATOR_WON": Words(
-        "D orders pairs of real and fake samples no better than by tossing a coin, though the samples are far from the data. "
-        "G is taught nothing: D is too weak, too slow, or misled.",
-        ("pairs", "distance", "told_apart"),
+    "GENERATOR_WON": Message(
+        "D tells real from fake no better than a coin toss, though the samples are far from the data. G learns nothing: D is too "
+        "weak, too slow, or trained wrongly.",
+        ("auc", "energy_distance", "nn_accuracy"),
         (
-            ("more turns for D", "gan.n_critic=5"),
-            ("a quicker D", "optimizer.discriminator.lr=2e-3"),
-            ("a loss whose penalty lets D go further", "loss=wgan_gp"),
+            ("more steps of D", "gan.n_critic=5"),
+            ("a higher learning rate of D", "optimizer.discriminator.lr=2e-3"),
+            ("a loss with a gradient penalty", "loss=wgan_gp"),
         ),
     ),
-    "CRITIC_NOT_LIPSCHITZ": Words(
-        "The critic's slope between real and fake samples is far above the bound that this loss needs. Its loss is no "
-        "Wasserstein distance, and its logits tend to explode.",
-        ("slope", "slope_max", "d_singular"),
+    "CRITIC_NOT_LIPSCHITZ": Message(
+        "The critic's gradient norm between real and fake samples is far above the bound that this loss requires. The loss is "
+        "no Wasserstein distance then, and the logits tend to explode.",
+        ("d_slope", "d_slope_max", "d_singular_value"),
         (
             ("a gradient penalty", "loss=wgan_gp"),
-            ("the same for another loss, stronger", "'regularizer=[gp]' regularizer.gp.weight=100"),
+            ("a stronger one, for any loss", "'regularizer=[gp]' regularizer.gp.weight=100"),
             ("spectral norm", "'regularizer=[sn]'"),
         ),
     ),
-    "EXPLODING": Words(
-        "Logits or samples have grown far beyond the sizes that data and losses have. Numbers that are not finite usually come "
-        "next.",
-        ("logit_size", "size", "d_weights", "slope_max"),
+    "EXPLODING": Message(
+        "Logits or samples have grown far beyond the range of losses and data. Usually a loss becomes non-finite next.",
+        ("logit_max", "sample_max", "d_weight_norm", "d_slope_max"),
         (
-            ("lower rates", "optimizer=adam"),
-            ("clipped gradients", "gan.gradient_clip=1"),
-            ("a penalty on D's slope", "'regularizer=[r1]'"),
+            ("lower learning rates", "optimizer=adam"),
+            ("gradient clipping", "gan.gradient_clip=1"),
+            ("a penalty on D's gradient", "'regularizer=[r1]'"),
         ),
     ),
-    "NON_FINITE": Words(
-        "A loss or a penalty stopped being a number, and everything after it is lost. The last checkpoint is from before.",
-        ("logit_size", "d_weights", "g_gradient"),
+    "NON_FINITE": Message(
+        "A loss or a penalty became inf or nan, and everything after it is lost. The last checkpoint is from before.",
+        ("logit_max", "d_weight_norm", "g_grad_norm"),
         (
-            ("lower rates", "optimizer=adam"),
-            ("clipped gradients", "gan.gradient_clip=1"),
-            ("a penalty on D's slope", "'regularizer=[r1]'"),
+            ("lower learning rates", "optimizer=adam"),
+            ("gradient clipping", "gan.gradient_clip=1"),
+            ("a penalty on D's gradient", "'regularizer=[r1]'"),
         ),
     ),
-    "MEMORIZING": Words(
-        "Samples lie nearer to the training set than held-out data does: G repeats what it was shown. Distances to the training "
-        "data reward this.",
-        ("nearer",),
+    "MEMORIZING": Message(
+        "Samples lie nearer to the training set than held-out data does: G copies training samples. Metrics that compare with "
+        "the training data reward this.",
+        ("memorization",),
         (
             ("augmentation of all that D sees, for images", "'regularizer=[diffaugment]'"),
             ("noise on all that D sees", "'regularizer=[instance_noise]'"),
             ("a shorter run", "max_images=100_000"),
         ),
     ),
-    "HEALTHY": Words(
-        "None of the failures that ganlab knows is in sight. That is no proof of quality: compare it with that of real data.",
-        ("pairs", "distance", "effective", "turnover"),
+    "HEALTHY": Message(
+        "No failure that ganlab can detect is in sight. This says nothing about quality: compare the metrics with those of "
+        "real data.",
+        ("auc", "energy_distance", "effective_modes", "mode_turnover"),
     ),
 }
+
+
+def verdict_text(name: str, entry: dict, members: int = 1) -> str:
+    """A history entry in full: `verdict_line`, then the meaning and the suggestions, a line each."""
+    if not entry["active"] or name == "HEALTHY":
+        return verdict_line(name, entry, members)
+    message = MESSAGES[name]
+    suggested = [f"try {override}   {what}" for what, override in message.suggestions if override in entry["suggestions"]]
+    return "\n                     ".join([verdict_line(name, entry, members), message.meaning, *suggested])
+
+
+def verdict_line(name: str, entry: dict, members: int = 1) -> str:
+    """A history entry in one line: the verdict, the seeds concerned, since when, and the evidence."""
+    if not entry["active"]:
+        return f"no longer {name}"
+    seeds = entry.get("seeds")
+    concerned = f" in {len(seeds)} of {members} seeds ({format_seeds(seeds)})" if seeds else ""
+    since = "" if name == "HEALTHY" else f", since {entry['since']:,} images"
+    values = ", ".join(f"{number} {value:.3g}" for number, value in entry["evidence"].items())
+    return f"{name}{concerned}{since}: {values}"
+
+
+def format_seeds(seeds: list[int]) -> str:
+    return ", ".join(map(str, seeds[:8])) + (" …" if len(seeds) > 8 else "")

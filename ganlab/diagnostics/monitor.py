@@ -1,4 +1,4 @@
-"""Watches a run: probes at regular looks, verdicts in words when they change."""
+"""The callback that probes a run and reports its verdicts."""
 
 from __future__ import annotations
 
@@ -8,63 +8,71 @@ from contextlib import suppress
 
 import torch
 from lightning.pytorch.loggers import WandbLogger
+from torch import Tensor
 
 from ganlab.callbacks.periodic import MaxImages, Periodic, find_callback
 from ganlab.callbacks.train_metrics import median_and_quartiles
 from ganlab.diagnostics.held_out import held_out
 from ganlab.diagnostics.history import VerdictHistory
-from ganlab.diagnostics.messages import WORDS
-from ganlab.diagnostics.probes import of_the_memory, of_the_movement, probe
-from ganlab.diagnostics.rules import FAILURES, KEPT_ROWS, SELDOM, evaluate_rules, evidence, thresholds
-from ganlab.diagnostics.suggestions import news
+from ganlab.diagnostics.messages import verdict_text
+from ganlab.diagnostics.probes import probe, probe_memorization, probe_movement
+from ganlab.diagnostics.rules import MAX_ROWS, RARE_NUMBERS, RULES, evaluate_rules, evidence, load_thresholds
+from ganlab.diagnostics.suggestions import new_suggestions
 from ganlab.utils.validation import validate_int
 
 log = logging.getLogger(__name__)
 
-KEPT = ("rows", "looks", "remembered_at", "moving")  # in a checkpoint, beside the history
+STATE = ("rows", "checks", "memorization_checked_at", "previous_samples", "stopped_by")  # checkpointed beside the history
 ACTIONS = ("log", "warn", "stop")
-ACTING = tuple(name for name in FAILURES if name != "NON_FINITE")  # that one stops a run by itself
 
 
-def actions(on_verdict: str | Mapping[str, str | None]) -> dict[str, str]:
-    """What to do at each failure, from one word for all, or a `default` and words for some.
+def parse_actions(on_verdict: str | Mapping[str, str | None]) -> dict[str, str]:
+    """Return verdict -> action, from one action for all, or actions by verdict (lower case, None: the default) and `default`.
+
+    NON_FINITE is not among them: it ends a run anyway.
 
     Raises:
-        ValueError: a word other than log, warn or stop, or a verdict that does not exist.
+        ValueError: an action other than log, warn or stop, or an unknown verdict.
     """
     chosen = {"default": on_verdict} if isinstance(on_verdict, str) else dict(on_verdict)
-    names = [name.lower() for name in ACTING]
+    names = [name.lower() for name in RULES]
     for name, action in chosen.items():
         if name != "default" and name not in names:
-            raise ValueError(f"monitor.on_verdict knows no {name}; choose from {', '.join(names)}, or default for all")
+            raise ValueError(f"monitor.on_verdict has no verdict {name}; choose from {', '.join(names)}, or default for all")
         if action is not None and action not in ACTIONS:
             raise ValueError(f"monitor.on_verdict.{name} must be log, warn or stop, got {action!r}")
-    return {name: chosen.get(name.lower()) or chosen.get("default") or "warn" for name in ACTING}
+    return {name: chosen.get(name.lower()) or chosen.get("default") or "warn" for name in RULES}
 
 
 class Monitor(Periodic):
-    """Every `every` updates of D: the probes of `ganlab.diagnostics`, logged as `probe/<name>`, and what follows from them.
+    """Check a run for failures every `every` updates of D.
 
-    Verdicts are logged as `verdict/<name>` (0 or 1; of an ensemble, the share of its copies), told in the log when they
-    change, sent to W&B as an alert, and kept for summary.json. `on_verdict`: "log" tells, "warn" tells as a warning and
-    alerts, "stop" also ends the run at the end of this batch (an ensemble when no copy is left without such a verdict).
-    Memorizing is looked for every `memory_every` images and at the end, since it reads the whole training set.
+    Each check logs the probes as `probe/<name>` and the verdicts as `verdict/<name>` (0 or 1; of an ensemble the share of
+    its members). A verdict that changes is logged with its evidence and what to try, and kept for summary.json. Training is
+    not affected. All processes run the checks, so that they agree on stopping; the first one logs.
 
-    Looking does not change training. Every process looks, so that they agree; the first one speaks.
+    Args:
+        memorization_every: images between two checks for memorization, which read the whole training set; the last check
+            is always one.
+        on_verdict: what a failure does: "log"; "warn": log a warning and send a W&B alert; "stop": also end the run after
+            this batch (an ensemble once every member has failed or has such a verdict). Or actions by verdict, see
+            `parse_actions`.
+        seed: of the held-out samples, the latents and the probes' random numbers.
 
-    `verdicts` is what summary.json holds.
+    Attributes:
+        verdicts: what summary.json holds: `current`, `history`, and of an ensemble `seeds`.
+        stopped_by: the verdict that ended the run, or None.
     """
 
-    def __init__(self, every: int, memory_every: int, on_verdict: str | Mapping[str, str | None] = "warn", seed: int = 0):
+    def __init__(self, every: int, memorization_every: int, on_verdict: str | Mapping[str, str | None] = "warn", seed: int = 0):
         super().__init__(validate_int("monitor.every", every))
-        self.memory_every, self.seed = validate_int("monitor.memory_every", memory_every), seed
-        self.actions = actions(on_verdict)
-        self.limits = thresholds()
-        self.rows: list[dict] = []
-        self.looks, self.remembered_at = 0, 0
-        self.moving: torch.Tensor | None = None
+        self.memorization_every = validate_int("memorization_every", memorization_every)
+        self.actions, self.seed = parse_actions(on_verdict), seed
+        self.thresholds = load_thresholds()
+        self.rows: list[dict[str, Tensor]] = []
+        self.checks, self.memorization_checked_at = 0, 0
+        self.previous_samples: Tensor | None = None
         self.history: VerdictHistory | None = None
-        self._resumed_ledger: dict | None = None
         self.stopped_by: str | None = None
 
     def count(self, gan) -> int:
@@ -75,124 +83,98 @@ class Monitor(Periodic):
         return self.history and self.history.summary(self.seeds)
 
     def state_dict(self):
-        kept = {name: getattr(self, name) for name in KEPT}
-        return super().state_dict() | kept | {"history": self.history.state_dict(), "stopped_by": self.stopped_by}
+        return super().state_dict() | {name: getattr(self, name) for name in STATE} | {"history": self.history.state_dict()}
 
     def load_state_dict(self, state):
         super().load_state_dict(state)
-        for name in KEPT:
+        for name in STATE:
             setattr(self, name, state[name])
-        self._resumed_ledger = state["history"]
-        self.stopped_by = state.get("stopped_by")  # absent from checkpoints of older versions
+        self.history = VerdictHistory(len(state["history"]["active"]["HEALTHY"]))
+        self.history.load_state_dict(state["history"])
 
     def on_train_start(self, trainer, gan):
         super().on_train_start(trainer, gan)
         self.seeds = gan.seeds
-        self.lipschitz = gan.template.requires_lipschitz
-        self.held = held_out(gan, trainer.datamodule, self.seed)
-        self.history = VerdictHistory(len(gan.seeds or [gan]))
-        if self._resumed_ledger is not None:
-            self.history.load_state_dict(self._resumed_ledger)
-            self._resumed_ledger = None
-        if self.moving is not None:
-            self.moving = self.moving.to(gan.device)
-        if self.stopped_by:  # and killed before its summary
+        self.held_out = held_out(gan, trainer.datamodule, self.seed)
+        if self.history is None:
+            self.history = VerdictHistory(len(gan.seeds or [gan]))
+        if self.previous_samples is not None:
+            self.previous_samples = self.previous_samples.to(gan.device)
+        if self.stopped_by:  # resumed after it was killed between stopping and writing its summary
             trainer.should_stop = True
 
     def on_train_end(self, trainer, gan):
         if self.last_run_at < self.count(gan):
-            self._timed_run(trainer, gan, last=True)
+            self._timed_run(trainer, gan, is_last=True)
 
     def on_exception(self, trainer, gan, exception):
         if isinstance(exception, FloatingPointError) and self.history is not None:
-            self._judge(trainer, gan, torch.ones(self.history.copies, dtype=torch.bool))
+            self._update_verdicts(trainer, gan, torch.ones(self.history.members, dtype=torch.bool))
             exception.verdicts = self.verdicts  # for the summary of a failed run
 
-    def _timed_run(self, trainer, gan, last: bool = False):
+    def _timed_run(self, trainer, gan, is_last: bool = False):
         budget = find_callback(trainer, MaxImages)
-        self.last = last or (budget is not None and gan.images_seen >= budget.images)
+        self._is_last = is_last or (budget is not None and gan.images_seen >= budget.images)
         super()._timed_run(trainer, gan)
 
     def run(self, trainer, gan):
-        numbers, moving = probe(gan, self.held, self.seed)
-        if self.moving is not None:
-            numbers |= of_the_movement(self.held, self.moving, moving)
-        self.moving = moving
-        if self.last or gan.images_seen - self.remembered_at >= self.memory_every:
-            numbers["nearer"] = of_the_memory(self.held, gan, self.seed)
-            self.remembered_at = gan.images_seen
-        before = self.rows[-1] if self.rows else {}
-        kept = {name: before[name] for name in SELDOM if name in before}
-        self.rows = [*self.rows, kept | numbers][-KEPT_ROWS:]
-        self.looks += 1
+        numbers = self._probe(gan)
+        last_row = self.rows[-1] if self.rows else {}
+        carried = {name: last_row[name] for name in RARE_NUMBERS if name in last_row}
+        self.rows = [*self.rows, carried | numbers][-MAX_ROWS:]
+        self.checks += 1
         failed = gan.failed.cpu() if gan.seeds is not None else torch.zeros(1, dtype=torch.bool)
-        self._judge(trainer, gan, failed)
+        self._update_verdicts(trainer, gan, failed)
         row = {}
         for name, values in numbers.items():
             row |= median_and_quartiles(f"probe/{name}", values if gan.seeds is not None else values[0])
         for logger in trainer.loggers:
             logger.log_metrics(row | self.history.numbers(), step=gan.images_seen)
-        self._stop_if_asked(trainer, gan, failed)
+        self._stop_if_requested(trainer, gan, failed)
 
-    def _judge(self, trainer, gan, failed):
-        """Asks the rules, and tells what changed."""
+    def _probe(self, gan) -> dict[str, Tensor]:
+        numbers, samples = probe(gan, self.held_out, self.seed)
+        if self.previous_samples is not None:
+            numbers |= probe_movement(self.held_out, self.previous_samples, samples)
+        self.previous_samples = samples
+        if self._is_last or gan.images_seen - self.memorization_checked_at >= self.memorization_every:
+            numbers["memorization"] = probe_memorization(self.held_out, gan, self.seed)
+            self.memorization_checked_at = gan.images_seen
+        return numbers
+
+    def _update_verdicts(self, trainer, gan, failed: Tensor) -> None:
+        """Evaluate the rules, and record and log the verdicts that changed."""
         numbers = evidence(self.rows) if self.rows else {}
-        found = evaluate_rules(numbers, self.lipschitz, self.limits) if numbers else {}
-        for name in self.history.update(found, failed, self.looks, gan.images_seen):
-            entry = self.history.note(name, gan.images_seen, numbers, gan.seeds)
-            entry["tries"] = news(name, gan.template, trainer.optimizers, images=self.held.real.ndim == 4)
+        holds = evaluate_rules(numbers, gan.template.requires_lipschitz, self.thresholds) if numbers else {}
+        for name in self.history.update(holds, failed, self.checks, gan.images_seen):
+            entry = self.history.record(name, gan.images_seen, numbers, gan.seeds)
+            is_image = self.held_out.step_real.ndim == 4
+            entry["suggestions"] = new_suggestions(name, gan.template, trainer.optimizers, images=is_image)
             if trainer.is_global_zero:
-                self._tell(trainer, name, entry)
+                self._report(trainer, name, entry)
 
-    def _tell(self, trainer, name: str, entry: dict) -> None:
-        """In full the first time, later in a line."""
-        first = sum(other["verdict"] == name for other in self.history.history) == 1
-        if name == "HEALTHY" and (not entry["active"] or not first):
-            return  # whatever took its place is told
-        text = told(name, entry, self.history.copies)
-        if not first:
+    def _report(self, trainer, name: str, entry: dict) -> None:
+        """Log a change: in full the first time, later in one line."""
+        is_first = sum(other["verdict"] == name for other in self.history.entries) == 1
+        if name == "HEALTHY" and (not entry["active"] or not is_first):
+            return  # the failure that ended it is logged
+        text = verdict_text(name, entry, self.history.members)
+        if not is_first:
             text = text.partition("\n")[0]
-        loud = entry["active"] and name != "HEALTHY" and self.actions.get(name, "warn") != "log"
-        log.log(logging.WARNING if loud else logging.INFO, f"{entry['images_seen']:>11,} images   {text}")
-        if loud and first:
+        is_warning = entry["active"] and name != "HEALTHY" and self.actions.get(name, "warn") != "log"
+        log.log(logging.WARNING if is_warning else logging.INFO, f"{entry['images_seen']:>11,} images   {text}")
+        if is_warning and is_first:
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
-                    with suppress(Exception):  # the next row says what is the matter with W&B
+                    with suppress(Exception):  # the logger itself reports that W&B fails
                         logger.experiment.alert(title=f"{name} ({logger.experiment.name})", text=text)
 
-    def _stop_if_asked(self, trainer, gan, failed) -> None:
-        asked = {name: self.history.active[name] for name, action in self.actions.items() if action == "stop"}
-        done = torch.stack([*asked.values(), failed]).any(0)
-        stop = bool(asked) and bool(done.all()) and not bool(failed.all())
-        if trainer.strategy.broadcast(stop) and not self.last:
-            self.stopped_by = max(asked, key=lambda name: int(asked[name].sum()))
+    def _stop_if_requested(self, trainer, gan, failed: Tensor) -> None:
+        stopping = {name: self.history.active[name] for name, action in self.actions.items() if action == "stop"}
+        done = torch.stack([*stopping.values(), failed]).any(0)
+        stop = bool(stopping) and bool(done.all()) and not bool(failed.all())
+        if trainer.strategy.broadcast(stop) and not self._is_last:
+            self.stopped_by = max(stopping, key=lambda name: int(stopping[name].sum()))
             trainer.should_stop = True
             if trainer.is_global_zero:
                 log.warning(f"{gan.images_seen:>11,} images   stopped by monitor.on_verdict: {self.stopped_by}")
-
-
-def told(name: str, entry: dict, copies: int = 1) -> str:
-    """A verdict in words: what, since when, the evidence, the meaning, and what to try."""
-    if not entry["active"] or name == "HEALTHY":
-        return in_a_line(name, entry, copies)
-    words = WORDS[name]
-    lines = [
-        in_a_line(name, entry, copies),
-        words.meaning,
-        *(f"try {override}   {what}" for what, override in words.tries if override in entry["tries"]),
-    ]
-    return "\n                     ".join(lines)
-
-
-def in_a_line(name: str, entry: dict, copies: int = 1) -> str:
-    seeds = entry.get("seeds")
-    of = f" in {len(seeds)} of {copies} seeds ({listed(seeds)})" if seeds else ""
-    if not entry["active"]:
-        return f"no longer {name}"
-    since = "" if name == "HEALTHY" else f", since {entry['since']:,} images"
-    values = ", ".join(f"{number} {value:.3g}" for number, value in entry["evidence"].items())
-    return f"{name}{of}{since}: {values}"
-
-
-def listed(seeds: list[int]) -> str:
-    return ", ".join(map(str, seeds[:8])) + (" …" if len(seeds) > 8 else "")

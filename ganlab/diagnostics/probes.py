@@ -1,4 +1,4 @@
-"""Numbers that a run is evaluate_rules by: pure functions of a game and a held-out batch."""
+"""The probes: numbers of a GAN on its held-out batch, which the rules compare with thresholds."""
 
 from __future__ import annotations
 
@@ -7,96 +7,101 @@ from torch import Tensor
 from torch.nn.utils.parametrize import is_parametrized
 
 from ganlab.callbacks.counterfactual import isolated_rng
-from ganlab.diagnostics.held_out import HeldOut, flat
-from ganlab.diagnostics.players import Players
+from ganlab.diagnostics.functional import FunctionalGAN
+from ganlab.diagnostics.held_out import HeldOut, flatten_samples
 from ganlab.diagnostics.sample_statistics import (
+    auc,
     effective_number,
-    energy,
     lower_median,
-    mean_of_pairs,
-    ordered_pairs,
+    mean_pairwise,
+    mode_shares,
+    nearest_distance,
+    nearest_other_distance,
+    nn_accuracy,
+    normalized_energy_distance,
     pairwise,
-    share_in,
-    to_nearest,
-    to_nearest_other,
-    told_apart,
 )
 
-AT_ONCE = 16  # copies whose samples' distances are in memory together, 5 MiB each
-SATURATED = 0.01  # a sample's slope dL_G/df below this teaches G next to nothing
+MEMBERS_AT_ONCE = 16  # ensemble members whose sample distances are in memory together, 5 MiB each
+SATURATED_SLOPE = 0.01  # |dL_G/df| of a sample below which G learns next to nothing from it
 
 
-def probe(game, held: HeldOut, seed: int = 0) -> tuple[dict[str, Tensor], Tensor]:
-    """The numbers by name, each float64 [K] on the CPU (K copies; 1 for a single GAN), and G's samples
-    [K, few, d], flat, for `of_the_movement` at the next look.
+def probe(gan, held: HeldOut, seed: int = 0) -> tuple[dict[str, Tensor], Tensor]:
+    """Compute the numbers of `probe_step`, `probe_weights` and `probe_samples`, without changing anything in the GAN.
 
-    The game is left as it was: weights, running statistics, gradients, clocks and random numbers.
+    Returns:
+        The numbers by name, each float64 [K] on the CPU (K members, 1 for a single GAN), and samples [K, few, d] of G, flat,
+        for `probe_movement` at the next check.
     """
-    with isolated_rng(seed, game.device), torch.autocast(game.device.type, enabled=False), torch.enable_grad():
-        players = Players(game)
-        numbers = of_the_turn(players, held)
+    with isolated_rng(seed, gan.device), torch.autocast(gan.device.type, enabled=False), torch.enable_grad():
+        functional = FunctionalGAN(gan)
+        numbers = probe_step(functional, held)
         with torch.no_grad():
-            numbers |= of_the_weights(players)
-            fakes = flat(players.generate(held.many_z, held.many_y, average=True))
-            parts = [of_the_samples(held, some) for some in fakes.split(AT_ONCE)]
+            numbers |= probe_weights(functional)
+            fakes = flatten_samples(functional.generate(held.z, held.y, average=True))
+            parts = [probe_samples(held, part) for part in fakes.split(MEMBERS_AT_ONCE)]
             numbers |= {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-            moving = flat(players.generate(*held.few, average=False))
-    return {name: value.detach().double().cpu() for name, value in numbers.items()}, moving
+            samples = flatten_samples(functional.generate(*held.few, average=False))
+    return {name: value.detach().double().cpu() for name, value in numbers.items()}, samples
 
 
-def of_the_turn(players: Players, held: HeldOut) -> dict[str, Tensor]:
-    """What both players would do on the held-out batch.
+def probe_step(functional: FunctionalGAN, held: HeldOut) -> dict[str, Tensor]:
+    """Losses, logits and gradients of a training step on the held-out batch.
 
-    - `d_loss`, `g_loss`: the family's own;
-    - `g_gradient`, `d_gradient`: ||dL/dweights||_2, penalties left out;
-    - `signal`: mean of |dL_G/df| over the fakes: what the loss lets through; 1 for WGAN, dies where a loss saturates;
-    - `saturated`: share of fakes for which it is below 0.01;
-    - `pairs`: share of (real, fake) pairs in which D gives the real one the higher logit: 0.5 guessing, 1 perfect;
+    - `d_loss`, `g_loss`: of the family, without penalties;
+    - `g_grad_norm`, `d_grad_norm`: ||dL/dweights||_2, without penalties;
+    - `loss_slope`: mean |dL_G/df| over the fakes; 1 for WGAN, near 0 where a loss saturates;
+    - `saturated`: share of fakes with |dL_G/df| below 0.01;
+    - `auc`: share of (real, fake) pairs in which the real sample has the higher logit: 0.5 guessing, 1 perfect;
     - `accuracy_real`, `accuracy_fake`: share of real logits above 0, of fake ones below;
-    - `logit_gap`: mean real logit minus mean fake; `logit_size`: the largest absolute logit;
-    - `slope`: root mean square of ||grad D|| at a point between each real and fake; `slope_max`: the largest.
+    - `logit_gap`: mean real logit minus mean fake one; `logit_max`: the largest absolute logit;
+    - `d_slope`: root mean square of ||grad_x D|| at random points between pairs of real and fake; `d_slope_max`: the largest.
     """
-    seen = players.forward_pass(held.real, held.y, held.z)
+    seen = functional.forward_pass(held.step_real, held.step_y, held.step_z)
     real_logits, fake_logits = seen["real_logits"], seen["fake_logits"]
-    d_loss, g_loss = players.losses(real_logits, fake_logits)
-    (pull,) = torch.autograd.grad(g_loss.sum(), fake_logits, retain_graph=True)
-    pull = pull.abs() * fake_logits.shape[1]
+    d_loss, g_loss = functional.losses(real_logits, fake_logits)
+    (loss_slope,) = torch.autograd.grad(g_loss.sum(), fake_logits, retain_graph=True)
+    loss_slope = loss_slope.abs() * fake_logits.shape[1]
     numbers = {
         "d_loss": d_loss,
         "g_loss": g_loss,
-        "g_gradient": players.gradient_norm(g_loss, players.game.generator),
-        "d_gradient": players.gradient_norm(d_loss, players.game.discriminator),
-        "signal": pull.mean(1),
-        "saturated": (pull < SATURATED).float().mean(1),
-        "pairs": ordered_pairs(real_logits, fake_logits),
+        "g_grad_norm": functional.gradient_norm(g_loss, functional.gan.generator),
+        "d_grad_norm": functional.gradient_norm(d_loss, functional.gan.discriminator),
+        "loss_slope": loss_slope.mean(1),
+        "saturated": (loss_slope < SATURATED_SLOPE).float().mean(1),
+        "auc": auc(real_logits, fake_logits),
         "accuracy_real": (real_logits > 0).float().mean(1),
         "accuracy_fake": (fake_logits < 0).float().mean(1),
         "logit_gap": real_logits.mean(1) - fake_logits.mean(1),
-        "logit_size": torch.maximum(real_logits.abs().amax(1), fake_logits.abs().amax(1)),
+        "logit_max": torch.maximum(real_logits.abs().amax(1), fake_logits.abs().amax(1)),
     }
     real, fake = seen["real"].detach(), seen["fake"].detach()
-    between = torch.rand(real.shape[1], *[1] * (real.ndim - 2), device=real.device, dtype=real.dtype)
-    points = (between * real + (1 - between) * fake).requires_grad_()
-    (gradient,) = torch.autograd.grad(players.forward_with_classes(points, seen.get("real_y")).sum(), points)
-    steepness = gradient.flatten(2).norm(dim=2)
-    return numbers | {"slope": steepness.square().mean(1).sqrt(), "slope_max": steepness.amax(1)}
+    weight = torch.rand(real.shape[1], *[1] * (real.ndim - 2), device=real.device, dtype=real.dtype)
+    points = (weight * real + (1 - weight) * fake).requires_grad_()
+    (gradient,) = torch.autograd.grad(functional.discriminate(points, seen.get("real_y")).sum(), points)
+    slopes = gradient.flatten(2).norm(dim=2)
+    return numbers | {"d_slope": slopes.square().mean(1).sqrt(), "d_slope_max": slopes.amax(1)}
 
 
-def of_the_weights(players: Players) -> dict[str, Tensor]:
-    """`d_weights`, `g_weights`: length of all weights; `d_singular`: the largest singular value of D's matrices, by a
-    few rounds of the power method (a lower bound); of those that spectral norm does not divide, or left out."""
-    d, g = players.game.discriminator, players.game.generator
-    divided = {id(p) for m in d.modules() if is_parametrized(m) for p in m.parametrizations.parameters()}
-    matrices = [p if players.ensemble else p[None] for p in d.parameters() if id(p) not in divided]
+def probe_weights(functional: FunctionalGAN) -> dict[str, Tensor]:
+    """Sizes of the weights.
+
+    - `d_weight_norm`, `g_weight_norm`: l2 norm of all weights;
+    - `d_singular_value`: a lower bound of the largest singular value of D's weight matrices; matrices under spectral norm
+      are left out, and so is the number if there are no others.
+    """
+    d, g = functional.gan.discriminator, functional.gan.generator
+    normalized = {id(p) for m in d.modules() if is_parametrized(m) for p in m.parametrizations.parameters()}
+    matrices = [p if functional.is_ensemble else p[None] for p in d.parameters() if id(p) not in normalized]
     largest = [largest_singular_value(p.flatten(2)) for p in matrices if p.ndim > 2]
     return {
-        "d_weights": players.norm(list(d.parameters())),
-        "g_weights": players.norm(list(g.parameters())),
-    } | ({"d_singular": torch.stack(largest).amax(0)} if largest else {})
+        "d_weight_norm": functional.norm(list(d.parameters())),
+        "g_weight_norm": functional.norm(list(g.parameters())),
+    } | ({"d_singular_value": torch.stack(largest).amax(0)} if largest else {})
 
 
 def largest_singular_value(matrices: Tensor, rounds: int = 4) -> Tensor:
-    """[K] of matrices [K, a, b], from below, by the power method from the vector of ones."""
+    """A lower bound [K] of the largest singular values of matrices [K, a, b], by power iteration from the vector of ones."""
     v = torch.ones_like(matrices[:, 0]).unsqueeze(-1)
     for _ in range(rounds):
         v = matrices.mT @ (matrices @ v)
@@ -104,58 +109,59 @@ def largest_singular_value(matrices: Tensor, rounds: int = 4) -> Tensor:
     return (matrices @ v).flatten(1).norm(dim=1)
 
 
-def of_the_samples(held: HeldOut, fakes: Tensor) -> dict[str, Tensor]:
-    """Of the averaged generator's samples [K, m, d], beside as many held-out ones.
+def probe_samples(held: HeldOut, fakes: Tensor) -> dict[str, Tensor]:
+    """Compare the averaged generator's samples [K, m, d] with as many held-out ones.
 
-    - `distance`: energy distance, 0 … 1; `told_apart`: leave-one-out accuracy of the nearest neighbor, 0.5 … 1;
-    - `diversity`: mean distance of two samples; `spacing`: median distance to the nearest other sample; each over the
-      real ones';
-    - `effective`: exp(entropy) over the modes, over the real ones'; `rarest`: the smallest share of a mode over its
-      share of the real ones; `kept`: share of the modes that have at least a fifth of theirs; both of modes with
-      enough held-out samples, and left out where none has;
-    - `size`: the largest absolute value, over the real ones'.
+    - `energy_distance`: 0 to 1; `nn_accuracy`: of the leave-one-out 1-nearest-neighbor test, 0.5 to 1;
+    - `diversity`: mean distance of two samples; `spacing`: median distance to the nearest other sample; each divided by
+      that of real samples;
+    - `effective_modes`: exp(entropy) over the modes, divided by that of real samples;
+    - `rarest_mode`: the smallest ratio of a mode's share to its share of the real samples; `modes_kept`: share of the modes
+      with a ratio of at least 0.2; both of modes with enough held-out samples, and absent where there are none;
+    - `sample_max`: the largest absolute value, divided by that of real samples.
     """
-    real = held.many_real.expand(len(fakes), -1, -1)
+    real = held.real.expand(len(fakes), -1, -1)
     cross, within = pairwise(real, fakes), pairwise(fakes, fakes)
-    spread, nearest = mean_of_pairs(within), to_nearest_other(within)
-    share = share_in(held.modes(fakes), len(held.share))
+    diversity, nearest = mean_pairwise(within), nearest_other_distance(within)
+    share = mode_shares(held.modes(fakes), len(held.mode_share))
     numbers = {}
-    if held.known.any():
-        ratio = (share / held.share)[:, held.known]
-        numbers = {"rarest": ratio.amin(-1), "kept": (ratio >= 0.2).float().mean(-1)}
+    if held.mode_is_common.any():
+        ratio = (share / held.mode_share)[:, held.mode_is_common]
+        numbers = {"rarest_mode": ratio.amin(-1), "modes_kept": (ratio >= 0.2).float().mean(-1)}
+    real_modes = effective_number(held.mode_share / held.mode_share.sum())
     return numbers | {
-        "distance": energy(cross.mean((-1, -2)), spread, torch.tensor(held.real_spread)),
-        "told_apart": told_apart(held.real_nearest, cross, nearest),
-        "diversity": spread / held.real_spread,
+        "energy_distance": normalized_energy_distance(cross.mean((-1, -2)), diversity, torch.tensor(held.real_diversity)),
+        "nn_accuracy": nn_accuracy(held.real_nearest, cross, nearest),
+        "diversity": diversity / held.real_diversity,
         "spacing": lower_median(nearest) / held.real_spacing,
-        "effective": effective_number(share) / effective_number(held.share / held.share.sum()),
-        "size": fakes.abs().amax((-1, -2)) / held.real_size,
+        "effective_modes": effective_number(share) / real_modes,
+        "sample_max": fakes.abs().amax((-1, -2)) / held.real_max,
     }
 
 
-def of_the_movement(held: HeldOut, before: Tensor, now: Tensor) -> dict[str, Tensor]:
-    """Of G's samples from the same few latents at two looks, [K, m, d].
+def probe_movement(held: HeldOut, before: Tensor, now: Tensor) -> dict[str, Tensor]:
+    """Compare G's samples [K, m, d] of the same latents at two consecutive checks.
 
-    - `drift`: energy distance between the two sets, 0 … 1: has the distribution moved?
-    - `turnover`: total variation between their shares of the modes, 0 … 1;
-    - `stride`: mean distance that a sample moved, over the mean distance of two real ones.
+    - `drift`: energy distance of the two sets, 0 to 1;
+    - `mode_turnover`: total variation distance of their mode shares, 0 to 1;
+    - `displacement`: mean distance that a sample moved, divided by the mean distance of two real ones.
     """
-    within = [mean_of_pairs(pairwise(x, x)) for x in (before, now)]
-    shares = [share_in(held.modes(x), len(held.share)) for x in (before, now)]
+    within = [mean_pairwise(pairwise(x, x)) for x in (before, now)]
+    shares = [mode_shares(held.modes(x), len(held.mode_share)) for x in (before, now)]
     numbers = {
-        "drift": energy(pairwise(before, now).mean((-1, -2)), *within),
-        "turnover": (shares[0] - shares[1]).abs().sum(-1) / 2,
-        "stride": (before - now).norm(dim=-1).mean(-1) / held.real_spread,
+        "drift": normalized_energy_distance(pairwise(before, now).mean((-1, -2)), *within),
+        "mode_turnover": (shares[0] - shares[1]).abs().sum(-1) / 2,
+        "displacement": (before - now).norm(dim=-1).mean(-1) / held.real_diversity,
     }
     return {name: value.double().cpu() for name, value in numbers.items()}
 
 
-def of_the_memory(held: HeldOut, game, seed: int = 0) -> Tensor:
-    """How much nearer the averaged generator's samples lie to the training set than held-out ones do, float64 [K].
+def probe_memorization(held: HeldOut, gan, seed: int = 0) -> Tensor:
+    """`memorization`, float64 [K]: how much nearer the averaged generator's samples are to the training set than real ones.
 
-    The share of (sample, held-out sample) pairs in which the generated one is the nearer to its nearest training
-    sample: 0.5 for fresh real data, 1 for copies.
+    The share of pairs (generated, held-out) in which the generated sample is nearer to its nearest training sample than
+    the held-out one is to its own: 0.5 for new real data, 1 for copies of training samples.
     """
-    with isolated_rng(seed, game.device), torch.no_grad(), torch.autocast(game.device.type, enabled=False):
-        fakes = flat(Players(game).generate(*held.few, average=True))
-        return ordered_pairs(held.far().expand(len(fakes), -1), to_nearest(fakes, held.train())).double().cpu()
+    with isolated_rng(seed, gan.device), torch.no_grad(), torch.autocast(gan.device.type, enabled=False):
+        fakes = flatten_samples(FunctionalGAN(gan).generate(*held.few, average=True))
+        return auc(held.real_to_train().expand(len(fakes), -1), nearest_distance(fakes, held.train())).double().cpu()

@@ -1,4 +1,4 @@
-"""From numbers to verdicts: which numbers must lie beyond which thresholds, for how long."""
+"""The rules: which numbers must be on which side of their thresholds for a verdict."""
 
 from __future__ import annotations
 
@@ -9,79 +9,85 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-WINDOW = 5  # looks whose median counts
-WARM_UP = 8  # the first look at which anything but EXPLODING and NON_FINITE is said: before, every game looks ill
-PATIENCE = 2  # looks in a row before a verdict is given, and before it is taken back
-KEPT_ROWS = 2 * WINDOW  # what `evidence` can need
+WINDOW = 5  # checks whose median is compared
+WARM_UP = 8  # the first check with verdicts: before, every GAN looks like a failing one
+PATIENCE = 2  # consecutive checks before a verdict is given or withdrawn
+MAX_ROWS = 2 * WINDOW  # rows that `evidence` uses
 BELOW, ABOVE = "below", "above"
 
-# Each verdict: alternatives, each a conjunction of (number, side of its threshold).
-FORMS = {
-    "VANISHING_GRADIENT": ((("signal", BELOW), ("pairs", ABOVE)), (("reach", BELOW), ("pairs", ABOVE))),
-    "MODE_COLLAPSE": ((("effective", BELOW),), (("spacing", BELOW),)),
-    "MODE_DROPPING": ((("rarest", BELOW),),),
-    "OSCILLATION": ((("turnover", ABOVE),),),
-    "DISCRIMINATOR_WON": ((("pairs", ABOVE), ("distance", ABOVE), ("progress", ABOVE)),),
-    "GENERATOR_WON": ((("pairs", BELOW), ("distance", ABOVE)),),
-    "CRITIC_NOT_LIPSCHITZ": ((("slope", ABOVE),),),
-    "EXPLODING": ((("logit_size", ABOVE),), (("size", ABOVE),)),
-    "MEMORIZING": ((("nearer", ABOVE),),),
+# verdict -> alternatives, each a conjunction of (number, side of its threshold)
+RULES = {
+    "VANISHING_GRADIENT": ((("loss_slope", BELOW), ("auc", ABOVE)), (("gradient_ratio", BELOW), ("auc", ABOVE))),
+    "MODE_COLLAPSE": ((("effective_modes", BELOW),), (("spacing", BELOW),)),
+    "MODE_DROPPING": ((("rarest_mode", BELOW),),),
+    "OSCILLATION": ((("mode_turnover", ABOVE),),),
+    "DISCRIMINATOR_WON": ((("auc", ABOVE), ("energy_distance", ABOVE), ("distance_ratio", ABOVE)),),
+    "GENERATOR_WON": ((("auc", BELOW), ("energy_distance", ABOVE)),),
+    "CRITIC_NOT_LIPSCHITZ": ((("d_slope", ABOVE),),),
+    "EXPLODING": ((("logit_max", ABOVE),), (("sample_max", ABOVE),)),
+    "MEMORIZING": ((("memorization", ABOVE),),),
 }
-FAILURES = (*FORMS, "NON_FINITE")
+FAILURES = (*RULES, "NON_FINITE")
 VERDICTS = (*FAILURES, "HEALTHY")
-EARLIEST = {"NON_FINITE": 0, "EXPLODING": 2}  # looks before these are said, which do not wait for the warm-up
-SELDOM = ("nearer",)  # numbers that are measured at long intervals, and stand until they are again
-AT_ONCE = (*EARLIEST, "MEMORIZING")  # no patience: they cannot wait, or a second look repeats what the first found
+FIRST_CHECK = {"NON_FINITE": 0, "EXPLODING": 2}  # for the verdicts that do not wait for WARM_UP
+RARE_NUMBERS = ("memorization",)  # computed at long intervals; in between the last value counts
+NO_PATIENCE = (*FIRST_CHECK, "MEMORIZING")  # verdicts that cannot wait, or whose next check repeats the same value
 
 
-def thresholds() -> dict[str, dict[str, float]]:
-    """What `python tests/benchmarks/calibration` chose: verdict -> number's name -> threshold."""
+def load_thresholds() -> dict[str, dict[str, float]]:
+    """verdict -> number -> threshold, as chosen by `python tests/benchmarks/calibration`."""
     return json.loads((Path(__file__).parent / "thresholds.json").read_text())["thresholds"]
 
 
 def evidence(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The probes' numbers [K] over the last looks: medians of the last five, nan where a look had none.
+    """Summarize the probes' numbers [K] over the last checks: medians of the last five, nan where there are none.
 
-    - `reach`: G's gradient over D's;
-    - `progress`: the distance to real samples over what it was five looks before: 1 where nothing moves.
+    Adds `gradient_ratio`, G's gradient norm over D's, and `distance_ratio`, the energy distance over that of five checks
+    before (1: no progress).
     """
     names = dict.fromkeys(name for row in rows for name in row)
-    found = {name: median([row[name] for row in rows[-WINDOW:] if name in row]) for name in names}
-    found["reach"] = median([row["g_gradient"] / row["d_gradient"].clamp_min(1e-300) for row in rows[-WINDOW:]])
-    before = [row["distance"] for row in rows[-2 * WINDOW : -WINDOW]]
-    found["progress"] = (
-        found["distance"] / median(before).clamp_min(1e-30) if before else torch.full_like(found["reach"], torch.nan)
+    numbers = {name: median([row[name] for row in rows[-WINDOW:] if name in row]) for name in names}
+    ratios = [row["g_grad_norm"] / row["d_grad_norm"].clamp_min(1e-300) for row in rows[-WINDOW:]]
+    numbers["gradient_ratio"] = median(ratios)
+    before = [row["energy_distance"] for row in rows[-2 * WINDOW : -WINDOW]]
+    numbers["distance_ratio"] = (
+        numbers["energy_distance"] / median(before).clamp_min(1e-30)
+        if before
+        else torch.full_like(numbers["gradient_ratio"], torch.nan)
     )
-    for name in SELDOM:
-        if any(name in row for row in rows):
-            found[name] = [row[name] for row in rows if name in row][-1]
-    return found
+    for name in RARE_NUMBERS:
+        if values := [row[name] for row in rows if name in row]:
+            numbers[name] = values[-1]
+    return numbers
 
 
 def median(values: Sequence[Tensor]) -> Tensor:
-    """Over the looks, of [K] each; those that are not numbers are left out."""
+    """Median [K] over checks [K], without nans."""
     return torch.stack(list(values)).nanmedian(0).values if values else torch.tensor(torch.nan)
 
 
-def beyond(numbers: Mapping[str, Tensor], name: str, limits: Mapping[str, float]) -> Tensor:
-    """Whether a verdict's conditions hold, bool [K]."""
-    met = [
-        torch.stack([compared(numbers[number], side, limits[number]) for number, side in conditions]).all(0)
-        for conditions in FORMS[name]
+def rule_holds(numbers: Mapping[str, Tensor], verdict: str, limits: Mapping[str, float]) -> Tensor:
+    """Whether one of the verdict's alternatives holds, bool [K]; one with an absent number, or nan, does not."""
+    holds = [
+        torch.stack([beyond(numbers[number], side, limits[number]) for number, side in conditions]).all(0)
+        for conditions in RULES[verdict]
         if all(number in numbers for number, _ in conditions)
     ]
-    return torch.stack(met).any(0) if met else torch.zeros_like(numbers["pairs"], dtype=torch.bool)
+    return torch.stack(holds).any(0) if holds else torch.zeros_like(numbers["auc"], dtype=torch.bool)
 
 
-def compared(values: Tensor, side: str, limit: float) -> Tensor:
-    """Infinities count as what they are, nan as nothing."""
+def beyond(values: Tensor, side: str, limit: float) -> Tensor:
+    """Whether values are on this side of the threshold, or on it; False for nan."""
     return values <= limit if side == BELOW else values >= limit
 
 
-def evaluate_rules(numbers: Mapping[str, Tensor], lipschitz_wanted: bool, limits: Mapping) -> dict[str, Tensor]:
-    """What holds at a look, verdict -> bool [K], before patience. The broader verdict hides the narrower one."""
-    found = {name: beyond(numbers, name, limits[name]) for name in FORMS}
-    if not lipschitz_wanted:
-        found["CRITIC_NOT_LIPSCHITZ"] = torch.zeros_like(found["CRITIC_NOT_LIPSCHITZ"])
-    found["MODE_DROPPING"] = found["MODE_DROPPING"] & ~found["MODE_COLLAPSE"]
-    return found
+def evaluate_rules(numbers: Mapping[str, Tensor], requires_lipschitz: bool, limits: Mapping) -> dict[str, Tensor]:
+    """Evaluate every rule at one check, before patience: verdict -> bool [K].
+
+    MODE_COLLAPSE hides MODE_DROPPING; CRITIC_NOT_LIPSCHITZ is False for losses that do not require a Lipschitz critic.
+    """
+    holds = {verdict: rule_holds(numbers, verdict, limits[verdict]) for verdict in RULES}
+    if not requires_lipschitz:
+        holds["CRITIC_NOT_LIPSCHITZ"] = torch.zeros_like(holds["CRITIC_NOT_LIPSCHITZ"])
+    holds["MODE_DROPPING"] = holds["MODE_DROPPING"] & ~holds["MODE_COLLAPSE"]
+    return holds

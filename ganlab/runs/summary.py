@@ -17,7 +17,7 @@ from rich.table import Table
 from ganlab.callbacks import Evaluation, Periodic, TrainMetrics
 from ganlab.callbacks.periodic import find_callback
 from ganlab.diagnostics import Monitor
-from ganlab.diagnostics.monitor import in_a_line
+from ganlab.diagnostics.messages import verdict_line
 
 PACKAGES = ("ganlab", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
 
@@ -141,6 +141,8 @@ def standing(summary: dict) -> list[str]:
         latest |= {name: latest[name] | {"seeds": some} for name, some in seeds.items()}
     lines = []
     for name in verdicts["current"]:
-        tries = " or ".join(latest[name].get("tries", ()))  # a checkpoint from before they were kept has none
-        lines.append(in_a_line(name, latest[name], len(summary["seeds"] or [1])) + (f"; try {tries}" if tries else ""))
+        suggestions = " or ".join(latest[name].get("suggestions", ()))
+        lines.append(
+            verdict_line(name, latest[name], len(summary["seeds"] or [1])) + (f"; try {suggestions}" if suggestions else "")
+        )
     return lines or ["no verdict: the run was too short to judge, or was changing at its end"]

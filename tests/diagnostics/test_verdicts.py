@@ -1,4 +1,4 @@
-"""From numbers to verdicts: rules, patience, actions, words."""
+"""Rules, patience, actions, messages and suggestions."""
 
 import shlex
 from functools import cache
@@ -12,138 +12,150 @@ from hydra.utils import instantiate
 import ganlab.cli.job  # noqa: F401  registers the resolvers that the config uses
 from ganlab.config.paths import conf_folder
 from ganlab.diagnostics.history import VerdictHistory, merged
-from ganlab.diagnostics.messages import WORDS
-from ganlab.diagnostics.monitor import actions, told
-from ganlab.diagnostics.rules import AT_ONCE, EARLIEST, FORMS, PATIENCE, VERDICTS, WARM_UP, evaluate_rules, evidence, thresholds
-from ganlab.diagnostics.suggestions import in_force, news
+from ganlab.diagnostics.messages import MESSAGES, verdict_text
+from ganlab.diagnostics.monitor import parse_actions
+from ganlab.diagnostics.rules import (
+    FIRST_CHECK,
+    NO_PATIENCE,
+    PATIENCE,
+    RULES,
+    VERDICTS,
+    WARM_UP,
+    evaluate_rules,
+    evidence,
+    load_thresholds,
+)
+from ganlab.diagnostics.suggestions import applied_suggestions, new_suggestions
 
-CALM = {
-    "signal": 0.5, "g_gradient": 1.0, "d_gradient": 1.0, "pairs": 0.6, "effective": 1.0, "spacing": 0.9, "rarest": 0.8, "drift": 0.005, "turnover": 0.05,
-    "distance": 0.001, "slope": 1.0, "logit_size": 2.0, "size": 1.0, "nearer": 0.5,
+HEALTHY_NUMBERS = {
+    "loss_slope": 0.5, "g_grad_norm": 1.0, "d_grad_norm": 1.0, "auc": 0.6, "effective_modes": 1.0, "spacing": 0.9, "rarest_mode": 0.8, "drift": 0.005, "mode_turnover": 0.05,
+    "energy_distance": 0.001, "d_slope": 1.0, "logit_max": 2.0, "sample_max": 1.0, "memorization": 0.5,
 }  # fmt: skip
-SICK = {
-    "VANISHING_GRADIENT": {"signal": 1e-6, "pairs": 1.0},
-    "MODE_COLLAPSE": {"effective": 0.12},
-    "MODE_DROPPING": {"rarest": 0.0},
-    "OSCILLATION": {"turnover": 0.9},
-    "DISCRIMINATOR_WON": {"pairs": 1.0, "distance": 0.6},
-    "GENERATOR_WON": {"pairs": 0.5, "distance": 0.6},
-    "CRITIC_NOT_LIPSCHITZ": {"slope": 1e6},
-    "EXPLODING": {"logit_size": 1e7},
-    "MEMORIZING": {"nearer": 1.0},
+FAILING = {
+    "VANISHING_GRADIENT": {"loss_slope": 1e-6, "auc": 1.0},
+    "MODE_COLLAPSE": {"effective_modes": 0.12},
+    "MODE_DROPPING": {"rarest_mode": 0.0},
+    "OSCILLATION": {"mode_turnover": 0.9},
+    "DISCRIMINATOR_WON": {"auc": 1.0, "energy_distance": 0.6},
+    "GENERATOR_WON": {"auc": 0.5, "energy_distance": 0.6},
+    "CRITIC_NOT_LIPSCHITZ": {"d_slope": 1e6},
+    "EXPLODING": {"logit_max": 1e7},
+    "MEMORIZING": {"memorization": 1.0},
 }
 
 
 def rows(count=10, **numbers):
-    return [{name: torch.tensor([value]).double() for name, value in (CALM | numbers).items()} for _ in range(count)]
+    return [{name: torch.tensor([value]).double() for name, value in (HEALTHY_NUMBERS | numbers).items()} for _ in range(count)]
 
 
-def said(lipschitz=True, **numbers):
-    return {name for name, held in evaluate_rules(evidence(rows(**numbers)), lipschitz, thresholds()).items() if held.any()}
+def holding(lipschitz=True, **numbers):
+    return {
+        name for name, held in evaluate_rules(evidence(rows(**numbers)), lipschitz, load_thresholds()).items() if held.any()
+    }
 
 
-def test_a_calm_game_has_no_verdict():
-    assert said() == set()
+def test_healthy_numbers_hold_no_rule():
+    assert holding() == set()
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_each_failure_is_named_by_its_own_numbers(name):
-    assert name in said(**SICK[name])
-    assert said(**SICK[name]) <= {name, "DISCRIMINATOR_WON"}
+@pytest.mark.parametrize("name", RULES)
+def test_each_rule_holds_for_its_own_numbers(name):
+    assert name in holding(**FAILING[name])
+    assert holding(**FAILING[name]) <= {name, "DISCRIMINATOR_WON"}
 
 
-def test_only_losses_that_need_it_are_held_to_a_slope():
-    assert "CRITIC_NOT_LIPSCHITZ" not in said(lipschitz=False, **SICK["CRITIC_NOT_LIPSCHITZ"])
+def test_the_slope_rule_applies_to_lipschitz_losses_only():
+    assert "CRITIC_NOT_LIPSCHITZ" not in holding(lipschitz=False, **FAILING["CRITIC_NOT_LIPSCHITZ"])
 
 
-def test_the_broader_verdict_hides_the_narrower():
-    assert said(effective=0.1, rarest=0.0) == {"MODE_COLLAPSE"}
+def test_mode_collapse_hides_mode_dropping():
+    assert holding(effective_modes=0.1, rarest_mode=0.0) == {"MODE_COLLAPSE"}
 
 
-def test_every_rule_has_thresholds_and_words():
-    assert thresholds().keys() == FORMS.keys() and WORDS.keys() == set(VERDICTS)
-    for name, alternatives in FORMS.items():
-        assert thresholds()[name].keys() == {number for part in alternatives for number, _ in part}
-    assert all(words.tries and words.meaning.count(".") >= 2 for name, words in WORDS.items() if name != "HEALTHY")
+def test_every_rule_has_thresholds_and_a_message():
+    assert load_thresholds().keys() == RULES.keys() and MESSAGES.keys() == set(VERDICTS)
+    for name, alternatives in RULES.items():
+        assert load_thresholds()[name].keys() == {number for part in alternatives for number, _ in part}
+    assert all(
+        message.suggestions and message.meaning.count(".") >= 2 for name, message in MESSAGES.items() if name != "HEALTHY"
+    )
 
 
-def test_one_outlier_among_five_looks_counts_for_nothing():
-    found = rows(4) + rows(1, effective=0.0, logit_size=1e9)
-    assert float(evidence(found)["effective"]) == 1 and float(evidence(found)["logit_size"]) == 2
+def test_one_outlier_in_five_checks_is_ignored():
+    found = rows(4) + rows(1, effective_modes=0.0, logit_max=1e9)
+    assert float(evidence(found)["effective_modes"]) == 1 and float(evidence(found)["logit_max"]) == 2
     missing = [dict(row) for row in found]
     del missing[0]["drift"]
     assert float(evidence(missing)["drift"]) == pytest.approx(0.005)
 
 
-def test_progress_is_the_distance_over_what_it_was():
-    assert float(evidence(rows(5, distance=0.4) + rows(5, distance=0.1))["progress"]) == pytest.approx(0.25)
-    assert torch.isnan(evidence(rows(5))["progress"])
+def test_distance_ratio_compares_with_five_checks_before():
+    assert float(evidence(rows(5, energy_distance=0.4) + rows(5, energy_distance=0.1))["distance_ratio"]) == pytest.approx(0.25)
+    assert torch.isnan(evidence(rows(5))["distance_ratio"])
 
 
-def look(history, images, *names, looks=20, failed=False):
-    found = {name: torch.tensor([name in names]) for name in FORMS}
-    return history.update(found, torch.tensor([failed]), looks, images)
+def check(history, images, *names, checks=20, failed=False):
+    found = {name: torch.tensor([name in names]) for name in RULES}
+    return history.update(found, torch.tensor([failed]), checks, images)
 
 
-def test_patience_before_a_verdict_and_before_it_goes():
+def test_patience_before_a_verdict_is_given_and_withdrawn():
     history = VerdictHistory(1)
-    assert look(history, 100, "MODE_COLLAPSE") == []
-    assert look(history, 200, "MODE_COLLAPSE") == ["MODE_COLLAPSE"] and history.current() == ["MODE_COLLAPSE"]
-    assert int(history.first["MODE_COLLAPSE"]) == 100  # since when
-    assert look(history, 300) == [] and history.current() == ["MODE_COLLAPSE"]
-    assert look(history, 400, "MODE_COLLAPSE") == []
-    assert look(history, 500) == [] and look(history, 600) == ["MODE_COLLAPSE", "HEALTHY"]
+    assert check(history, 100, "MODE_COLLAPSE") == []
+    assert check(history, 200, "MODE_COLLAPSE") == ["MODE_COLLAPSE"] and history.current() == ["MODE_COLLAPSE"]
+    assert int(history.first_seen["MODE_COLLAPSE"]) == 100
+    assert check(history, 300) == [] and history.current() == ["MODE_COLLAPSE"]
+    assert check(history, 400, "MODE_COLLAPSE") == []
+    assert check(history, 500) == [] and check(history, 600) == ["MODE_COLLAPSE", "HEALTHY"]
     assert history.current() == ["HEALTHY"]
-    assert look(history, 700, "EXPLODING") == ["EXPLODING", "HEALTHY"]  # at once
+    assert check(history, 700, "EXPLODING") == ["EXPLODING", "HEALTHY"]  # at once
 
 
-def test_one_look_at_a_young_game_is_no_explosion():
+def test_exploding_waits_for_the_second_check():
     history = VerdictHistory(1)
-    assert look(history, 100, "EXPLODING", looks=1) == []
-    assert look(history, 200, "EXPLODING", looks=2) == ["EXPLODING"] and int(history.first["EXPLODING"]) == 100
-    assert look(VerdictHistory(1), 0, failed=True, looks=0) == ["NON_FINITE"], "not even one look"
+    assert check(history, 100, "EXPLODING", checks=1) == []
+    assert check(history, 200, "EXPLODING", checks=2) == ["EXPLODING"] and int(history.first_seen["EXPLODING"]) == 100
+    assert check(VerdictHistory(1), 0, failed=True, checks=0) == ["NON_FINITE"], "no check needed"
 
 
-@pytest.mark.parametrize("name", [*FORMS, "NON_FINITE"])
-def test_what_fails_is_healthy_no_more(name):
-    """Not even at the last look of a run, where a verdict of one look is given."""
+@pytest.mark.parametrize("name", [*RULES, "NON_FINITE"])
+def test_a_failure_ends_healthy(name):
     history = VerdictHistory(2)
     for images in (100, 200):
         history.update({}, torch.tensor([False, False]), 20, images)
     assert history.current() == ["HEALTHY"]
-    for images in (300, 400)[: 1 if name in AT_ONCE else PATIENCE]:
+    for images in (300, 400)[: 1 if name in NO_PATIENCE else PATIENCE]:
         history.update({name: torch.tensor([True, False])}, torch.tensor([name == "NON_FINITE", False]), 20, images)
     assert history.active[name].tolist() == [True, False] and history.active["HEALTHY"].tolist() == [False, True]
 
 
-def test_what_is_measured_seldom_is_said_at_once():
-    """A second look would repeat what the first found."""
+def test_memorizing_needs_no_patience():
     history = VerdictHistory(1)
-    assert look(history, 100, "MEMORIZING") == ["MEMORIZING"]
-    assert look(history, 200) == ["MEMORIZING"] and history.current() == []
+    assert check(history, 100, "MEMORIZING") == ["MEMORIZING"]
+    assert check(history, 200) == ["MEMORIZING"] and history.current() == []
 
 
-def test_since_when_is_not_forgotten_by_a_look_that_disagrees():
+def test_first_seen_survives_a_disagreeing_check():
     history, none = VerdictHistory(2), torch.zeros(2, dtype=torch.bool)
     for images, found in ((100, (1, 0)), (200, (1, 0)), (300, (0, 1)), (400, (1, 1))):
         changed = history.update({"MODE_COLLAPSE": torch.tensor(found).bool()}, none, 20, images)
     assert "MODE_COLLAPSE" in changed and history.active["MODE_COLLAPSE"].tolist() == [True, True]
-    assert history.first["MODE_COLLAPSE"].tolist() == [100, 300]
+    assert history.first_seen["MODE_COLLAPSE"].tolist() == [100, 300]
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_a_young_game_is_given_time_but_what_was_seen_counts(name):
+@pytest.mark.parametrize("name", RULES)
+def test_verdicts_wait_for_the_warm_up(name):
     history = VerdictHistory(1)
-    for looks in range(1, WARM_UP):
-        look(history, 100 * looks, name, looks=looks)
-        assert history.current() == ([name] if looks >= EARLIEST.get(name, WARM_UP) else [])
-    look(history, 100 * WARM_UP, name, looks=WARM_UP)
-    assert history.current() == [name] and int(history.first[name]) == 100
+    for checks in range(1, WARM_UP):
+        check(history, 100 * checks, name, checks=checks)
+        assert history.current() == ([name] if checks >= FIRST_CHECK.get(name, WARM_UP) else [])
+    check(history, 100 * WARM_UP, name, checks=WARM_UP)
+    assert history.current() == [name] and int(history.first_seen[name]) == 100
 
 
-def test_a_copy_that_failed_is_non_finite_and_nothing_else():
+def test_a_failed_member_is_non_finite_and_nothing_else():
     history = VerdictHistory(2)
-    found = {name: torch.tensor([True, True]) for name in FORMS}
+    found = {name: torch.tensor([True, True]) for name in RULES}
     for images in (100, 200):
         history.update(found, torch.tensor([True, False]), 20, images)
     assert history.active["NON_FINITE"].tolist() == [True, False]
@@ -166,29 +178,29 @@ def test_parts_of_an_ensemble_are_put_together():
     assert merged([None]) is None
 
 
-def test_actions():
-    assert set(actions("stop").values()) == {"stop"}
-    chosen = actions({"default": "log", "mode_collapse": "stop", "exploding": None})
+def test_parse_actions():
+    assert set(parse_actions("stop").values()) == {"stop"}
+    chosen = parse_actions({"default": "log", "mode_collapse": "stop", "exploding": None})
     assert (chosen["MODE_COLLAPSE"], chosen["EXPLODING"], chosen["OSCILLATION"]) == ("stop", "log", "log")
-    assert actions({"mode_collapse": "stop"})["OSCILLATION"] == "warn"
+    assert parse_actions({"mode_collapse": "stop"})["OSCILLATION"] == "warn"
     with pytest.raises(ValueError, match="monitor.on_verdict.oscillation must be log, warn or stop, got 'halt'"):
-        actions({"oscillation": "halt"})
-    with pytest.raises(ValueError, match="monitor.on_verdict knows no collapse; choose from vanishing_gradient"):
-        actions({"collapse": "stop"})
+        parse_actions({"oscillation": "halt"})
+    with pytest.raises(ValueError, match="monitor.on_verdict has no verdict collapse; choose from vanishing_gradient"):
+        parse_actions({"collapse": "stop"})
 
 
-def test_a_verdict_is_told_with_evidence_meaning_and_what_to_type():
+def test_verdict_text_has_evidence_meaning_and_suggestions():
     history = VerdictHistory(1)
-    numbers = evidence(rows(effective=0.12))
+    numbers = evidence(rows(effective_modes=0.12))
     for images in (1000, 2000):
-        look(history, images, "MODE_COLLAPSE")
-    entry = history.note("MODE_COLLAPSE", 2000, numbers, None) | {"tries": ["gan.pack=2"]}
-    text = told("MODE_COLLAPSE", entry)
-    assert text.startswith("MODE_COLLAPSE, since 1,000 images: effective 0.12")
-    assert WORDS["MODE_COLLAPSE"].meaning in text and text.count("try ") == text.count("try gan.pack=2") == 1
-    many = told("MODE_COLLAPSE", {"active": True, "since": 5, "evidence": {}, "tries": [], "seeds": [2, 9]}, 20)
+        check(history, images, "MODE_COLLAPSE")
+    entry = history.record("MODE_COLLAPSE", 2000, numbers, None) | {"suggestions": ["gan.pack=2"]}
+    text = verdict_text("MODE_COLLAPSE", entry)
+    assert text.startswith("MODE_COLLAPSE, since 1,000 images: effective_modes 0.12")
+    assert MESSAGES["MODE_COLLAPSE"].meaning in text and text.count("try ") == text.count("try gan.pack=2") == 1
+    many = verdict_text("MODE_COLLAPSE", {"active": True, "since": 5, "evidence": {}, "suggestions": [], "seeds": [2, 9]}, 20)
     assert many.startswith("MODE_COLLAPSE in 2 of 20 seeds (2, 9), since 5 images")
-    assert told("MODE_COLLAPSE", {"active": False}) == "no longer MODE_COLLAPSE"
+    assert verdict_text("MODE_COLLAPSE", {"active": False}) == "no longer MODE_COLLAPSE"
 
 
 @cache
@@ -198,14 +210,14 @@ def composed(*overrides: str):
 
 
 @cache
-def done(*overrides: str):
+def applied(*overrides: str):
     gan = instantiate(composed(*overrides).gan, _convert_="all")
-    return in_force(gan, gan.configure_optimizers()[0], images="data=digits" in overrides)
+    return applied_suggestions(gan, gan.configure_optimizers()[0], images="data=digits" in overrides)
 
 
 BRINGS_ALONG = {
     "loss=r3gan": {"loss=rpgan", "'regularizer=[r1]'", "optimizer=adam", "optimizer=adam_no_momentum"},
-    "loss=wgan_gp": {  # the paper's five turns of the critic and Adam 1e-4 (0, 0.9)
+    "loss=wgan_gp": {  # the paper's five critic steps and Adam 1e-4 (0, 0.9)
         "gan.n_critic=5",
         "optimizer=adam",
         "optimizer=adam_no_momentum",
@@ -216,12 +228,12 @@ BRINGS_ALONG = {
 }
 
 
-@pytest.mark.parametrize("override", sorted({override for words in WORDS.values() for _, override in words.tries}))
+@pytest.mark.parametrize("override", sorted({override for message in MESSAGES.values() for _, override in message.suggestions}))
 @pytest.mark.parametrize("data", [("data=digits", "networks.width=2"), ("data=ring",)], ids=["digits", "ring"])
-def test_what_to_try_can_be_typed_and_is_not_suggested_again(override, data):
+def test_suggestions_can_be_typed_and_are_not_repeated(override, data):
     start = ("loss=minimax", *data)
     assert composed(*start, *shlex.split(override)) != composed(*start)
-    before, after = done(*start), done(*start, *shlex.split(override))
+    before, after = applied(*start), applied(*start, *shlex.split(override))
     only_for_images = "data=ring" in data and "diffaugment" in override
     assert before[override] == only_for_images
     shows = not only_for_images and "max_images" not in override  # a run's length says nothing about the next
@@ -229,25 +241,28 @@ def test_what_to_try_can_be_typed_and_is_not_suggested_again(override, data):
     assert changed == {override} | BRINGS_ALONG.get(override, set()) if shows else not changed
 
 
-def test_news_is_what_is_left_of_the_suggestions():
+def test_new_suggestions_leave_out_applied_ones():
     gan = instantiate(composed("data=ring", "loss=rpgan", "gan.pack=2").gan, _convert_="all")
     optimizers = gan.configure_optimizers()[0]
-    assert news("MODE_DROPPING", gan, optimizers, images=False) == ["'regularizer=[r1]'"]
-    assert news("DISCRIMINATOR_WON", gan, optimizers, images=False) == ["'regularizer=[r1]'", "optimizer.discriminator.lr=1e-4"]
-    assert news("HEALTHY", gan, optimizers, images=False) == []
+    assert new_suggestions("MODE_DROPPING", gan, optimizers, images=False) == ["'regularizer=[r1]'"]
+    assert new_suggestions("DISCRIMINATOR_WON", gan, optimizers, images=False) == [
+        "'regularizer=[r1]'",
+        "optimizer.discriminator.lr=1e-4",
+    ]
+    assert new_suggestions("HEALTHY", gan, optimizers, images=False) == []
 
 
-def test_the_issue_s_command_lines_compose():
+def test_monitor_overrides_compose():
     def monitor(*overrides):
         return composed(*overrides).callbacks.verdicts
 
-    assert set(actions(monitor().on_verdict).values()) == {"warn"}
-    assert set(actions(monitor("monitor.on_verdict=stop").on_verdict).values()) == {"stop"}
-    chosen = actions(monitor("monitor.on_verdict.mode_collapse=stop", "monitor.on_verdict.default=log").on_verdict)
+    assert set(parse_actions(monitor().on_verdict).values()) == {"warn"}
+    assert set(parse_actions(monitor("monitor.on_verdict=stop").on_verdict).values()) == {"stop"}
+    chosen = parse_actions(monitor("monitor.on_verdict.mode_collapse=stop", "monitor.on_verdict.default=log").on_verdict)
     assert chosen["MODE_COLLAPSE"] == "stop" and chosen["EXPLODING"] == "log"
     assert monitor("monitor=[]") is None and monitor("monitor=[counterfactual]") is None
     both = composed("monitor=[verdicts,counterfactual]", "monitor.on_verdict=log").callbacks
     assert both.verdicts and both.counterfactual
-    assert composed().monitor.every == EVERY  # the thresholds were chosen at this cadence
+    assert composed().monitor.every == EVERY  # at which the thresholds were calibrated
     order = list(composed().callbacks)
-    assert order.index("verdicts") < order.index("checkpoints")  # which hold what the others did at the same look
+    assert order.index("verdicts") < order.index("checkpoints")

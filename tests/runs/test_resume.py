@@ -25,7 +25,7 @@ from ganlab.callbacks.loggers import CSV
 from ganlab.cli import resume as resuming
 from ganlab.config import schema
 from ganlab.config.paths import conf_folder
-from ganlab.diagnostics.rules import FORMS
+from ganlab.diagnostics.rules import RULES
 from ganlab.runs import begun, train
 
 SMALL = [
@@ -231,7 +231,7 @@ def test_a_run_that_has_moved_goes_on_where_it_is(tmp_path):
 def test_a_run_killed_after_its_last_look_has_no_row_twice(tmp_path, monkeypatch, end):
     """Nor does it train on where a verdict had stopped it."""
     monkeypatch.setattr("ganlab.diagnostics.history.WARM_UP", 1)
-    monkeypatch.setattr("ganlab.diagnostics.monitor.evaluate_rules", lambda *_: {n: torch.tensor([n == end]) for n in FORMS})
+    monkeypatch.setattr("ganlab.diagnostics.monitor.evaluate_rules", lambda *_: {n: torch.tensor([n == end]) for n in RULES})
     words = ["monitor.every=3", "monitor.on_verdict=stop"]
     start(config(tmp_path / "whole", *words))
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""Players and losses that fail in a known way, for the calibration of the verdicts."""
+"""Networks, losses and data sets that make training fail in a known way."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ganlab.networks import MLPGenerator
 
 
 class FewLatents(MLPGenerator):
-    """Sees only the signs of its latents: 2^latent_dim different samples, whatever it learns."""
+    """Uses only the signs of its latents: at most 2^latent_dim different samples."""
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return super().forward(z.sign(), y)
 
 
 class OneLatent(MLPGenerator):
-    """Sees no latents: one sample (per label)."""
+    """Ignores its latents: one sample (per label)."""
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return super().forward(0 * z, y)
 
 
 class Saturated(MLPGenerator):
-    """Its last layer starts so far out in tanh that no gradient comes back; samples stand still in a corner."""
+    """The bias of its last layer saturates tanh, so that no gradient comes back and the samples stay in a corner."""
 
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, **settings)
@@ -33,9 +33,9 @@ class Saturated(MLPGenerator):
 
 
 class Copier(nn.Module):
-    """Shows training images: each latent stands for one of `train` [N, ...], a `share` of them; the rest is an MLP's.
+    """Copies training samples for a `share` of the latents, chosen by the latent from `train` [N, ...]; else calls an MLP.
 
-    `noise`: standard deviation of what is added to a copy, in the data's units.
+    `noise`: standard deviation of the noise added to a copy, in the data's units.
     """
 
     def __init__(self, mlp: MLPGenerator, train: Tensor, share: float, noise: float):
@@ -44,7 +44,7 @@ class Copier(nn.Module):
         self.register_buffer("train_set", train)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        uniform = torch.special.ndtr(z)  # of a normal latent
+        uniform = torch.special.ndtr(z)  # a standard normal latent becomes uniform
         index = (uniform[:, 0] * len(self.train_set)).long().clamp(0, len(self.train_set) - 1)
         copied = self.train_set[index] + self.noise * z[:, 2].view(-1, *[1] * (self.train_set.ndim - 1))
         chosen = (uniform[:, 1] < self.share).view(-1, *[1] * (copied.ndim - 1))
@@ -52,7 +52,7 @@ class Copier(nn.Module):
 
 
 class NoisyLabels(NonSaturatingGAN):
-    """D is told the truth as often as the opposite: it can learn nothing."""
+    """D sees each sample labeled as real and as fake equally often, and can learn nothing."""
 
     @staticmethod
     def discriminator_loss(real_logits, fake_logits):
@@ -61,7 +61,7 @@ class NoisyLabels(NonSaturatingGAN):
 
 
 class NoisyHinge(HingeGAN):
-    """The same with the hinge loss."""
+    """`NoisyLabels` with the hinge loss."""
 
     @staticmethod
     def discriminator_loss(real_logits, fake_logits):
@@ -70,7 +70,7 @@ class NoisyHinge(HingeGAN):
 
 
 class Lacking:
-    """A data set some of whose modes the game is never shown, though they are there."""
+    """Leaves the modes `lacks` out of the training batches, though they are part of the data set."""
 
     lacks: tuple[int, ...] = ()
 

@@ -1,25 +1,26 @@
-"""The calibration's result: a row per verdict, as Markdown and CSV."""
+"""The error rates of the verdicts, as Markdown and CSV."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from calibration.choose import verdicts
+from calibration.thresholds import verdicts
 from calibration.truth import Outcome
 from ganlab.diagnostics.rules import VERDICTS
 from ganlab.utils.files import atomic_write, write_csv
 from ganlab.utils.statistics import wilson_interval
 
 
-def rates(runs: Sequence[Outcome], limits: Mapping) -> list[dict]:
-    """A row per verdict: how often it stood at the end where it is true, and where it is not, and ever where it is not."""
-    said = [(run, *verdicts(run, limits)) for run in runs]
+def error_rates(runs: Sequence[Outcome], thresholds: Mapping) -> list[dict]:
+    """A row per verdict: how often it is active at the end where it is true, at the end where it is false, ever where it is
+    false, and ever in healthy runs."""
+    given = [(run, *verdicts(run, thresholds)) for run in runs]
     rows = []
     for name in VERDICTS:
-        true = [name in end for run, end, _ in said if run.truth[name] is True]
-        false = [(name in end, name in ever) for run, end, ever in said if run.truth[name] is False]
-        healthy = [name in ever for run, _, ever in said if run.truth["HEALTHY"] is True]
+        true = [name in end for run, end, _ in given if run.truth[name] is True]
+        false = [(name in end, name in ever) for run, end, ever in given if run.truth[name] is False]
+        healthy = [name in ever for run, _, ever in given if run.truth["HEALTHY"] is True]
         row = {"verdict": name, "true runs": len(true)} | rate("detected", sum(true), len(true))
         row |= {"other runs": len(false)} | rate("false alarms at the end", sum(end for end, _ in false), len(false))
         row |= rate("false alarms ever", sum(ever for _, ever in false), len(false))
@@ -36,11 +37,11 @@ def rate(name: str, successes: int, n: int) -> dict[str, float | None]:
     return {name: found.value, f"{name} low": found.low, f"{name} high": found.high}
 
 
-def mistakes(runs: Sequence[Outcome], limits: Mapping) -> list[str]:
-    """Which settings the misses and false alarms come from."""
+def mistakes(runs: Sequence[Outcome], thresholds: Mapping) -> list[str]:
+    """List the settings with misses and false alarms."""
     counted: dict[tuple[str, str, str], int] = {}
     for run in runs:
-        end, _ = verdicts(run, limits)
+        end, _ = verdicts(run, thresholds)
         for name in VERDICTS:
             if run.truth[name] is not None and run.truth[name] != (name in end):
                 key = (name, "false alarm" if name in end else "missed", run.setting)
@@ -48,11 +49,11 @@ def mistakes(runs: Sequence[Outcome], limits: Mapping) -> list[str]:
     return [f"- {name} {kind} in {count} runs of *{setting}*" for (name, kind, setting), count in sorted(counted.items())]
 
 
-def write(folder: Path, rows: list[dict], wrong: list[str], about: str) -> None:
-    """`calibration.csv` and `calibration.md`."""
+def write_tables(folder: Path, rows: list[dict], mistakes: list[str], protocol: str) -> None:
+    """Write `calibration.csv` and `calibration.md`."""
     write_csv(folder / "calibration.csv", rows)
     head = ["verdict", "detected", "false alarms at the end", "ever in the run", "ever in healthy runs"]
-    lines = [about, "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines = [protocol, "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:
         cells = [
             cell(row, "detected", row["true runs"]),
@@ -61,7 +62,7 @@ def write(folder: Path, rows: list[dict], wrong: list[str], about: str) -> None:
             cell(row, "alarms in healthy runs", row.get("healthy runs")),
         ]
         lines.append(f"| `{row['verdict']}` | {' | '.join(cells)} |")
-    atomic_write(folder / "calibration.md", "\n".join([*lines, "", *wrong]) + "\n")
+    atomic_write(folder / "calibration.md", "\n".join([*lines, "", *mistakes]) + "\n")
 
 
 def cell(row: dict, name: str, n: int | None) -> str:

@@ -1,4 +1,4 @@
-"""The settings of the calibration: planted failures and ordinary games, in two halves that share neither settings nor seeds."""
+"""The settings of the calibration: planted failures and ordinary training, in two halves without common settings or seeds."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ganlab.networks import MLPDiscriminator, MLPGenerator
 from ganlab.regularizers import R1, R2, GradientPenalty
 
 BATCH, WIDTH = 64, 64
-SEEDS = {"choose": range(1, 9), "judge": range(201, 209)}  # 101 to 108 were looked at while the rules were made
+SEEDS = {"fit": range(1, 9), "test": range(201, 209)}  # 101 to 108 were used while the rules were designed
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One game, trained with several seeds. `planted`: the failure that it has by construction, or None."""
+    """A GAN that is trained with several seeds. `planted`: the failure that it has by construction, or None."""
 
     name: str
     half: str
@@ -31,7 +31,7 @@ class Setting:
     data: Callable[[str], TensorData]
     family: Callable[..., GAN] = losses.NonSaturatingGAN
     steps: int = 800
-    lr: tuple[float, float] = (2e-3, 2e-3)  # of G and of D
+    lr: tuple[float, float] = (2e-3, 2e-3)  # of G, of D
     betas: tuple[float, float] = (0.5, 0.999)
     optimizer: str = "Adam"
     regularizers: dict = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Setting:
     critic: tuple[int, ...] = (WIDTH,) * 2
     latent: int | None = None
     labels: bool = False
-    copied: tuple[float, float] | None = None  # share and noise of a generator that copies
+    copied: tuple[float, float] | None = None  # share and noise of `planted.Copier`
 
     def gan(self, data: TensorData, seed: int) -> GAN:
         torch.manual_seed(seed)
@@ -93,26 +93,26 @@ one_sided = partial(GradientPenalty, 1.0, one_sided=True)
 LONG = 1200  # updates of D
 
 
-def settings() -> list[Setting]:
-    return [*choosing(), *judging()]
+def all_settings() -> list[Setting]:
+    return [*fit_settings(), *test_settings()]
 
 
-def choosing() -> list[Setting]:
-    new = partial(Setting, half="choose", planted=None)
+def fit_settings() -> list[Setting]:
+    new = partial(Setting, half="fit", planted=None)
     adam_gp = {"betas": (0.0, 0.9), "steps": LONG}
     return [
-        # ordinary games
+        # ordinary training
         new("ns, ring", data=RING, steps=LONG),
         new("rpgan + r1 r2, thin ring", data=RING_THIN, family=losses.RpGAN, regularizers={"r1": r1, "r2": r2}, steps=LONG),
         new("ls, grid", data=GRID, family=losses.LSGAN, steps=LONG),
         new("wgan-gp, ring", data=RING, family=losses.WGAN, regularizers={"gp": gp}, n_critic=2, **adam_gp),
         new("ns + r1, digits", data=digits, regularizers={"r1": r1}, steps=LONG),
         new("cgan + r1, digits", data=digits, family=losses.CGAN, labels=True, regularizers={"r1": strong_r1}, steps=LONG),
-        # games that may fail on their own
+        # may fail without a planted failure
         new("minimax, momentum 0.9, ring", data=RING, family=losses.MinimaxGAN, betas=(0.9, 0.999), lr=(4e-3, 4e-3), steps=LONG),
         new("ns, quick G, grid", data=GRID, lr=(8e-3, 1e-3), steps=LONG),
         new("ns, high rates, digits", data=digits, lr=(1e-2, 1e-2), steps=LONG),
-        # planted
+        # planted failures
         new("two latents, ring", planted="MODE_COLLAPSE", data=RING, generator=planted.FewLatents, latent=1),
         new("one latent a label, digits", planted="MODE_COLLAPSE", data=digits, family=losses.CGAN, labels=True, generator=planted.OneLatent),
         new("2 of 8 modes unseen, ring", planted="MODE_DROPPING", data=partial(RING, lacks=(1, 4)), steps=LONG),
@@ -134,8 +134,8 @@ def choosing() -> list[Setting]:
     ]  # fmt: skip
 
 
-def judging() -> list[Setting]:
-    new = partial(Setting, half="judge", planted=None)
+def test_settings() -> list[Setting]:
+    new = partial(Setting, half="test", planted=None)
     adam_gp = {"betas": (0.0, 0.9), "steps": LONG}
     return [
         new("hinge, grid", data=GRID, family=losses.HingeGAN, steps=LONG),
