@@ -23,6 +23,7 @@ from ganlab.data import to_float, to_uint8
 from ganlab.metrics.knn import BLOCK_SIZE, flatten_samples, iter_blocks, nearest_neighbors
 from ganlab.runs.trained import datamodule, open_run
 from ganlab.utils.files import atomic_path, save_figure
+from ganlab.utils.validation import validate_int
 
 HELD_OUT = 1000  # real test images, for comparison
 
@@ -38,8 +39,7 @@ def main(words: list[str]) -> None:
     out = output_path(options.out, default, (".png",))
     data = datamodule(trained, options.data_dir, options.root)
     train, held_out, device = data.train.x, data.test.x[:HELD_OUT], trained.gan.device
-    if k > len(train):
-        raise ValueError(f"k must be at most the number of training images, {len(train)}, got {k}")
+    validate_int("k", k, maximum=len(train))
 
     samples = to_uint8(trained.gan.sample(n, class_labels(trained.gan, n, label), seed=seed)).cpu()
     distances, indices = k_nearest(samples, train, k, device)

@@ -101,6 +101,13 @@ def test_grid_has_a_column_per_class_and_default_path_names_options(runs):
     assert Image.open("b.png").size == (4 * 58 + 2, 3 * 58 + 2)
 
 
+def test_member_of_an_ensemble_is_named(make_run, tmp_path, capsys):
+    make_run(tmp_path / "run", classes=0, seeds=[4, 5])
+    sample([tmp_path / "run"], "n=2", "run_seed=5")
+    assert (tmp_path / "run" / "samples_run_seed5_seed1_n2.png").exists()
+    assert "2 samples of digits-test, run_seed 5, seed 1\n" in capsys.readouterr().out
+
+
 def test_points_as_png_and_npy(runs):
     sample(runs["points"], "n=100", "out=points.png")
     sample(runs["points"], "n=100", "out=points.npy")
