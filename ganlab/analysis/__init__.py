@@ -1,4 +1,4 @@
-"""What can be known of a loss before it is trained: pure functions of a family, no data, no training."""
+"""Analysis of a loss without data or training: pure functions of a family."""
 
 from ganlab.analysis.checks import Check, assert_conforms, conformance
 from ganlab.analysis.dirac_gan import DiracGAN, dirac_gan

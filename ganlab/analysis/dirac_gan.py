@@ -1,4 +1,4 @@
-"""The smallest game there is, the Dirac-GAN (Mescheder, Geiger & Nowozin 2018), played by the rule that trains networks."""
+"""The Dirac-GAN (Mescheder, Geiger & Nowozin 2018), the smallest GAN: a point against a slope, with ganlab's own losses."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ import torch
 from torch import Tensor, nn
 
 from ganlab.analysis.minimal import Family, LinearCritic, Point, minimal_gan
-from ganlab.analysis.optimal_discriminator import logit_where_alike
+from ganlab.analysis.optimal_discriminator import logit_where_equal
 from ganlab.analysis.quantiles import Quantiles
 from ganlab.analysis.saturation import derivative
+from ganlab.models.gan import StepOutputs
 
-LATE = 10**6  # a turn by which every schedule has begun
-ZERO = 1e-6  # of an eigenvalue's real part
+LATE_STEP = 10**6  # every schedule has ended by then
+ZERO = 1e-6  # real parts of eigenvalues up to here count as 0
 
 
 @dataclass(frozen=True)
 class DiracGAN:
-    """How the game of a point theta against a slope psi goes; real is a point at 0, so that (0, 0) is the equilibrium.
+    """Local convergence and two trajectories of a point theta against a slope psi; real data is a point at 0.
 
     Attributes:
-        eigenvalues: of the Jacobian of the field (-dL_G/dtheta, -dL_D/dpsi) at (0, 0), the upper or right one first;
-            None where the field jumps.
+        eigenvalues: of the Jacobian of the field (-dL_G/dtheta, -dL_D/dpsi) at the equilibrium (0, 0), the upper or right
+            one first; None where the field is discontinuous or not finite.
         discontinuous: whether the field jumps at (0, 0).
         simultaneous, alternating: float64 [steps + 1, 2], (theta, psi) from the start on; alternating: G moves first.
-        radius_simultaneous, radius_alternating: of the last point, sqrt(theta^2 + psi^2); infinite where it overflows.
+        radius_simultaneous, radius_alternating: sqrt(theta^2 + psi^2) at the end; infinite where it overflows.
         verdict: "convergent": near the equilibrium, errors shrink exponentially; "center": to first order the players
             circle; "divergent": some errors grow exponentially; "undefined": the field jumps or is not finite.
         reason: for the verdict, in one sentence.
-        lr: the length of a step.
-        not_defined: why the family cannot play on points, else None. If it cannot, all else but the verdict
+        lr: the step size.
+        not_defined: why the family cannot be trained on points, else None. If it cannot, all else but the verdict
             ("undefined") and its reason is None.
     """
 
@@ -50,7 +51,7 @@ class DiracGAN:
 
     @property
     def spectrum(self) -> str:
-        """The eigenvalues for people: "-0.15 ± 0.477i", "-0.134, -1.87"."""
+        """The eigenvalues as text: "-0.15 ± 0.477i", "-0.134, -1.87"."""
         if self.eigenvalues is None:
             return ""
         first, second = self.eigenvalues
@@ -62,12 +63,12 @@ class DiracGAN:
 @torch.inference_mode(False)
 @torch.enable_grad()
 def dirac_gan(family: Family, *, steps: int = 500, lr: float = 0.2, start: tuple[float, float] = (1.0, -1.0)) -> DiracGAN:
-    """Local convergence and two trajectories of D(x) = psi x + c against G(z) = theta, in float64.
+    """Eigenvalues at the equilibrium and two trajectories of D(x) = psi x + c against G(z) = theta, in float64.
 
-    c is the logit that D's loss prefers where real and fake are alike. The field is what gradient descent follows on
-    the family's objectives, its regularizers included (of lazy ones, the mean over a cycle); each step of D is
-    projected. Both players take one turn each, whatever `n_critic` says. Where a part draws normal or uniform numbers,
-    their quantiles stand in, on a grid over the batch: means then have the exact first two moments, which is all
+    c is the logit that D's loss prefers where real and fake are equally likely. Both players take gradient steps on the
+    family's terms, penalties included (in the eigenvalues, lazy ones with their mean over a cycle), one step of D per
+    step of G whatever `n_critic` says; regularizers project D after its step. Normal and uniform random numbers are
+    replaced by their quantiles on a grid over the batch: means then have the exact first two moments, which is all
     that the Jacobian needs.
 
     Args:
@@ -78,25 +79,24 @@ def dirac_gan(family: Family, *, steps: int = 500, lr: float = 0.2, start: tuple
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        offset = logit_where_alike(minimal_gan(family, Point(), LinearCritic(torch.zeros(1))))
+        offset = logit_where_equal(minimal_gan(family, Point(), LinearCritic(torch.zeros(1))))
         try:
             game = _Game(family, offset)
-        except ValueError as refusal:
-            reason = "The family refuses to play on points"
-            return DiracGAN(None, None, None, None, None, None, "undefined", f"{reason}: {refusal}", lr, str(refusal))
+        except ValueError as error:
+            reason = f"The family cannot be trained on points: {error}"
+            return DiracGAN(None, None, None, None, None, None, "undefined", reason, lr, str(error))
         jump = game.jump()
         jacobian = None if jump else game.jacobian()
-        paths = []
-        for alternating in (False, True):
-            game = _Game(family, offset)  # moving averages and the like start anew
-            paths.append(game.walk(steps, lr, start, alternating))
+        # a new game each, since regularizers may have a memory
+        paths = [_Game(family, offset).train(steps, lr, start, alternating) for alternating in (False, True)]
     eigenvalues = None if jacobian is None or not jacobian.isfinite().all() else _eigenvalues(jacobian)
     radii = [r if math.isfinite(r) else math.inf for r in (path[-1].norm().item() for path in paths)]
-    return DiracGAN(eigenvalues, jump > 0, *paths, *radii, *_judge(eigenvalues, jump), lr)
+    verdict, reason = _verdict(eigenvalues, jump)
+    return DiracGAN(eigenvalues, jump > 0, paths[0], paths[1], radii[0], radii[1], verdict, reason, lr)
 
 
 class _Slope(nn.Module):
-    """D(x) = psi x + offset; of a pack of points it hears the mean."""
+    """D(x) = psi x + offset; for packed samples, of their mean."""
 
     def __init__(self, offset: float):
         super().__init__()
@@ -108,94 +108,95 @@ class _Slope(nn.Module):
 
 
 class _Game:
-    """A family whose generator is a point and whose critic is a slope, and the batch that they play on."""
+    """A family with a point as generator and a slope as discriminator, and the batch that they are trained on."""
 
     def __init__(self, family: Family, offset: float):
-        self.gan = minimal_gan(family, Point(), _Slope(offset)).double()
-        self.theta, self.psi = self.gan.generator.theta, self.gan.discriminator.psi
-        self._set_batch(self.gan.pack)
+        point, slope = Point(), _Slope(offset)
+        self.gan = minimal_gan(family, point, slope).double()
+        self.theta, self.psi = point.theta, slope.psi
+        self._set_batch_size(self.gan.pack)
         state = torch.get_rng_state()
-        with Quantiles(self.gan.pack) as quantiles:  # at the equilibrium, from which moving averages start
-            self.gan.discriminator_objective(self._play(True, False))
-        self.randomness = contextlib.nullcontext()
+        with Quantiles(self.gan.pack) as quantiles:  # at the equilibrium, where moving averages start
+            self.gan.discriminator_objective(self._outputs(with_real=True, grad_to_generator=False))
+        self.random_numbers = contextlib.nullcontext()
         if not torch.equal(state, torch.get_rng_state()):
-            self.randomness = quantiles
-            self._set_batch(quantiles.samples)
+            self.random_numbers = quantiles
+            self._set_batch_size(quantiles.samples)
 
-    def _set_batch(self, n: int) -> None:
+    def _set_batch_size(self, n: int) -> None:
         self.real, self.y = torch.zeros(n, 1, dtype=torch.float64), torch.zeros(n, dtype=torch.int64)
 
-    def _play(self, with_real: bool, grad_to_generator: bool):
+    def _outputs(self, with_real: bool, grad_to_generator: bool) -> StepOutputs:
         z = torch.zeros_like(self.real)  # a point generator ignores it
         return self.gan.forward_pass(self.real, self.y, z=z, with_real=with_real, grad_to_generator=grad_to_generator)
 
-    def _begin(self, turn: int) -> None:
-        self.gan.d_updates = turn
+    def _start_step(self, step: int) -> None:
+        self.gan.d_updates = step
         self.gan.on_step_start()
 
-    def pull_on_generator(self, create_graph: bool = False) -> Tensor:
+    def generator_descent(self, create_graph: bool = False) -> Tensor:
         """-dL_G/dtheta."""
-        with self.randomness:
-            loss = self.gan.generator_objective(self._play(self.gan.generator_sees_real, True))
+        with self.random_numbers:
+            loss = self.gan.generator_objective(self._outputs(self.gan.generator_sees_real, True))
             return -derivative(loss, self.theta, create_graph=create_graph)[0]
 
-    def pull_on_discriminator(self, create_graph: bool = False) -> Tensor:
-        """-dL_D/dpsi; with a graph, which D's turn does not build, back to theta."""
-        with self.randomness:
-            loss = self.gan.discriminator_objective(self._play(True, create_graph))
+    def discriminator_descent(self, create_graph: bool = False) -> Tensor:
+        """-dL_D/dpsi; `create_graph`: with a graph back to theta, which D's training step does not build."""
+        with self.random_numbers:
+            loss = self.gan.discriminator_objective(self._outputs(True, create_graph))
             return -derivative(loss, self.psi, create_graph=create_graph)[0].squeeze(0)
 
     @torch.no_grad()
-    def _move(self, theta: float | Tensor, psi: float | Tensor) -> None:
+    def _set_weights(self, theta: float | Tensor, psi: float | Tensor) -> None:
         self.theta.copy_(torch.as_tensor(theta, dtype=torch.float64))
         self.psi.copy_(torch.as_tensor(psi, dtype=torch.float64))
 
-    def _cycle(self) -> range:
-        return range(LATE, LATE + math.lcm(*(r.every for r in self.gan.regularizers.values())))
+    def _lazy_cycle(self) -> range:
+        return range(LATE_STEP, LATE_STEP + math.lcm(*(r.every for r in self.gan.regularizers.values())))
 
     def _field(self, theta: float, psi: float) -> Tensor:
-        """Both pulls [2], late in training, the mean over a cycle of the lazy regularizers."""
-        self._move(theta, psi)
-        pulls = []
-        for turn in self._cycle():
-            self._begin(turn)
-            pulls.append(torch.stack([self.pull_on_generator(), self.pull_on_discriminator()]))
-        return torch.stack(pulls).mean(0)
-
-    def _across(self, h: float) -> Tensor:
-        """[2, 2]: change of each pull from -h to +h, along theta and along psi."""
-        return torch.stack([self._field(h, 0) - self._field(-h, 0), self._field(0, h) - self._field(0, -h)], dim=1)
+        """(-dL_G/dtheta, -dL_D/dpsi) [2] late in training, the mean over a cycle of the lazy regularizers."""
+        self._set_weights(theta, psi)
+        fields = []
+        for step in self._lazy_cycle():
+            self._start_step(step)
+            fields.append(torch.stack([self.generator_descent(), self.discriminator_descent()]))
+        return torch.stack(fields).mean(0)
 
     def jump(self) -> float:
-        """The field's jump across (0, 0), or 0."""
-        near, far = self._across(1e-5).norm().item(), self._across(1e-3).norm().item()
+        """The size of the field's discontinuity at (0, 0), or 0."""
+
+        def change(h: float) -> float:  # from -h to +h, along theta and along psi
+            return torch.stack([self._field(h, 0) - self._field(-h, 0), self._field(0, h) - self._field(0, -h)]).norm().item()
+
+        near, far = change(1e-5), change(1e-3)
         return near if near > ZERO and near > far / 2 else 0.0  # a smooth field's change shrinks a hundredfold
 
     def jacobian(self) -> Tensor:
-        """[2, 2] at (0, 0), of (pull on theta, pull on psi) by (theta, psi)."""
-        self._move(0, 0)
-        rows = []
-        for turn in self._cycle():
-            self._begin(turn)
-            pulls = self.pull_on_generator(create_graph=True), self.pull_on_discriminator(create_graph=True)
-            rows.append(torch.stack([torch.hstack(derivative(pull, self.theta, self.psi)) for pull in pulls]))
-        return torch.stack(rows).mean(0)
+        """[2, 2] at (0, 0): the field's derivatives by (theta, psi)."""
+        self._set_weights(0, 0)
+        jacobians = []
+        for step in self._lazy_cycle():
+            self._start_step(step)
+            field = self.generator_descent(create_graph=True), self.discriminator_descent(create_graph=True)
+            jacobians.append(torch.stack([torch.hstack(derivative(part, self.theta, self.psi)) for part in field]))
+        return torch.stack(jacobians).mean(0)
 
-    def walk(self, steps: int, lr: float, start: tuple[float, float], alternating: bool) -> Tensor:
-        """[steps + 1, 2]: gradient descent from the start; if alternating, D answers G's new point."""
-        self._move(*start)
-        path = torch.empty(steps + 1, 2, dtype=torch.float64)
-        path[0] = torch.tensor(start, dtype=torch.float64)
-        for turn in range(steps):
-            self._begin(turn)
-            theta = self.theta.detach() + lr * self.pull_on_generator()
+    def train(self, steps: int, lr: float, start: tuple[float, float], alternating: bool) -> Tensor:
+        """[steps + 1, 2]: gradient descent from the start; if alternating, D's gradient is taken after G's step."""
+        self._set_weights(*start)
+        points = torch.empty(steps + 1, 2, dtype=torch.float64)
+        points[0] = torch.tensor(start, dtype=torch.float64)
+        for step in range(steps):
+            self._start_step(step)
+            theta = self.theta.detach() + lr * self.generator_descent()
             if alternating:
-                self._move(theta, self.psi.detach())
-            self._move(theta, self.psi.detach() + lr * self.pull_on_discriminator())
+                self._set_weights(theta, self.psi.detach())
+            self._set_weights(theta, self.psi.detach() + lr * self.discriminator_descent())
             for regularizer in self.gan.regularizers.values():
                 regularizer.project(self.gan.discriminator)
-            path[turn + 1, 0], path[turn + 1, 1] = self.theta.detach(), self.psi.detach()
-        return path
+            points[step + 1, 0], points[step + 1, 1] = self.theta.detach(), self.psi.detach()
+        return points
 
 
 def _eigenvalues(jacobian: Tensor) -> tuple[complex, complex]:
@@ -204,7 +205,7 @@ def _eigenvalues(jacobian: Tensor) -> tuple[complex, complex]:
     return (a + d) / 2 + half, (a + d) / 2 - half
 
 
-def _judge(eigenvalues: tuple[complex, complex] | None, jump: float) -> tuple[str, str]:
+def _verdict(eigenvalues: tuple[complex, complex] | None, jump: float) -> tuple[str, str]:
     """Verdict and reason."""
     if jump:
         return "undefined", f"The field jumps by {jump:.3g} at the equilibrium, and constant steps do not settle there"

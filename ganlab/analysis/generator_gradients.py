@@ -1,4 +1,4 @@
-"""What every family's gradient would be at the place where a run stands: same weights, same batch, same latents."""
+"""The gradient that each family's loss would give the generator of a run: same weights, same batch, same latents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganlab.analysis.minimal import Family, LinearCritic, Point, minimal_gan
-from ganlab.models.gan import GAN
+from ganlab.models.gan import GAN, StepOutputs
 
 
 def generator_gradient_norms(
@@ -17,21 +17,21 @@ def generator_gradient_norms(
 ) -> dict[str, Tensor]:
     """||dL_G/dtheta_G||_2 of every family at the weights of this GAN's players (Arjovsky & Bottou 2017).
 
-    One forward pass, as G's turn makes it (labels, augmentation, packing, the players in the mode they are in, outside
-    autocast), is shared by all; each family's own hook gives dL_G/d(fake logits), which is pulled back through it.
-    Regularizers act on D alone and an auxiliary classifier's term is the same for all: neither is counted.
+    All families share one forward pass, as in G's step (labels, augmentation, packing, train or eval mode; without
+    autocast): each family's loss gives dL_G/d(fake logits), which is backpropagated through it. Regularizers act on D
+    alone and an auxiliary classifier's term is the same for all: neither is counted.
 
-    The GAN is left as it was: no `.grad`, no random state, no running statistics, no clocks.
+    The GAN is left unchanged: `.grad`, random state, running statistics and counters.
 
     Args:
-        gan: the players, the conditioning and the augmentation.
-        families: families by name, with their settings; a GAN lends its own hooks.
-        real: samples [n, ...] as training shows them, on the GAN's device; y: their labels int64 [n], or None.
+        gan: the generator and discriminator, the conditioning and the augmentation.
+        families: families by name, with their settings; of a GAN, its losses are used.
+        real: samples [n, ...] as in training, on the GAN's device; y: their labels int64 [n], or None.
         z: latents [n, latent_dim].
 
     Returns:
-        name -> float64 scalar. Hooks are evaluated in float64 and the pull-back is scaled, so that a vanished gradient
-        of 1e-100 is still a number and not 0.
+        name -> float64 scalar. Losses are evaluated in float64 and their gradients scaled before they are backpropagated,
+        so that a vanished gradient of 1e-100 is not rounded to 0.
 
     Raises:
         ValueError: real and z differ in length.
@@ -42,24 +42,24 @@ def generator_gradient_norms(
         )
     devices = [gan.device] if gan.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.autocast(gan.device.type, enabled=False), torch.enable_grad():
-        hooks = {name: as_gan(family) for name, family in families.items()}
-        twin = copy.copy(gan)
-        twin._modules = copy.deepcopy(gan._modules)  # running statistics move, and the run's may be part of a graph
-        with_real = any(family.generator_sees_real for family in hooks.values())
-        outputs = twin.forward_pass(real, y, z=z, with_real=with_real, grad_to_generator=True)
-        return {name: _norm(family, outputs, twin.generator) for name, family in hooks.items()}
+        gans = {name: as_gan(family) for name, family in families.items()}
+        clone = copy.copy(gan)
+        clone._modules = copy.deepcopy(gan._modules)  # running statistics change, and the run's may be part of a graph
+        with_real = any(family.generator_sees_real for family in gans.values())
+        outputs = clone.forward_pass(real, y, z=z, with_real=with_real, grad_to_generator=True)
+        return {name: _norm(family, outputs, clone.generator) for name, family in gans.items()}
 
 
 def as_gan(family: Family | GAN) -> GAN:
-    """Something to ask for a family's losses: the GAN itself, or the family around the smallest players there are."""
+    """A GAN with the losses of a family: the GAN itself, or the family with the smallest players."""
     return family if isinstance(family, GAN) else minimal_gan(family, Point(), LinearCritic(torch.ones(1)))
 
 
-def _norm(family: GAN, outputs, generator: torch.nn.Module) -> Tensor:
+def _norm(family: GAN, outputs: StepOutputs, generator: torch.nn.Module) -> Tensor:
     fake_logits = outputs.fake_logits.detach().double().requires_grad_()
     real_logits = outputs.real_logits.detach().double() if family.generator_sees_real else None
     (slope,) = torch.autograd.grad(family.generator_loss(fake_logits, real_logits), fake_logits)
-    # the pull-back is linear: with the largest slope at 1 nothing underflows on the way through float32 layers
+    # backpropagation is linear: with the largest slope scaled to 1, nothing underflows in float32 layers
     largest = slope.abs().max()
     scaled = (slope / largest.clamp_min(torch.finfo(slope.dtype).tiny)).to(outputs.fake_logits.dtype)
     weights = [p for p in generator.parameters() if p.requires_grad]

@@ -1,10 +1,11 @@
-"""A family with the smallest players there are: what theory needs instead of networks and data."""
+"""The smallest generator and discriminator, and a GAN of any family with them: for theory, without networks and data."""
 
 from __future__ import annotations
 
 import copy
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -30,15 +31,14 @@ class Point(nn.Module):
 
 
 class LinearCritic(nn.Module):
-    """D(x) = <weight, x> + offset, [n]; x of any shape [n, ...] with as many values as `weight`. It ignores labels."""
+    """D(x) = <weight, x>, [n], for x of any shape [n, ...] with as many values as `weight`; labels are ignored."""
 
-    def __init__(self, weight: Tensor, offset: float = 0.0):
+    def __init__(self, weight: Tensor):
         super().__init__()
         self.weight = nn.Parameter(weight.clone())
-        self.register_buffer("offset", torch.tensor(offset, dtype=weight.dtype))
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return x.flatten(1) @ self.weight.flatten() + self.offset
+        return x.flatten(1) @ self.weight.flatten()
 
 
 def family_class(family: Family) -> type[GAN]:
@@ -49,21 +49,17 @@ def family_class(family: Family) -> type[GAN]:
 
 
 def shipped_families() -> dict[str, type[GAN]]:
-    """Every public family of ganlab by its class's name, without those that only require labels (CGAN): on the same
-    logits they are their parent."""
+    """Every public family of ganlab by its class name, except CGAN, whose losses are its parent's."""
     kinds = {name: getattr(ganlab.losses, name) for name in ganlab.losses.__all__}
     return {name: kind for name, kind in kinds.items() if not kind.requires_labels}
 
 
-def minimal_gan(family: Family, generator: nn.Module, discriminator: nn.Module, *, lr: float = 0.1) -> GAN:
-    """The family with these players, plain gradient descent, its own settings, and copies of its regularizers.
+def minimal_gan(family: Family, generator: nn.Module, discriminator: nn.Module) -> GAN:
+    """A GAN of this family with these players, SGD, the family's settings, and copies of its regularizers.
 
-    A family that requires labels gets two classes; batches for it need labels.
+    A family that requires labels gets two classes, and its batches need labels.
     """
-
-    def sgd(parameters):
-        return torch.optim.SGD(parameters, lr=lr)
-
+    sgd = partial(torch.optim.SGD, lr=0.1)
     settings = dict(getattr(family, "keywords", {}))
     regularizers = {name: copy.deepcopy(r) for name, r in (settings.get("regularizers") or {}).items()}
     conditioning = ClassLabels(2) if family_class(family).requires_labels else None

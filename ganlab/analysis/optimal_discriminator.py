@@ -1,4 +1,4 @@
-"""What D measures when it is at its best: optimal logits and divergence on a few points, found without the family's help."""
+"""The optimal discriminator and the divergence it measures, found numerically on a few points."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from ganlab.analysis.minimal import Family, LinearCritic, Point, minimal_gan
 from ganlab.analysis.saturation import derivative
 from ganlab.models.gan import GAN, validate_scalar
 
-RADIUS = 30.0  # logits are sought in a ball of this radius; larger ones leave the exponential losses little precision
-PRECISION = 1e-9  # of the logits found
+RADIUS = 30.0  # of the ball in which logits are searched; larger ones leave the exponential losses little precision
+PRECISION = 1e-9  # of the logits
 
 
 @dataclass(frozen=True)
 class OptimalDiscriminator:
-    """D's best answer to several pairs of distributions on the same k points, found and declared; None: not declared.
+    """The optimal D for several pairs of distributions on the same k points, found and declared.
 
     Attributes:
-        p, q: float64 [pairs, k], probabilities of real and of fake.
-        logits: float64 [pairs, k], the minimizer of `discriminator_loss`. Where only differences of logits count, their
+        p, q: float64 [pairs, k], the probabilities of real and of fake.
+        logits: float64 [pairs, k], the minimizer of `discriminator_loss`. Where only differences of logits matter, their
             mean is the declared logits', or 0.
-        declared_logits: float64 [pairs, k], the family's `optimal_logit(p, q)`.
+        declared_logits: float64 [pairs, k], the family's `optimal_logit(p, q)`; None if it declares none.
         error: largest difference of the two; None also where the minimum is not attained.
-        attained: whether all minimizers lie well inside the ball in which they were sought (logits of up to about
+        attained: whether all minimizers lie well inside the ball in which they were searched (logits of up to about
             30). If not, D wants infinite logits, or its loss has no lower bound.
         value: float64 [pairs], -min of `discriminator_loss`. For families that require a Lipschitz critic: over
             logits on the points 0, 1, 2 … with slopes in [-1, 1].
-        declared_value: float64 [pairs], the family's `divergence(p, q)`.
+        declared_value: float64 [pairs], the family's `divergence(p, q)`; None if it declares none.
         value_error: largest difference of the two.
-        name: what the family calls its divergence.
+        name: the first line of the divergence's docstring.
     """
 
     p: Tensor
@@ -51,10 +51,10 @@ class OptimalDiscriminator:
 @torch.inference_mode(False)
 @torch.enable_grad()
 def optimal_discriminator(family: Family, *, pairs: int = 3, seed: int = 0) -> OptimalDiscriminator:
-    """D's best logits between random distributions on 3 points, against what the family declares.
+    """Minimize D's loss over its logits for random distributions on 3 points, and compare with what the family declares.
 
-    The probabilities are counts out of 11 and out of 13 samples, so that no point has equal densities. D's loss is
-    fed every real sample beside every fake one: losses of pairs see the product of the two distributions, exactly.
+    The probabilities are counts out of 11 and out of 13 samples, so that no point has equal densities. The batch pairs
+    every real sample with every fake one: losses of pairs see the product of the two distributions, exactly.
 
     Raises:
         ValueError: the discriminator's loss is not a scalar.
@@ -64,36 +64,28 @@ def optimal_discriminator(family: Family, *, pairs: int = 3, seed: int = 0) -> O
     real = torch.stack([_counts(11, 3, random) for _ in range(pairs)])
     fake = torch.stack([_counts(13, 3, random) for _ in range(pairs)])
     p, q = real.double() / 11, fake.double() / 13
-    found = [best_logits(gan, *counts) for counts in zip(real, fake)]
-    logits, value = torch.stack([x for x, _ in found]), -torch.stack([loss for _, loss in found])
+    optima = [best_logits(gan, *counts) for counts in zip(real, fake)]
+    logits, value = torch.stack([x for x, _ in optima]), -torch.stack([loss for _, loss in optima])
     declared_logits = declared_value = None
     if gan.optimal_logit is not None:
         declared_logits = torch.stack([gan.optimal_logit(*densities) for densities in zip(p, q)])
-        if _only_differences_count(gan):
+        if _only_differences_matter(gan):
             logits = logits + (declared_logits - logits).mean(1, keepdim=True)
     if gan.divergence is not None:
         declared_value = torch.stack([gan.divergence(*densities) for densities in zip(p, q)])
     attained = bool((logits.norm(dim=1) < 0.9 * RADIUS).all())
-    return OptimalDiscriminator(
-        p,
-        q,
-        logits,
-        declared_logits,
-        _largest_difference(logits, declared_logits) if attained else None,
-        attained,
-        value,
-        declared_value,
-        _largest_difference(value, declared_value),
-        None if gan.divergence is None else (inspect.getdoc(gan.divergence) or "").split("\n")[0].rstrip(".") or None,
-    )
+    error = _largest_difference(logits, declared_logits) if attained else None
+    value_error = _largest_difference(value, declared_value)
+    name = None if gan.divergence is None else (inspect.getdoc(gan.divergence) or "").split("\n")[0].rstrip(".") or None
+    return OptimalDiscriminator(p, q, logits, declared_logits, error, attained, value, declared_value, value_error, name)
 
 
 def best_logits(gan: GAN, real_counts: Tensor, fake_counts: Tensor) -> tuple[Tensor, Tensor]:
     """Logits float64 [k] that minimize `discriminator_loss` on k >= 3 points, and that minimum.
 
-    `*_counts`: int64 [k], samples on each point. The ellipsoid method (Shor 1977; Yudin & Nemirovski 1976) with
-    central cuts: it needs no more than convexity, and so finds corners (hinge) and constrained minima (WGAN) as
-    surely as smooth ones, where L-BFGS stalls.
+    `*_counts`: int64 [k], samples on each point. By the ellipsoid method (Shor 1977; Yudin & Nemirovski 1976) with
+    central cuts: it needs nothing but convexity, and so finds corners (hinge) and constrained minima (WGAN), where
+    L-BFGS stalls.
     """
     points = torch.arange(len(real_counts))
     real = points.repeat_interleave(real_counts).repeat_interleave(int(fake_counts.sum()))
@@ -101,14 +93,14 @@ def best_logits(gan: GAN, real_counts: Tensor, fake_counts: Tensor) -> tuple[Ten
     basis = torch.eye(len(points), dtype=torch.float64)
     if gan.requires_lipschitz:
         basis = basis.cumsum(0)  # the first logit, and the slopes from each to the next
-    if _only_differences_count(gan):
-        basis = basis[:, 1:]  # the first logit stays 0: nothing would bound the ellipsoid along a common shift
+    if _only_differences_matter(gan):
+        basis = basis[:, 1:]  # the first logit stays 0: the loss does not bound a common shift
     to_real, to_fake = basis[real], basis[fake]
     k = basis.shape[1]
     at = torch.zeros(k, dtype=torch.float64)
     ellipsoid = RADIUS**2 * torch.eye(k, dtype=torch.float64)
-    for _ in range(200 * k * (k + 1)):  # about three times what the volume's shrinking promises
-        cut = _overstepped(at, len(points) - 1 if gan.requires_lipschitz else 0)
+    for _ in range(200 * k * (k + 1)):  # about three times what the theory needs
+        cut = _violated_constraint(at, len(points) - 1 if gan.requires_lipschitz else 0)
         if cut is None:
             at.requires_grad_()
             (cut,) = derivative(gan.discriminator_loss(to_real @ at, to_fake @ at), at)
@@ -119,11 +111,11 @@ def best_logits(gan: GAN, real_counts: Tensor, fake_counts: Tensor) -> tuple[Ten
         step = ellipsoid @ cut / width
         at = at - step / (k + 1)
         ellipsoid = k**2 / (k**2 - 1) * (ellipsoid - 2 / (k + 1) * torch.outer(step, step))
-    return basis @ at, gan.discriminator_loss(to_real @ at, to_fake @ at).detach()  # of a loss with weights of its own
+    return basis @ at, gan.discriminator_loss(to_real @ at, to_fake @ at).detach()  # the loss may have parameters
 
 
-def logit_where_alike(gan: GAN) -> float:
-    """The logit that D's loss prefers where real and fake are equally likely, by bisection; 0 if it leaves that open."""
+def logit_where_equal(gan: GAN) -> float:
+    """The optimal logit where real and fake are equally likely, by bisection; 0 if the loss does not determine it."""
     low, high, at = -RADIUS, RADIUS, 0.0
     while high - low > PRECISION:
         torch.default_generator.manual_seed(0)  # a loss that draws random numbers draws the same ones, for many samples
@@ -136,8 +128,8 @@ def logit_where_alike(gan: GAN) -> float:
     return at
 
 
-def _overstepped(at: Tensor, slopes: int) -> Tensor | None:
-    """The outward normal of a constraint that is broken, or None: the ball, and |slope| <= 1 for the last `slopes`."""
+def _violated_constraint(at: Tensor, slopes: int) -> Tensor | None:
+    """The outward normal of a violated constraint, or None: the ball, and |slope| <= 1 for the last `slopes` coordinates."""
     if at @ at > RADIUS**2:
         return at
     steepest = int(at[len(at) - slopes :].abs().argmax()) + len(at) - slopes if slopes else None
@@ -148,12 +140,12 @@ def _overstepped(at: Tensor, slopes: int) -> Tensor | None:
     return normal
 
 
-def _only_differences_count(gan: GAN) -> bool:
+def _only_differences_matter(gan: GAN) -> bool:
     real, fake = torch.tensor([[0.3, -1.2, 0.8], [-0.5, 0.9, 2.1]], dtype=torch.float64)
-    unmoved, moved = (
-        validate_scalar("discriminator_loss", gan.discriminator_loss(real + by, fake + by)).item() for by in (0, 1.7)
+    original, shifted = (
+        validate_scalar("discriminator_loss", gan.discriminator_loss(real + shift, fake + shift)).item() for shift in (0, 1.7)
     )
-    return math.isclose(unmoved, moved, rel_tol=1e-9, abs_tol=1e-9)
+    return math.isclose(original, shifted, rel_tol=1e-9, abs_tol=1e-9)
 
 
 def _counts(total: int, k: int, random: torch.Generator) -> Tensor:

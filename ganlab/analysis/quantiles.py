@@ -1,4 +1,4 @@
-"""Quantiles in the place of random numbers: a few samples then have the exact moments of endlessly many."""
+"""Quantiles in place of random numbers: a small batch then has the exact mean and variance of an infinite one."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import math
 import torch
 from torch.overrides import TorchFunctionMode
 
-ROWS = 256  # samples, or packs of samples, that stand for all random numbers
+ROWS = 256  # samples, or packs of samples, in the grid (at most)
 DRAWS = {torch.randn: "normal", torch.randn_like: "normal", torch.rand: "uniform", torch.rand_like: "uniform"}
 
 
 class Quantiles(TorchFunctionMode):
-    """Answers torch's normal and uniform numbers with quantiles whose mean and variance over the batch are exact.
+    """Within this context, torch's normal and uniform functions return quantiles with exact mean and variance.
 
-    Calls take turns with two sequences of quantiles, independent of each other: a play augments its fakes and then its
-    real samples, which must not share their noise. So do the members of a pack, each with an axis of its own.
+    Calls alternate between two independent sequences of quantiles, since a forward pass augments its fakes and then its
+    real samples, which must not share their noise. The samples of a pack are independent, too.
 
     Args:
         pack: samples in a pack.
 
     Attributes:
-        samples: that a batch needs to cover the grid.
-        calls: since the mode was entered.
+        samples: the batch size that covers the grid once.
+        calls: calls of random functions since the context was entered.
     """
 
     def __init__(self, pack: int):

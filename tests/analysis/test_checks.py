@@ -1,4 +1,4 @@
-"""What ships conforms, whatever its settings; and `conformance` neither raises nor leaves traces."""
+"""Shipped families and regularizers conform; `conformance` never raises and has no side effects."""
 
 import logging
 from collections import Counter
@@ -21,8 +21,8 @@ from ganlab.regularizers import R1, DiffAugment, GradientPenalty, InstanceNoise,
 
 CONF = Path(conf_folder())
 FAMILIES = [getattr(ganlab.losses, name) for name in ganlab.losses.__all__]
-# Settings that only the constructor knows; all others are the player's or the trainer's
-OWN = {"alpha_d", "alpha_g", "saturating", "n_critic", "critic_warmup", "pack"}
+# Settings of the loss; all others belong to the networks or to training
+LOSS_SETTINGS = {"alpha_d", "alpha_g", "saturating", "n_critic", "critic_warmup", "pack"}
 
 
 def names(folder):
@@ -43,13 +43,13 @@ def statuses(family):
     return {(c.where, c.name): c.ok for c in conformance(family)}
 
 
-# Nothing is flagged in what ships
+# Everything shipped conforms
 
 
 @pytest.mark.parametrize("loss", names("loss"))
 def test_every_preset_conforms_with_its_own_settings_and_regularizers(loss):
     config = composed(f"loss={loss}")
-    own = {key: value for key, value in config["gan"].items() if key in OWN}
+    own = {key: value for key, value in config["gan"].items() if key in LOSS_SETTINGS}
     assert_conforms(partial(get_class(config["gan"]["_target_"]), **own, regularizers=regularizers_of(config)))
 
 
@@ -67,7 +67,7 @@ def test_every_family_has_a_preset():
     ("alpha_d", "alpha_g", "saturating"),
     [(0.3, 1.0, False), (0.5, 1.2, True), (2.0, 0.8, False), (0.9999, 1.0001, True), (float("inf"), 3.0, False)],
 )
-def test_the_alpha_family_conforms_from_exponential_to_linear(alpha_d, alpha_g, saturating):
+def test_the_alpha_family_conforms(alpha_d, alpha_g, saturating):
     assert_conforms(partial(AlphaGAN, alpha_d=alpha_d, alpha_g=alpha_g, saturating=saturating))
 
 
@@ -96,14 +96,14 @@ def test_saturating_f_gans_conform(family):
     ],
     ids=["packed, clipped, warmed up", "packed, labeled, lazy", "everything at once"],
 )
-def test_the_step_conforms_in_company(family):
+def test_combined_settings_conform(family):
     assert_conforms(family)
 
 
-# Every question is really asked
+# Which checks are made
 
 
-def test_what_is_asked_of_a_family_with_a_gradient_penalty():
+def test_checks_of_a_family_with_a_gradient_penalty():
     found = statuses(partial(NonSaturatingGAN, regularizers={"gp": GradientPenalty(10.0)}))
     assert {key for key, ok in found.items() if ok is not True} == {
         ("regularizers.gp (GradientPenalty)", "penalty is evaluated where its name says"),  # ganlab's own
@@ -118,7 +118,7 @@ def test_what_is_asked_of_a_family_with_a_gradient_penalty():
     }
 
 
-def test_what_cannot_apply_is_not_asked():
+def test_checks_that_do_not_apply_are_none():
     found = statuses(partial(WGAN, regularizers={"clip": WeightClipping(0.01)}))
     assert found["discriminator_loss", "bounded where it should be"] is None  # its constraint bounds it
     assert found["regularizers.clip (WeightClipping)", "penalty on a linear critic"] is None
@@ -126,7 +126,7 @@ def test_what_cannot_apply_is_not_asked():
     assert images["regularizers.augment (DiffAugment)", "augmentation lets gradients through"] is True
 
 
-def test_a_failed_check_says_what_where_and_what_the_paper_says():
+def test_a_failed_check_has_name_place_message_and_paper():
     class Original(MinimaxGAN):
         generator_loss = staticmethod(NonSaturatingGAN.generator_loss)
 
@@ -137,19 +137,19 @@ def test_a_failed_check_says_what_where_and_what_the_paper_says():
     assert "(Goodfellow et al. 2014, eq. 1: D: s(-r)" in failed.message
     with pytest.raises(AssertionError, match="1 checks? failed") as caught:
         assert_conforms(Original)
-    for words in (failed.where, failed.name, failed.message, failed.paper):
-        assert words in str(caught.value)
+    for text in (failed.where, failed.name, failed.message, failed.paper):
+        assert text in str(caught.value)
     assert assert_conforms(MinimaxGAN) is None
 
 
-def test_every_answer_has_its_paper_and_every_other_than_yes_its_reason():
+def test_every_check_has_a_paper_and_a_message_unless_ok():
     for check in conformance(partial(WGAN, regularizers={"gp": GradientPenalty(10.0), "clip": WeightClipping(0.1)})):
         assert isinstance(check, Check) and check.paper and check.where and check.name
         assert bool(check.message) == (check.ok is not True)
 
 
 @pytest.mark.parametrize(
-    ("name", "claims"),
+    ("name", "family"),
     [
         ("MinimaxLoss", MinimaxGAN),
         ("Saturating_GAN", MinimaxGAN),
@@ -165,19 +165,19 @@ def test_every_answer_has_its_paper_and_every_other_than_yes_its_reason():
         ("MMDGAN", None),
     ],
 )
-def test_a_name_claims_a_loss_only_if_it_says_nothing_else(name, claims):
+def test_a_class_is_named_like_a_loss_only_if_its_name_says_nothing_else(name, family):
     hooks = ("discriminator_loss", "generator_loss")
     kind = type(name, (GAN,), {hook: staticmethod(getattr(LSGAN, hook)) for hook in hooks})
     found = {check.where: check for check in conformance(kind) if check.name == "the loss its name says"}
-    if claims is None:
+    if family is None:
         assert found["generator_loss"].ok is None
         assert found["generator_loss"].message == "its name is no known loss's; its gradient is LSGAN's"
     else:
-        said = f"{name} is named like {claims.__name__}, but its generator gradient is LSGAN's"
-        assert found["generator_loss"].message.startswith(said)
+        message = f"{name} is named like {family.__name__}, but its generator gradient is LSGAN's"
+        assert found["generator_loss"].message.startswith(message)
 
 
-# Whatever the user's code does
+# Broken user code
 
 
 class Stops(GAN):
@@ -242,11 +242,11 @@ def test_it_never_raises(family, where, says):
 
 
 def test_a_loss_may_change_its_logits_in_place():
-    """They are D's output; the step does not look at them again."""
+    """They are D's output, which the step does not use again."""
     assert not [c for c in conformance(InPlace) if c.ok is False and c.where != "training_step"]
 
 
-def test_it_leaves_no_traces():
+def test_it_has_no_side_effects():
     torch.manual_seed(3)
     torch.set_num_threads(2)
     logger = logging.getLogger("lightning.pytorch")

@@ -1,4 +1,4 @@
-"""The Dirac-GAN: Mescheder et al. 2018, by their eigenvalues, their figures, and a second implementation in NumPy."""
+"""The Dirac-GAN against the eigenvalues and figures of Mescheder et al. 2018, and a second implementation in NumPy."""
 
 import cmath
 import math
@@ -53,14 +53,14 @@ def around(real, squared):
 
 
 @pytest.mark.parametrize("family", LOGISTIC)
-def test_logistic_games_circle(family):
+def test_logistic_losses_circle(family):
     found = dirac_gan(family, steps=1)
     assert_eigenvalues(found, 0.5j, -0.5j)
     assert found.verdict == "center"
 
 
 @pytest.mark.parametrize("family", [WGAN, HingeGAN, regularized(WGAN, WeightClipping(1.0))])
-def test_linear_games_circle_twice_as_fast(family):
+def test_linear_losses_circle_twice_as_fast(family):
     found = dirac_gan(family, steps=1)
     assert_eigenvalues(found, 1j, -1j)
     assert found.verdict == "center"
@@ -68,7 +68,7 @@ def test_linear_games_circle_twice_as_fast(family):
 
 @pytest.mark.parametrize("family", [WGAN, NonSaturatingGAN])
 @pytest.mark.parametrize("penalty", [GradientPenalty(10.0), GradientPenalty(0.35), DRAGAN(10.0, 0.5)])
-def test_one_centerd_penalties_jump(family, penalty):
+def test_one_centered_penalties_are_discontinuous(family, penalty):
     found = dirac_gan(regularized(family, penalty), steps=1)
     assert found.discontinuous
     assert found.eigenvalues is None
@@ -86,12 +86,12 @@ def test_instance_noise_converges(family, sigma):
 
 
 @pytest.mark.parametrize("family", LOGISTIC)
-def test_noise_that_fades_leaves_the_game_as_it_was(family):
-    """In the end; on the way it damps: at half its sigma by the quarter of its square."""
-    found, bare = dirac_gan(regularized(family, InstanceNoise(1.0, fade=100)), steps=200), dirac_gan(family, steps=200)
-    assert (found.verdict, found.spectrum) == (bare.verdict, bare.spectrum) == ("center", "±0.5i")
+def test_fading_instance_noise_leaves_the_eigenvalues_of_the_unregularized_game(family):
+    """The eigenvalues are those late in training; trajectories are damped early on."""
+    found, unregularized = dirac_gan(regularized(family, InstanceNoise(1.0, fade=100)), steps=200), dirac_gan(family, steps=200)
+    assert (found.verdict, found.spectrum) == (unregularized.verdict, unregularized.spectrum) == ("center", "±0.5i")
     kept = dirac_gan(regularized(family, InstanceNoise(1.0)), steps=200).radius_alternating
-    assert 10 * kept < found.radius_alternating < bare.radius_alternating / 2
+    assert 10 * kept < found.radius_alternating < unregularized.radius_alternating / 2
     slow = dirac_gan(regularized(family, InstanceNoise(0.7, fade=10**12)), steps=1)
     assert_eigenvalues(slow, *around(0.49 * F2, 0.49**2 * F2**2 - F1**2))
 
@@ -133,7 +133,7 @@ def test_the_critical_gamma_is_1(penalty):
     ],
     ids=["minimax", "non-saturating", "clip", "gp", "r1-0.3", "r1-1"],
 )
-def test_radii_of_the_authors_code(family, simultaneous, alternating):
+def test_radii_match_the_authors_code(family, simultaneous, alternating):
     """Facts, section 2: 500 steps of 0.2, to the figures given."""
     found = dirac_gan(family)
     for radius, expected in ((found.radius_simultaneous, simultaneous), (found.radius_alternating, alternating)):
@@ -141,7 +141,7 @@ def test_radii_of_the_authors_code(family, simultaneous, alternating):
         assert radius == pytest.approx(expected, rel=figures)
 
 
-# A second implementation of those games
+# A second implementation
 
 
 def penalty_slope(psi):
@@ -165,7 +165,7 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_trajectories_against_numpy(name):
+def test_trajectories_match_numpy(name):
     family, field, project = BY_HAND[name]
     start, lr, steps = (0.8, -0.6), 0.13, 60
     found = dirac_gan(family, steps=steps, lr=lr, start=start)
@@ -180,11 +180,11 @@ def test_trajectories_against_numpy(name):
         np.testing.assert_allclose(path.numpy(), expected, rtol=0, atol=1e-7 if name == "gp" else 1e-9)
 
 
-def test_lazy_terms_act_on_their_turns():
+def test_lazy_penalties_act_on_every_kth_step():
     found = dirac_gan(regularized(NonSaturatingGAN, R1(0.05, every=4)), steps=30, start=(0.8, -0.6))
     theta, psi = 0.8, -0.6
-    for turn in range(30):
-        gamma = 4 * 0.05 * (turn % 4 == 0)
+    for step in range(30):
+        gamma = 4 * 0.05 * (step % 4 == 0)
         theta, psi = (
             theta + 0.2 * expit(-psi * theta) * psi,
             psi - 0.2 * (expit(psi * theta) * theta + gamma * psi),
@@ -195,7 +195,7 @@ def test_lazy_terms_act_on_their_turns():
 # Verdicts
 
 
-def test_non_saturating_circles_in_though_not_exponentially():
+def test_non_saturating_converges_slower_than_exponentially():
     found = dirac_gan(NonSaturatingGAN)
     radius = found.simultaneous.norm(dim=1)
     assert found.verdict == "center"
@@ -239,7 +239,7 @@ class WrongWay(NonSaturatingGAN):
         return fake_logits.mean()
 
 
-class Deaf(NonSaturatingGAN):
+class Constant(NonSaturatingGAN):
     @staticmethod
     def generator_loss(fake_logits, real_logits=None):
         return torch.tensor(1.0)
@@ -257,14 +257,14 @@ class Vector(NonSaturatingGAN):
         return -torch.stack([fake_logits, fake_logits])
 
 
-def test_broken_games_have_verdicts():
+def test_verdicts_of_broken_losses():
     wrong = dirac_gan(WrongWay, steps=3)
     assert_eigenvalues(wrong, math.sqrt(0.5), -math.sqrt(0.5))
     assert wrong.verdict == "divergent"
-    deaf = dirac_gan(Deaf, steps=3)
-    assert_eigenvalues(deaf, 0, 0)
-    assert deaf.verdict == "center"
-    assert "0" in deaf.reason
+    constant = dirac_gan(Constant, steps=3)
+    assert_eigenvalues(constant, 0, 0)
+    assert constant.verdict == "center"
+    assert "0" in constant.reason
     nan = dirac_gan(NotANumber, steps=3)
     assert nan.verdict == "undefined"
     assert nan.eigenvalues is None
@@ -272,7 +272,7 @@ def test_broken_games_have_verdicts():
         dirac_gan(Vector)
 
 
-def test_an_explosion_has_an_infinite_radius():
+def test_an_overflow_has_an_infinite_radius():
     found = dirac_gan(regularized(WGAN, R1(1e3)), steps=300)
     assert found.verdict == "convergent"  # for steps that are small enough
     assert found.radius_simultaneous == math.inf
@@ -288,7 +288,7 @@ def test_an_explosion_has_an_infinite_radius():
         ([R1(0.7, every=2), R2(0.4, every=3)], [R1(0.7), R2(0.4)]),
     ],
 )
-def test_lazy_ones_count_by_their_mean(lazy, eager):
+def test_lazy_penalties_count_with_their_mean(lazy, eager):
     found = dirac_gan(regularized(RpGAN, *lazy), steps=1)
     assert_eigenvalues(found, *dirac_gan(regularized(RpGAN, *eager), steps=1).eigenvalues)
 
@@ -305,19 +305,19 @@ def test_lazy_ones_count_by_their_mean(lazy, eager):
         (LeCam(0.3), 0.0),
     ],
 )
-def test_other_regularizers_by_their_damping(regularizer, damping):
+def test_damping_of_other_regularizers(regularizer, damping):
     found = dirac_gan(regularized(NonSaturatingGAN, regularizer), steps=1)
     assert_eigenvalues(found, *around(-damping / 2, damping**2 / 4 - F1**2))
 
 
-def test_packs_hear_their_mean():
+def test_packing_leaves_the_game_unchanged():
     alone, packed = dirac_gan(RpGAN, steps=5), dirac_gan(partial(RpGAN, pack=3), steps=5)
     assert_eigenvalues(packed, *alone.eigenvalues)
     np.testing.assert_allclose(packed.simultaneous, alone.simultaneous, rtol=1e-12)
 
 
 @pytest.mark.parametrize("pack", [2, 3, 4])
-def test_noise_is_independent_within_a_pack(pack):
+def test_instance_noise_is_independent_within_a_pack(pack):
     """The mean of a pack has the noise's variance over its size."""
     found = dirac_gan(regularized(MinimaxGAN, InstanceNoise(0.7), pack=pack), steps=1)
     variance = 0.49 / pack
@@ -331,14 +331,14 @@ class Jitter(Regularizer):
         return x + 2.4 * (torch.rand_like(x) - 0.5)
 
 
-def test_uniform_noise_counts_by_its_variance():
+def test_uniform_noise_counts_with_its_variance():
     found = dirac_gan(regularized(NonSaturatingGAN, Jitter()), steps=1)
     variance = 2.4**2 / 12
     assert_eigenvalues(found, *around(variance * F2, variance**2 * F2**2 - F1**2))
 
 
 @pytest.mark.parametrize("draw", [torch.bernoulli, lambda p: (torch.rand_like(p) < p).to(p)])
-def test_labels_that_are_flipped_count_by_their_mean(draw):
+def test_flipped_labels_count_with_their_mean(draw):
     """Real labels are 1 in seven of ten: where real and fake are alike, D's best probability is 0.7/2."""
 
     class Flipped(NonSaturatingGAN):
@@ -352,7 +352,7 @@ def test_labels_that_are_flipped_count_by_their_mean(draw):
     assert found.eigenvalues[0].imag == pytest.approx(math.sqrt(0.35 * 0.65), rel=0.03)
 
 
-def test_what_is_for_images_only_is_not_defined_here():
+def test_regularizers_for_images_only_are_not_defined():
     for part in (DiffAugment(True, 0.1, 0.2), Consistency(1.0, DiffAugment(True, 0.1, 0.2))):
         found = dirac_gan(regularized(NonSaturatingGAN, part))
         assert found.verdict == "undefined"

@@ -1,4 +1,4 @@
-"""Counterfactual gradients: the right numbers, and a run that does not notice them."""
+"""Generator gradient norms: the right numbers, and an unchanged run."""
 
 import copy
 import math
@@ -13,7 +13,7 @@ from ganlab.networks import MLPDiscriminator, MLPGenerator
 from ganlab.regularizers import InstanceNoise
 
 
-def point_game(fake, slope=1.0, dtype=torch.float64):
+def point_gan(fake, slope=1.0, dtype=torch.float64):
     """G(z) = fake / slope and D(x) = slope * x, so that dL_G/dtheta = slope * dL_G/df at f = fake."""
     return minimal_gan(losses.WGAN, Point(fake / slope), LinearCritic(torch.tensor([slope]))).to(dtype)
 
@@ -31,7 +31,7 @@ def point_game(fake, slope=1.0, dtype=torch.float64):
 )
 @pytest.mark.parametrize("weight", [1.0, -2.5])
 def test_closed_forms_at_a_fake_logit_of_minus_10(family, slope, weight):
-    gan = point_game(-10.0, weight)
+    gan = point_gan(-10.0, weight)
     real = torch.full((4, 1), 10.0 / weight, dtype=torch.float64)
     norms = generator_gradient_norms(gan, {"it": family}, real, None, gan.sample_latents(4))
     assert float(norms["it"]) == pytest.approx(abs(weight) * slope, rel=1e-6)
@@ -40,7 +40,7 @@ def test_closed_forms_at_a_fake_logit_of_minus_10(family, slope, weight):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_vanished_gradient_is_still_a_number(dtype):
     """sigma(-230) = 1.3e-100, far below float32 and below the square root of the least float64."""
-    gan = point_game(-230.0, dtype=dtype)
+    gan = point_gan(-230.0, dtype=dtype)
     norms = generator_gradient_norms(
         gan, {"minimax": losses.MinimaxGAN}, torch.zeros(3, 1, dtype=dtype), None, gan.sample_latents(3)
     )
@@ -48,8 +48,8 @@ def test_a_vanished_gradient_is_still_a_number(dtype):
 
 
 @pytest.mark.parametrize("name", sorted(shipped_families()))
-def test_each_norm_is_that_of_the_family_s_own_turn(make_gan, make_batches, name):
-    """The family itself in the run's place, with the same players, by backward through its whole objective."""
+def test_each_norm_matches_the_family_s_own_generator_step(make_gan, make_batches, name):
+    """By backward through the objective of the family itself, with the same players."""
     run = make_gan(losses.LSGAN, g_norm="batch")
     ((real, y),) = make_batches(1, size=9)
     z = run.sample_latents(9)
@@ -61,14 +61,14 @@ def test_each_norm_is_that_of_the_family_s_own_turn(make_gan, make_batches, name
     assert float(norm) == pytest.approx(float(gradient.norm()), rel=1e-5)
 
 
-def test_a_gan_lends_its_hooks_with_its_settings(make_gan, make_batches):
+def test_a_gan_s_losses_keep_their_settings(make_gan, make_batches):
     run = make_gan(losses.AlphaGAN, alpha_g=0.6)
     ((real, y),) = make_batches(1)
     norms = generator_gradient_norms(run, {"own": run, "default": losses.AlphaGAN}, real, y, run.sample_latents(6))
     assert norms["own"] > 1.1 * norms["default"]
 
 
-def test_labels_packing_and_augmentation_are_those_of_g_s_turn(make_batches):
+def test_packing_and_augmentation_match_the_generator_step(make_batches):
     torch.manual_seed(0)
     players = MLPGenerator(3, (2,), [8], bounded=False, norm="none"), MLPDiscriminator((2,), [7], "none", pack=3)
     run = losses.RpGAN(
@@ -90,8 +90,8 @@ def test_labels_packing_and_augmentation_are_those_of_g_s_turn(make_batches):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_run_does_not_notice(make_gan, make_batches, training):
-    """Batch norm in both players, spectral norm, drawn labels and dropout: nothing moves, not even a graph in use."""
+def test_the_run_is_unchanged(make_gan, make_batches, training):
+    """Batch norm in both players, spectral norm, random labels, dropout, and a graph that is still in use."""
     run = make_gan(classes=3, norm="batch", g_norm="batch", spectral_norm=True).train(training)
     run.discriminator.register_forward_hook(lambda module, inputs, logits: torch.dropout(logits, 0.3, True))
     ((real, y),) = make_batches(1)
@@ -111,7 +111,7 @@ def test_the_run_does_not_notice(make_gan, make_batches, training):
     in_use.backward()
 
 
-def test_it_works_where_gradients_are_off(make_gan, make_batches):
+def test_it_works_under_no_grad(make_gan, make_batches):
     run = make_gan()
     ((real, y),) = make_batches(1)
     with torch.no_grad():
@@ -125,7 +125,7 @@ def test_lengths_must_agree(make_gan, make_batches):
         generator_gradient_norms(run, shipped_families(), real, y, run.sample_latents(5))
 
 
-def test_every_public_family_is_asked_but_those_that_only_require_labels(family):
+def test_shipped_families_are_all_public_ones_except_those_that_only_require_labels(family):
     shipped = shipped_families()
     assert (shipped.get(family.__name__) is family) == (not family.requires_labels)
     if family.requires_labels:  # the stated reason: on the same logits it is a family that is asked

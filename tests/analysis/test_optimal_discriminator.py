@@ -1,4 +1,4 @@
-"""Optimal logits and divergences: SciPy's words for them, and claims that are wrong by little."""
+"""Optimal logits and divergences against SciPy, and wrong declarations."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from scipy.special import rel_entr
 from scipy.stats import wasserstein_distance
 
 from ganlab.analysis.minimal import LinearCritic, Point, minimal_gan
-from ganlab.analysis.optimal_discriminator import best_logits, logit_where_alike, optimal_discriminator
+from ganlab.analysis.optimal_discriminator import best_logits, logit_where_equal, optimal_discriminator
 from ganlab.losses import (
     CGAN,
     KLGAN,
@@ -76,7 +76,7 @@ def pairs(found):
     return list(zip(found.p.numpy(), found.q.numpy()))
 
 
-def test_numeric_optimum_against_closed_forms(family):
+def test_numeric_optimum_matches_closed_forms(family):
     value, logit = CLOSED_FORMS[family]
     found = optimal_discriminator(family)
     assert found.attained
@@ -85,7 +85,7 @@ def test_numeric_optimum_against_closed_forms(family):
         np.testing.assert_allclose(found.logits, [logit(p, q) for p, q in pairs(found)], rtol=0, atol=1e-8)
 
 
-def test_families_are_held_to_what_they_declare(family):
+def test_declarations_of_every_family_are_right(family):
     found = optimal_discriminator(family)
     assert (found.declared_logits is None) == (found.error is None) == (family.optimal_logit is None)
     assert (found.declared_value is None) == (found.value_error is None) == (family.divergence is None)
@@ -106,14 +106,14 @@ def test_alpha_families(alpha):
     assert found.value_error < 1e-9
 
 
-def test_a_large_alpha_measures_what_it_says():
+def test_alpha_of_1000_has_the_declared_value():
     """The best logits are beyond reach there, but the value is not: 0.08 to the power of 1000 is no number."""
     found = optimal_discriminator(partial(AlphaGAN, alpha_d=1000))
     assert not found.attained and found.value_error < 1e-6
 
 
-def test_lipschitz_critic_solves_the_linear_programme():
-    """WGAN's critic: the best logits with slopes in [-1, 1], which SciPy finds as a linear programme."""
+def test_wgan_critic_solves_the_linear_program():
+    """WGAN's critic: the best logits with slopes in [-1, 1], which SciPy finds as a linear program."""
     found = optimal_discriminator(WGAN, pairs=5, seed=3)
     slopes = np.diff(found.logits.numpy(), axis=1)
     assert np.abs(slopes).max() <= 1 + 1e-8
@@ -123,7 +123,7 @@ def test_lipschitz_critic_solves_the_linear_programme():
         assert value.item() == pytest.approx(-best.fun, abs=1e-8)
 
 
-def test_densities_are_what_they_should_be():
+def test_random_distributions():
     found = optimal_discriminator(WGAN, pairs=6)
     for densities, total in ((found.p, 11), (found.q, 13)):
         np.testing.assert_allclose(densities.sum(1), 1, rtol=1e-12)
@@ -163,7 +163,7 @@ class Backwards(KLGAN):
         return (q * (q / p).log()).sum()
 
 
-def test_wrong_claims_are_noticed():
+def test_wrong_declarations_have_errors():
     assert optimal_discriminator(WrongLogit).error > 0.1
     assert optimal_discriminator(Swapped).error > 0.1
     scaled = optimal_discriminator(WrongScale)
@@ -185,7 +185,7 @@ class ShiftedMinimax(MinimaxGAN):
         return (p / q).log() + 3
 
 
-def test_a_common_shift_is_free_only_where_differences_count():
+def test_a_common_shift_is_ignored_only_where_differences_matter():
     assert optimal_discriminator(Shifted).error < 1e-8
     assert optimal_discriminator(ShiftedMinimax).error == pytest.approx(3, abs=1e-7)
 
@@ -194,7 +194,7 @@ class Unbounded(WGAN):
     requires_lipschitz = False
 
 
-def test_losses_without_a_minimum_say_so():
+def test_losses_without_a_minimum_are_not_attained():
     assert not optimal_discriminator(Unbounded).attained
     sure = optimal_discriminator(partial(AlphaGAN, alpha_d=float("inf")))  # D wants the logits ±infinity
     assert not sure.attained
@@ -237,10 +237,10 @@ def test_pairs_see_the_product_of_the_two_distributions():
     assert loss.item() == pytest.approx(-of_pairs(p, q), rel=1e-10)
 
 
-def test_where_real_and_fake_are_alike_the_logit_is_the_declared_one(family):
+def test_logit_where_real_and_fake_are_equally_likely_is_the_declared_one(family):
     gan, one = minimal_gan(family, Point(), LinearCritic(torch.zeros(1))), torch.tensor(1.0)
     declared = 0.0 if gan.optimal_logit is None else gan.optimal_logit(one, one).item()
-    assert logit_where_alike(gan) == pytest.approx(declared, abs=1e-8)
+    assert logit_where_equal(gan) == pytest.approx(declared, abs=1e-8)
 
 
 class Vector(NonSaturatingGAN):
@@ -258,12 +258,12 @@ class Learned(LSGAN):
         return self.scale * LSGAN.discriminator_loss(real_logits, fake_logits)
 
 
-def test_of_a_loss_with_weights_of_its_own_numbers_are_found():
+def test_a_loss_may_have_parameters():
     found = optimal_discriminator(Learned)
     torch.testing.assert_close(found.value, optimal_discriminator(LSGAN).value)
     assert not found.value.requires_grad and not found.logits.requires_grad
 
 
-def test_a_loss_that_is_no_scalar_is_refused():
+def test_a_loss_that_is_not_a_scalar_is_refused():
     with pytest.raises(ValueError, match=r"one number as a tensor, got a tensor \[3\]"):
         optimal_discriminator(Vector)

@@ -1,4 +1,4 @@
-"""Every planted defect is flagged by the checks that should name it and by no others; odd but right code by none."""
+"""Every planted defect fails the checks that name it and no others; unusual but right code fails none."""
 
 import importlib.util
 from functools import cache
@@ -35,7 +35,7 @@ IN_THE_WILD = {
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_defect_is_flagged_under_its_name(name):
+def test_a_planted_defect_fails_the_checks_that_name_it(name):
     defect = PLANTED[name]
     failed = [check for check in checks(name) if check.ok is False]
     found = "\n".join(f"{c.where}: {c.name}: {c.message}" for c in failed)
@@ -43,15 +43,15 @@ def test_a_planted_defect_is_flagged_under_its_name(name):
     assert any(c.where.startswith(defect.where) and defect.message in c.message for c in failed), found
 
 
-def test_the_defects_that_libraries_ship_are_planted():
+def test_defects_of_well_known_libraries_are_planted():
     assert IN_THE_WILD <= {name for name, defect in PLANTED.items() if defect.in_the_wild}
 
 
-def test_every_check_catches_something():
-    asked = {check.name for check in checks("ByTorchsNorm")}  # everything, since it has a regularizer
-    assert asked == set().union(*(defect.failed for defect in PLANTED.values()))
+def test_every_check_fails_on_some_defect():
+    names = {check.name for check in checks("ByTorchsNorm")}  # all, since it has a regularizer
+    assert names == set().union(*(defect.failed for defect in PLANTED.values()))
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_what_is_right_is_not_flagged(name):
+def test_right_code_fails_no_check(name):
     assert not [check for check in checks(name) if check.ok is False]

@@ -1,4 +1,4 @@
-"""The generator's gradient by logit: closed forms of the papers, verdicts, and what a user's loss may do."""
+"""Saturation against the papers' closed forms, its verdicts, and unusual losses."""
 
 from functools import partial
 
@@ -47,7 +47,7 @@ CLOSED_FORMS = {
 }
 
 
-def test_every_family_follows_its_closed_form_from_minus_30_to_30(family):
+def test_every_family_matches_its_closed_form_from_minus_30_to_30(family):
     gradient, verdict = CLOSED_FORMS[family]
     found = saturation(family)
     f = found.logits.numpy()
@@ -56,16 +56,6 @@ def test_every_family_follows_its_closed_form_from_minus_30_to_30(family):
     np.testing.assert_allclose(found.gradient.numpy(), gradient(f), rtol=1e-8)  # torch's softplus is linear above 20
     assert found.at_minus_10 == pytest.approx(gradient(np.float64(-10)), rel=1e-10)
     assert found.verdict == verdict
-
-
-def test_at_probabilities_from_a_millionth_on(family):
-    gradient, _ = CLOSED_FORMS[family]
-    found = saturation(family)
-    probability = found.probabilities.numpy()
-    assert probability[0] == pytest.approx(1e-6, rel=1e-9)
-    assert 1 - probability[-1] == pytest.approx(1e-6, rel=1e-9)
-    odds = np.log(probability) - np.log1p(-probability)
-    np.testing.assert_allclose(found.gradient_at_probability.numpy(), gradient(odds), rtol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +69,7 @@ def test_at_probabilities_from_a_millionth_on(family):
         (RpGAN, 1.0000, 0.99995),
     ],
 )
-def test_the_numbers_that_separate_the_families(family, at_10, at_5):
+def test_gradients_at_minus_10_and_minus_5(family, at_10, at_5):
     """Facts, section 1; RpGAN at r = 10 for f = -10, and at r = 5 for f = -5."""
     found = saturation(family)
     assert found.at_minus_10 == pytest.approx(at_10, rel=1e-4)
@@ -98,7 +88,7 @@ def test_the_numbers_that_separate_the_families(family, at_10, at_5):
         (partial(ReverseKLGAN, saturating=True), BOUNDED),
     ],
 )
-def test_settings_of_a_family_count(family, verdict):
+def test_verdict_depends_on_a_family_s_settings(family, verdict):
     assert saturation(family).verdict == verdict
 
 
@@ -114,32 +104,32 @@ class NotANumber(WGAN):
         return (fake_logits * float("nan")).mean()
 
 
-class Deaf(WGAN):
+class Constant(WGAN):
     @staticmethod
     def generator_loss(fake_logits, real_logits=None):
         return torch.tensor(1.0)
 
 
-class Words(WGAN):
+class PythonNumber(WGAN):
     @staticmethod
     def generator_loss(fake_logits, real_logits=None):
         return 0.5
 
 
-def test_losses_that_are_no_scalars_are_refused():
+def test_losses_that_are_not_scalar_tensors_are_refused():
     with pytest.raises(ValueError, match=r"one number as a tensor, got a tensor \[1\]; take the mean"):
         saturation(Summed)
     with pytest.raises(ValueError, match="got a float"):
-        saturation(Words)
+        saturation(PythonNumber)
 
 
-def test_nan_and_deafness_have_verdicts():
+def test_verdicts_of_nan_and_of_a_constant_loss():
     assert saturation(NotANumber).verdict == "not finite"
-    assert saturation(Deaf).verdict == VANISHES
-    assert saturation(Deaf).at_minus_10 == 0
+    assert saturation(Constant).verdict == VANISHES
+    assert saturation(Constant).at_minus_10 == 0
 
 
-def test_a_family_that_compares_sees_real_logits_mirrored():
+def test_relativistic_families_get_real_logits_of_opposite_sign():
     seen = []
 
     class Spy(WGAN):
@@ -151,13 +141,13 @@ def test_a_family_that_compares_sees_real_logits_mirrored():
             return -fake_logits.mean()
 
     saturation(Spy)
-    assert len(seen) > 300
+    assert len(seen) == 241
     assert all(real == -fake for fake, real in seen)
     assert issubclass(Spy, GAN)
 
 
 @pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
-def test_theory_differentiates_where_gradients_are_off(off):
+def test_analysis_works_under_no_grad_and_inference_mode(off):
     with off():
         assert saturation(NonSaturatingGAN).verdict == BOUNDED
         assert dirac_gan(NonSaturatingGAN, steps=1).eigenvalues[0].imag == pytest.approx(0.5)

@@ -75,8 +75,8 @@ def describe_error(error: Exception) -> str:
     return type(error).__name__ + (f": {first}" if first else "") + (f" in line {line.lineno}" if line else "")
 
 
-def user_location(method: object) -> str | None:
+def user_location(method: Callable | property) -> str | None:
     """Where a method of the user is defined, as "my_gan.py, line 12"; None for code of ganlab and of libraries."""
-    function = inspect.unwrap(method.fget if isinstance(method, property) else method)
+    function = inspect.unwrap(getattr(method, "fget", method))
     code = getattr(function, "__code__", None)
     return f"{Path(code.co_filename).name}, line {code.co_firstlineno}" if code and is_user_code(code.co_filename) else None

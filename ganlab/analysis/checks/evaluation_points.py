@@ -15,7 +15,7 @@ def interpolates_per_sample(regularizer: Regularizer) -> None:
     # Between real and fake, epsilon must be drawn once per sample, from U[0, 1].
     real, fake = samples(IMAGE_SHAPE, 512)
     critic = QuadraticCritic()
-    penalty_value(regularizer.penalty, critic, real, fake)
+    penalty_value(regularizer, critic, real, fake)
     epsilons = [epsilon for x in critic.inputs if (epsilon := _share_of_real(real, fake, x)) is not None]
     if not epsilons:
         raise NotApplicable("it does not evaluate D between real and fake samples")
@@ -42,16 +42,16 @@ def evaluates_where_its_ancestor_does(regularizer: Regularizer) -> None:
     (Gulrajani et al. 2017)."""
     # A subclass of a regularizer of ganlab must evaluate D at the same kind of points.
     kind = type(regularizer)
-    ancestor = next(k for k in kind.__mro__ if k.__module__.startswith("ganlab.regularizers"))
+    ancestor = next(k for k in kind.__mro__ if issubclass(k, Regularizer) and k.__module__.startswith("ganlab.regularizers"))
     if ancestor is Regularizer:
         raise NotApplicable("it descends from no regularizer of ganlab")
     if ancestor is kind:
         raise NotApplicable("it is ganlab's own")
     real, fake = samples(IMAGE_SHAPE, 64)
     points = []
-    for penalty in (regularizer.penalty, ancestor.penalty.__get__(regularizer, kind)):
+    for method in (kind.penalty, ancestor.penalty):
         critic = QuadraticCritic()
-        penalty_value(penalty, critic, real, fake)
+        penalty_value(regularizer, critic, real, fake, method=method)
         points.append(" and ".join(sorted({_kind_of_point(real, fake, x) for x in critic.inputs})) or "nowhere")
     if points[0] != points[1]:
         raise CheckFailed(

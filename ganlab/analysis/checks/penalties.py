@@ -16,7 +16,6 @@ from ganlab.analysis.checks.penalty_inputs import (
     IMAGE_SHAPE,
     LATE_STEP,
     LAZY_EVERY,
-    Penalty,
     QuadraticCritic,
     discriminator_step,
     format_shape,
@@ -41,7 +40,7 @@ def takes_every_shape(regularizer: Regularizer) -> list[tuple[int, ...]]:
     for shape in SHAPES:
         batch = samples(shape, 8)
         try:
-            value = penalty_number(regularizer.penalty, linear_critic(shape, 1.0), *batch)
+            value = penalty_number(regularizer, linear_critic(shape, 1.0), *batch)
         except (NotApplicable, CheckFailed):
             raise
         except Exception as error:
@@ -60,13 +59,13 @@ def matches_closed_form(regularizer: Regularizer) -> None:
     # On linear critics of every shape, against `closed_form_linear`; without one, the shapes against each other.
     shapes = takes_every_shape(regularizer)
     if regularizer.closed_form_linear is None:
-        _is_equal_in_every_shape(regularizer.penalty, shapes)
+        _is_equal_in_every_shape(regularizer, shapes)
         return
     for shape in shapes:
         for slope in SLOPES:
             critic, batch = linear_critic(shape, slope), samples(shape, 64)
             expected = float(regularizer.closed_form_linear(torch.tensor(slope)))
-            value, error = _mean_value(regularizer.penalty, critic, *batch)
+            value, error = _mean_value(regularizer, critic, *batch)
             if not abs(value - expected) <= 1e-3 * abs(expected) + 1e-5 + error:
                 raise CheckFailed(
                     f"is {value:.5g} on a linear critic of slope {slope:g} for {format_shape(batch[0])}, expected its "
@@ -75,12 +74,12 @@ def matches_closed_form(regularizer: Regularizer) -> None:
                 )
 
 
-def _mean_value(penalty: Penalty, critic: LinearCritic, real: Tensor, fake: Tensor) -> tuple[float, float]:
+def _mean_value(regularizer: Regularizer, critic: LinearCritic, real: Tensor, fake: Tensor) -> tuple[float, float]:
     """The penalty, averaged over draws if it is random, and 5 standard errors."""
-    if not is_random(penalty, critic, real, fake):
-        return penalty_number(penalty, critic, real, fake), 0.0
+    if not is_random(regularizer, critic, real, fake):
+        return penalty_number(regularizer, critic, real, fake), 0.0
     real, fake = (x.repeat(8, *[1] * (x.ndim - 1)) for x in (real, fake))
-    draws = torch.tensor([penalty_number(penalty, critic, real, fake, seed=seed) for seed in range(30)])
+    draws = torch.tensor([penalty_number(regularizer, critic, real, fake, seed=seed) for seed in range(30)])
     return draws.mean().item(), 5 * draws.std().item() / len(draws) ** 0.5
 
 
@@ -94,10 +93,10 @@ def _likely_cause(closed_form: Callable, weight: Tensor, value: float, expected:
     return f"; it is {value / expected:.4g} times that" if expected else ""
 
 
-def _is_equal_in_every_shape(penalty: Penalty, shapes: list[tuple[int, ...]]) -> None:
+def _is_equal_in_every_shape(regularizer: Regularizer, shapes: list[tuple[int, ...]]) -> None:
     """A critic with five weights on five values, and zeros elsewhere, must give the same penalty in every shape."""
     weights, values = torch.tensor([0.9, -1.4, 0.5, 1.1, -0.7]), {}
-    first, second = (penalty_number(penalty, QuadraticCritic(), *samples(IMAGE_SHAPE, 64, seed=seed)) for seed in (0, 1))
+    first, second = (penalty_number(regularizer, QuadraticCritic(), *samples(IMAGE_SHAPE, 64, seed=seed)) for seed in (0, 1))
     if first == second:
         raise NotApplicable("the penalty depends on the critic's weights alone, not on the samples")
     for shape in shapes:
@@ -108,9 +107,9 @@ def _is_equal_in_every_shape(penalty: Penalty, shapes: list[tuple[int, ...]]) ->
         real[:, positions], fake[:, positions] = samples((5,), 64, seed=7)
         batch = real.view(-1, *shape), fake.view(-1, *shape)
         critic = LinearCritic(weight.view(shape))
-        if is_random(penalty, critic, *batch):
+        if is_random(regularizer, critic, *batch):
             raise NotApplicable("the penalty is random and declares no closed form (closed_form_linear)")
-        values[format_shape(batch[0])] = penalty_number(penalty, critic, *batch)
+        values[format_shape(batch[0])] = penalty_number(regularizer, critic, *batch)
     first = next(iter(values.values()))
     if not all(math.isclose(v, first, rel_tol=1e-3, abs_tol=1e-6) for v in values.values()):
         listed = ", ".join(f"{v:.5g} for {shape}" for shape, v in values.items())
@@ -123,20 +122,20 @@ def _is_equal_in_every_shape(penalty: Penalty, shapes: list[tuple[int, ...]]) ->
 def is_mean_over_samples(regularizer: Regularizer) -> None:
     """Penalties are expectations over samples (same equations)."""
     critic, (real, fake) = linear_critic(IMAGE_SHAPE, 2.5), samples(IMAGE_SHAPE, 8)
-    if is_random(regularizer.penalty, critic, real, fake):
+    if is_random(regularizer, critic, real, fake):
         raise NotApplicable("the penalty is random on a linear critic")
-    once = penalty_number(regularizer.penalty, critic, real, fake)
-    twice = penalty_number(regularizer.penalty, critic, torch.cat([real, real]), torch.cat([fake, fake]))
+    once = penalty_number(regularizer, critic, real, fake)
+    twice = penalty_number(regularizer, critic, torch.cat([real, real]), torch.cat([fake, fake]))
     if not math.isclose(once, twice, rel_tol=1e-3, abs_tol=1e-6):
         raise CheckFailed(
             f"is {once:.5g} on 8 samples and {twice:.5g} on the same 8 repeated twice, expected equal values; take one norm "
             "per sample, then the mean"
         )
-    if regularizer.closed_form_linear is None or is_random(regularizer.penalty, QuadraticCritic(), real, real):
+    if regularizer.closed_form_linear is None or is_random(regularizer, QuadraticCritic(), real, real):
         return
     # real = fake, so that every point between them is known, and a critic whose slope differs from sample to sample
-    batch = penalty_number(regularizer.penalty, QuadraticCritic(), real, real)
-    single = sum(penalty_number(regularizer.penalty, QuadraticCritic(), x[None], x[None]) for x in real) / len(real)
+    batch = penalty_number(regularizer, QuadraticCritic(), real, real)
+    single = sum(penalty_number(regularizer, QuadraticCritic(), x[None], x[None]) for x in real) / len(real)
     if not math.isclose(batch, single, rel_tol=1e-3, abs_tol=1e-5):
         raise CheckFailed(
             f"is {batch:.5g} on a batch, expected {single:.5g}, the mean over its samples one by one; "
@@ -149,8 +148,8 @@ def trains_the_critic(regularizer: Regularizer) -> None:
     # The penalty's derivative by the critic's slope: autograd's, against a difference of two values.
     slope, step = 2.5, 0.05
     critic, batch = linear_critic(IMAGE_SHAPE, slope), samples(IMAGE_SHAPE, 64)
-    penalty = penalty_value(regularizer.penalty, critic, *batch)
-    higher, lower = (penalty_number(regularizer.penalty, linear_critic(IMAGE_SHAPE, slope + s), *batch) for s in (step, -step))
+    penalty = penalty_value(regularizer, critic, *batch)
+    higher, lower = (penalty_number(regularizer, linear_critic(IMAGE_SHAPE, slope + s), *batch) for s in (step, -step))
     expected, derivative = (higher - lower) / (2 * step), 0.0
     if penalty.requires_grad:
         (gradient,) = torch.autograd.grad(penalty, critic.weight, materialize_grads=True)
@@ -166,7 +165,7 @@ def trains_the_critic(regularizer: Regularizer) -> None:
 def is_finite_on_a_constant_critic(regularizer: Regularizer) -> None:
     """The norm has no derivative at 0; where D is constant, a bare square root makes its weights NaN."""
     critic = LinearCritic(torch.zeros(IMAGE_SHAPE))
-    penalty = penalty_value(regularizer.penalty, critic, *samples(IMAGE_SHAPE, 8))
+    penalty = penalty_value(regularizer, critic, *samples(IMAGE_SHAPE, 8))
     if not penalty.isfinite():
         raise CheckFailed(f"is {penalty.item()} on a critic of slope 0")
     if penalty.requires_grad:
@@ -181,7 +180,7 @@ def is_finite_on_a_constant_critic(regularizer: Regularizer) -> None:
 def is_proportional_to_lambda(regularizer: Regularizer) -> None:
     """The penalty is lambda times an expectation: twice lambda is twice the penalty."""
     critic, batch = linear_critic(IMAGE_SHAPE, 2.5), samples(IMAGE_SHAPE, 64)
-    if penalty_number(regularizer.penalty, critic, *batch) == 0:
+    if penalty_number(regularizer, critic, *batch) == 0:
         raise NotApplicable("the penalty is 0 on linear critics")
     coefficient = next((c for c in COEFFICIENTS if isinstance(getattr(regularizer, c, None), (int, float))), None)
     if coefficient is None:
@@ -190,7 +189,7 @@ def is_proportional_to_lambda(regularizer: Regularizer) -> None:
     if coefficient not in names or not all(hasattr(regularizer, name) for name in names):
         raise NotApplicable("its attributes do not have the names of its constructor's arguments")
     settings = {name: getattr(regularizer, name) for name in names}
-    once, twice = (penalty_number(type(regularizer)(**settings | {coefficient: x}).penalty, critic, *batch) for x in (3.0, 6.0))
+    once, twice = (penalty_number(type(regularizer)(**settings | {coefficient: x}), critic, *batch) for x in (3.0, 6.0))
     ratio = twice / once
     if not math.isclose(ratio, 2, rel_tol=1e-3):
         cause = {1: "lambda is ignored", 4: "lambda counts twice"}.get(round(ratio, 2), "it must be proportional to lambda")

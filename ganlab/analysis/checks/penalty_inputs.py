@@ -20,8 +20,6 @@ IMAGE_SHAPE = (2, 8, 8)
 LATE_STEP = 9_999  # D's updates before a check: schedules (LeCam's start) have begun by then; a multiple of LAZY_EVERY
 LAZY_EVERY = 3
 
-Penalty = Callable[[nn.Module, StepOutputs], Tensor | None]  # a bound `Regularizer.penalty`
-
 
 class QuadraticCritic(nn.Module):
     """D(x) = ||x||^2/2: its gradient at x is x, so that a penalty shows where it was evaluated. Records its inputs."""
@@ -43,7 +41,7 @@ class _FixedGenerator(nn.Module):
 
     def __init__(self, samples: Tensor):
         super().__init__()
-        self.register_buffer("samples", samples)
+        self.samples = samples
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.samples
@@ -72,8 +70,18 @@ def discriminator_step(
     return gan, gan.forward_pass(real, None, with_real=True, grad_to_generator=False)
 
 
-def penalty_value(penalty: Penalty, critic: nn.Module, real: Tensor, fake: Tensor, seed: int = 0) -> Tensor:
+def penalty_value(
+    regularizer: Regularizer,
+    critic: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    *,
+    seed: int = 0,
+    method: Callable[..., Tensor | None] | None = None,
+) -> Tensor:
     """The penalty late in training, from a fixed random state; of a copy, since a regularizer may have a memory.
+
+    `method`: called in place of the regularizer's own `penalty`.
 
     Raises:
         NotApplicable: there is no penalty.
@@ -83,7 +91,8 @@ def penalty_value(penalty: Penalty, critic: nn.Module, real: Tensor, fake: Tenso
     if isinstance(critic, QuadraticCritic):
         critic.inputs.clear()
     torch.default_generator.manual_seed(seed)
-    value = penalty.__func__(copy.deepcopy(penalty.__self__), critic, outputs)
+    regularizer = copy.deepcopy(regularizer)
+    value = method(regularizer, critic, outputs) if method else regularizer.penalty(critic, outputs)
     if value is None:
         raise NotApplicable("it adds no penalty to D's loss")
     if not isinstance(value, Tensor) or value.shape != ():
@@ -92,12 +101,12 @@ def penalty_value(penalty: Penalty, critic: nn.Module, real: Tensor, fake: Tenso
     return value
 
 
-def penalty_number(*args, **settings) -> float:
-    return penalty_value(*args, **settings).item()
+def penalty_number(regularizer: Regularizer, critic: nn.Module, real: Tensor, fake: Tensor, seed: int = 0) -> float:
+    return penalty_value(regularizer, critic, real, fake, seed=seed).item()
 
 
-def is_random(penalty: Penalty, critic: nn.Module, real: Tensor, fake: Tensor) -> bool:
-    first, second = (penalty_number(penalty, critic, real, fake, seed=seed) for seed in (0, 1))
+def is_random(regularizer: Regularizer, critic: nn.Module, real: Tensor, fake: Tensor) -> bool:
+    first, second = (penalty_number(regularizer, critic, real, fake, seed) for seed in (0, 1))
     return not math.isclose(first, second, rel_tol=1e-4, abs_tol=1e-6)
 
 
