@@ -45,13 +45,13 @@ def _print(report, files: list[Path]) -> None:
         leaderboard = section.tables[0]
         ranked_by = next((i for i, heading in enumerate(leaderboard.header) if heading.endswith("▾")), None)
         shown = len(leaderboard.header) if ranked_by is None else ranked_by + 1
-        table = Table(title=escape(section.title), title_justify="left", show_lines=True)
+        table = Table(title=escape(section.ranking.title), title_justify="left", show_lines=True)
         for heading in leaderboard.header[:shown]:
             table.add_column(escape(heading), justify="left" if heading == "setting" else "right", overflow="fold")
         for row in leaderboard.rows[:20]:
             cells = [cell if isinstance(cell, str) else "\n".join(filter(None, cell)) for cell in row[:shown]]
             table.add_row(*map(escape, cells))
         console.print(table)
-        console.print(escape(section.conclusion))
+        console.print(escape(section.ranking.conclusion()))
     for file in files:
         console.print(f"{file.suffix[1:]:9} {file}", soft_wrap=True, markup=False)

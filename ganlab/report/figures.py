@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from PIL import Image
 
 from ganlab.report.formatting import format_number, format_seeds
@@ -138,7 +139,8 @@ def plot_curves(ranking: Ranking, metric: str, against: str) -> bytes | None:
         axes.set_xlim(left=0)
         axes.set_xlabel({"images": "real images seen", "seconds": "wall time in seconds"}[against])
         axes.set_ylabel(f"median {metric}" if ranking.has_several_seeds else metric)
-        axes.xaxis.set_major_formatter(_format_thousands)
+        if against == "images":
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         columns = 3 if max(len(line[0]) for line in lines) < 18 else 2 if len(lines) > 3 else 1
         figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5)
         return _to_png(figure)
@@ -273,13 +275,6 @@ def _scale(axes: Axes, values: Sequence[float]) -> None:
         axes.set_yscale("log")
     if finite and len(finite) < len(values):
         axes.text(0.99, 0.99, "gaps: infinite", transform=axes.transAxes, ha="right", va="top", fontsize=9, color="#5f6b7a")
-
-
-def _format_thousands(x: float, position: int) -> str:
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if abs(x) >= size:
-            return f"{x / size:g}{unit}"
-    return f"{x:g}"
 
 
 def _wrap(name: str, width: int) -> str:

@@ -90,13 +90,12 @@ def _typed_parts(groups: list[RunGroup]) -> Iterator[Part]:
 
 
 def _parts(groups: list[RunGroup]) -> Iterator[Part]:
-    """In what the groups may differ, the most telling first: the loss, regularizers, networks, conditioning, then what was
-    typed, other presets, and the config's keys, short ones first."""
+    """In what the groups may differ, the most telling first: the loss, regularizers, networks, conditioning, then other
+    presets, and the config's keys, short ones first."""
     flats = [group.all_settings for group in groups]
     keys = dict.fromkeys(key for flat in flats for key in flat)
     differing = [key for key in keys if _differs(key, flats)]
     presets = [hydra_choices(group.runs[0]) for group in groups]
-    typed = [group.runs[0].overrides for group in groups]
 
     def matters(config_group: str) -> bool:
         return any(_is_under(key, config_group) for key in differing)
@@ -106,9 +105,6 @@ def _parts(groups: list[RunGroup]) -> Iterator[Part]:
     for key in FIRST:
         if matters(key):
             yield _assignment(key), [row.get(key) for row in presets]
-    for key in dict.fromkeys(key for row in typed for key in row):
-        if key not in SEPARATE and matters(key):
-            yield _assignment(_short_key(key, keys, flats)), [row.get(key) for row in typed]
     for key in dict.fromkeys(key for row in presets for key in row):
         if key not in (*FIRST, *SEPARATE) and matters(key):
             yield _assignment(key), [row.get(key) for row in presets]

@@ -21,18 +21,14 @@ from ganlab.utils.files import atomic_write
 
 @dataclass
 class Section:
-    """One ranking. The first of `tables` is the leaderboard."""
+    """A ranking with its tables (the first is the leaderboard, the last the protocol) and pictures."""
 
-    title: str
-    conclusion: str
+    ranking: Ranking
     tables: list[Table]
-    protocol: Table
     seeds: list[Picture]
     curves: list[Picture]
     samples: list[Picture]
     samples_note: str
-    samples_kind: str
-    """What a sample picture shows, and so how large it must be: "images", "points", or "panels" of points."""
 
     @property
     def pictures(self) -> list[Picture]:
@@ -94,23 +90,20 @@ def build_report(paths: list[Path], metric: str | None = None) -> Report:
 
 
 def ranking_tables(ranking: Ranking) -> list[Table]:
-    """All tables but the protocol, the leaderboard first."""
+    """All tables, the leaderboard first and the protocol last."""
     makers = (tables.leaderboard, published_table, tables.paired_differences, tables.time_to_all_modes, tables.cost,
-              tables.unfinished_runs)  # fmt: skip
+              tables.unfinished_runs, tables.protocol_table)  # fmt: skip
     return [table for make in makers if (table := make(ranking))]
 
 
 def _build_section(ranking: Ranking, stem: str) -> Section:
     return Section(
-        title=ranking.title,
-        conclusion=ranking.conclusion(),
+        ranking=ranking,
         tables=ranking_tables(ranking),
-        protocol=tables.protocol_table(ranking),
         seeds=figures.seed_pictures(ranking, stem),
         curves=figures.curve_pictures(ranking, stem),
         samples=figures.sample_pictures(ranking, stem),
         samples_note=figures.samples_note(ranking),
-        samples_kind="images" if not ranking.is_toy else "panels" if ranking.has_ensembles else "points",
     )
 
 

@@ -9,7 +9,7 @@ from statistics import fmean, median
 
 from ganlab.report.formatting import Cell, cell_text, format_estimate, format_number, format_rate, plural
 from ganlab.report.groups import BUDGET, SAMPLES, group_runs
-from ganlab.report.runs import PREFIX, RunGroup, SeedResult, find_runs, higher_is_better, worst_value
+from ganlab.report.runs import PREFIX, RunGroup, SeedResult, find_runs, higher_is_better
 from ganlab.utils.statistics import Estimate, PairedDifference, bootstrap_mean, paired_difference, wilson_interval
 
 RATES = ("success", "failure")
@@ -103,16 +103,14 @@ class Ranking:
         finished = [seed for seed in group.seeds if seed.status == "finished"]
         if finished and not any(metric in seed.final for seed in finished):
             return {}
-        worst = worst_value(metric, self.metric_protocol)
-        values = {seed.seed: seed.final.get(metric, worst) for seed in group.seeds}
-        return {seed: worst if math.isnan(value) else value for seed, value in values.items()}
+        return {seed.seed: seed.score(metric, self.metric_protocol) for seed in group.seeds}
 
     def _outcome(self, seed: SeedResult) -> str:
         if seed.status != "finished":
             return "failure"
         if not self.has_success:
             return "neither"
-        modes = seed.final.get(self.modes_metric, 0)
+        modes = seed.score(self.modes_metric)
         return "success" if modes >= self.modes else "failure" if modes == 0 else "neither"
 
     def estimate(self, group: RunGroup, metric: str) -> Estimate | None:

@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from ganlab.runs.run_dir import RunDir, find_run_dirs, read_yaml
 
 PREFIX = "quality/"  # of a metric's name in a run's files; the report leaves it out
@@ -19,7 +21,7 @@ class SeedResult:
     """One seed of a run.
 
     `images`, `seconds` and the lists in `history` have one entry per evaluation (nan: no value); `final` is what the run ended
-    with (a single run's summary.json), empty if it did not finish.
+    with (a single run's summary.json; nan: not finite), empty if it did not finish.
     """
 
     seed: int
@@ -31,6 +33,11 @@ class SeedResult:
     final: dict[str, float] = field(default_factory=dict)
     images_seen: float | None = None
     """Real images at the end of training; None if it did not finish, or this is not known."""
+
+    def score(self, metric: str, metric_protocol: dict | None = None) -> float:
+        """The final value; the worst value if the seed did not finish, or the value is not finite."""
+        value = self.final.get(metric, math.nan)
+        return worst_value(metric, metric_protocol) if math.isnan(value) else value
 
 
 @dataclass
@@ -181,7 +188,7 @@ def _read_single(run_dir: RunDir, config: dict, summary: dict, status: str) -> t
     images_seen = (summary.get("counters") or {}).get("images_seen")
     if status == "finished":
         values = summary.get("quality") or {}
-        seed.final = {name.removeprefix(PREFIX): _finite_or_worst(name, value) for name, value in values.items()}
+        seed.final = {name.removeprefix(PREFIX): _to_float(value) for name, value in values.items()}
         seed.images_seen = images_seen
     return seed, max(images, images_seen or 0)
 
@@ -204,7 +211,7 @@ def _read_members(rows: list[dict], config: dict, summary: dict, status: str) ->
         _append(seed, _to_float(row["images_seen"]), _to_float(row.get("seconds")), values)
     for seed in seeds.values():
         if seed.status == "finished" and seed.history:
-            seed.final = {name: _finite_or_worst(name, values[-1]) for name, values in seed.history.items()}
+            seed.final = {name: values[-1] for name, values in seed.history.items()}
     return list(seeds.values())
 
 
@@ -229,20 +236,12 @@ def _to_float(text) -> float:
         return math.nan
 
 
-def _finite_or_worst(name: str, value: float | None) -> float:
-    """null in JSON stands for a number that was not finite; nan counts as the worst value."""
-    return worst_value(name) if value is None or math.isnan(value) else float(value)
-
-
 def _interpolate(clock: list[tuple[float, float]], at: float) -> float:
-    """Seconds at `at` images, between the rows around it (ascending in images); after the last row, at the same speed."""
-    before = max((point for point in clock if point[0] <= at), default=clock[0])
-    after = min((point for point in clock if point[0] >= at), default=None)
-    if after is None:
-        return before[1] * at / before[0] if before[0] else math.nan
-    if after[0] == before[0]:
-        return before[1]
-    return before[1] + (after[1] - before[1]) * (at - before[0]) / (after[0] - before[0])
+    """Seconds at `at` images, from (images, seconds) in ascending order; after the last of them, at the same speed."""
+    images, seconds = zip(*clock)
+    if at > images[-1]:
+        return seconds[-1] * at / images[-1] if images[-1] else math.nan
+    return float(np.interp(at, images, seconds))
 
 
 HIGHER_IS_BETTER = ("modes", "high_quality", "classes", "label_agreement", "precision", "recall", "density", "coverage",

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ganlab.report.formatting import format_number, shorten_value
-from ganlab.report.runs import PREFIX, Run, read_run, worst_value
+from ganlab.report.runs import PREFIX, Run, read_run
 from ganlab.runs.run_dir import NOT_SEARCHED, RunDir
 from ganlab.utils.files import write_csv
 from ganlab.utils.statistics import quartiles
@@ -123,7 +123,7 @@ def _values(group: list[Run], metric: str) -> list[float]:
     seeds = [(seed, job) for job in group if job.status != "refused" for seed in job.seeds]
     if not any(metric in seed.final for seed, _ in seeds):
         return []
-    return [seed.final.get(metric, worst_value(metric, job.summary.get("protocol"))) for seed, job in seeds]
+    return [seed.score(metric, job.summary.get("protocol")) for seed, job in seeds]
 
 
 def _median(group: list[Run], metric: str) -> float:

@@ -25,12 +25,11 @@ def log_report_tables(run, path: Path) -> None:
         from ganlab.report.formatting import cell_text
         from ganlab.report.page import ranking_tables
         from ganlab.report.ranking import rank_runs
-        from ganlab.report.tables import protocol_table
 
         rankings, logged = rank_runs([path]), {}
         for ranking in rankings:
             prefix = f"report/{ranking.label}/" if ranking.label else "report/"
-            for table in (*ranking_tables(ranking), protocol_table(ranking)):
+            for table in ranking_tables(ranking):
                 columns = [heading or f"column {place}" for place, heading in enumerate(table.header, 1)]
                 rows = [[cell_text(cell) for cell in row] for row in table.rows]
                 logged[prefix + table.title] = wandb.Table(columns=columns, data=rows)

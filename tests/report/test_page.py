@@ -192,7 +192,7 @@ def test_run_that_is_still_training(tmp_path):
     report = build_report([tmp_path])
     assert "1 run has left no result" in report.warnings[0]
     (section,) = report.sections
-    assert section.conclusion == "Nothing to rank yet: no seed has finished."
+    assert section.ranking.conclusion() == "Nothing to rank yet: no seed has finished."
     assert section.tables[0].rows[0][:3] == ["–", "ns", ("1", "1 unfinished")]
     assert section.curves and section.samples
 

@@ -46,7 +46,7 @@ def test_seconds_after_the_last_row_are_extrapolated(tmp_path):
 def test_null_in_summary_is_infinite(tmp_path):
     (run,) = find_runs([single(tmp_path, [scores(0, 4.5)])])
     assert json.loads((tmp_path / "summary.json").read_text())["quality"]["quality/reverse_kl_2500"] is None
-    assert run.seeds[0].final["reverse_kl_2500"] == math.inf
+    assert run.seeds[0].score("reverse_kl_2500") == math.inf
     assert run.seeds[0].final["modes_2500"] == 0
 
 
@@ -64,8 +64,8 @@ def test_nan_is_the_worst_value(tmp_path):
     nan = scores(8, math.nan)
     single(tmp_path / "a", [nan])
     ensemble(tmp_path / "b", {1: nan, 2: nan})
-    finals = [seed.final for run in find_runs([tmp_path]) for seed in run.seeds]
-    assert [final["reverse_kl_2500"] for final in finals] == [math.inf] * 3
+    seeds = [seed for run in find_runs([tmp_path]) for seed in run.seeds]
+    assert [seed.score("reverse_kl_2500") for seed in seeds] == [math.inf] * 3
 
 
 def test_crashed_ensemble_fails_all_its_seeds(tmp_path):

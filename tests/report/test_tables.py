@@ -242,7 +242,7 @@ def test_packs_with_equal_updates_share_a_ranking(tmp_path):
     found = ranking(tmp_path)
     assert [group.name for group in found.ranked] == ["ns pack=1", "ns pack=2", "ns pack=4"]
     assert found.groups[0].protocol["budget (real images)"].startswith("10,000 updates of D (pack=1: 1,000,000; pack=2: 2,0")
-    assert build_report([tmp_path]).sections[0].title == "Ring, N = 2,500, 10,000 updates of D"
+    assert build_report([tmp_path]).sections[0].ranking.title == "Ring, N = 2,500, 10,000 updates of D"
 
 
 @pytest.mark.parametrize("packs, batches, budgets", [
