@@ -22,7 +22,7 @@ from ganlab.callbacks.sample_grid import draw_images, draw_points, tile_images
 from ganlab.cli.options import InterpolateOptions, parse_options
 from ganlab.cli.output import class_labels, class_note, default_path, output_path, sample_shape, validate_grid_size
 from ganlab.models.gan import GAN
-from ganlab.models.latents import between, normal
+from ganlab.models.latents import sample_normal, slerp
 from ganlab.runs.trained import datamodule, open_run
 from ganlab.utils.files import atomic_path
 
@@ -44,9 +44,9 @@ def main(words: list[str]) -> None:
         raise ValueError(f"the paths of points are one picture, got out={out}; use out=*.png")
 
     steps = options.steps if is_image else max(options.steps, POINT_STEPS)
-    a, b = (normal(rows, gan.generator.latent_dim, torch.Generator().manual_seed(seed)) for seed in (start, end))
+    a, b = (sample_normal(rows, gan.generator.latent_dim, torch.Generator().manual_seed(seed)) for seed in (start, end))
     y = mixed_labels(gan, labels, rows, steps) if labels else constant_labels(gan, options.label, rows, steps)
-    samples = generate_rows(gan, between(a, b, steps), y)
+    samples = generate_rows(gan, slerp(a, b, steps), y)
     if is_image:
         draw_frames(out, samples)
     else:

@@ -1,4 +1,4 @@
-"""Parts that do not go together: refused before a run starts, or warned of where they are only known to fail."""
+"""Check that the parts of a GAN go together: raise ValueError where they cannot, warn where they are known to fail."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def validate_combination(gan) -> None:
     conditioning, discriminator = gan.conditioning, gan.discriminator
     if gan.requires_labels and not conditioning.num_classes:
         raise ValueError(f"{name} needs labels and has none; add conditioning=labels (or conditioning=concat)")
-    for role, player in (("generator", gan.generator), ("discriminator", discriminator)):
-        built_for = getattr(player, "num_classes", conditioning.num_classes)
+    for role, network in (("generator", gan.generator), ("discriminator", discriminator)):
+        built_for = getattr(network, "num_classes", conditioning.num_classes)
         if built_for != conditioning.num_classes:
             raise ValueError(
                 f"the {role} was built for {built_for} classes and the conditioning has {conditioning.num_classes}; "
@@ -25,7 +25,7 @@ def validate_combination(gan) -> None:
         raise ValueError(f"the discriminator was built for packs of {built_for} and gan.pack is {gan.pack}; set gan.pack")
     if conditioning.auxiliary and gan.pack > 1:
         raise ValueError(
-            f"an auxiliary classifier names one sample and cannot name a pack of {gan.pack}; "
+            f"an auxiliary classifier classifies single samples, not packs of {gan.pack}; "
             "use gan.pack=1, or conditioning=labels or concat"
         )
     if getattr(discriminator, "auxiliary_classes", 0) and not conditioning.auxiliary:
@@ -50,18 +50,18 @@ def validate_combination(gan) -> None:
 
 
 def validate_at_fit_start(gan, trainer) -> None:
-    """Combinations that show only once data and precision are known: refused, or warned of."""
+    """The same for what depends on data, precision and the trained parameters."""
     if trainer.precision in ("bf16-true", "16-true"):
         raise ValueError(
-            f"trainer.precision={trainer.precision} keeps weights so coarse that a step of the moving average rounds to "
-            "none; use trainer.precision=bf16-mixed"
+            f"trainer.precision={trainer.precision} rounds weights so coarsely that updates of the moving average vanish; "
+            "use trainer.precision=bf16-mixed"
         )
-    one = gan.template
-    learning = {id(p) for player in (one.generator, one.discriminator) for p in player.parameters()}
-    if free := [name for name, p in one.named_parameters() if p.requires_grad and id(p) not in learning]:
+    template = gan.template
+    trained = {id(p) for network in (template.generator, template.discriminator) for p in network.parameters()}
+    if untrained := [name for name, p in template.named_parameters() if p.requires_grad and id(p) not in trained]:
         rank_zero_warn(
-            f"nothing trains {', '.join(free)} of {gan.family}, since neither player holds it; put it into the "
-            "discriminator or the generator, or use register_buffer for what shall not learn"
+            f"nothing trains {', '.join(untrained)} of {gan.family}, since neither network holds it; put it into the "
+            "discriminator or the generator, or use register_buffer for what is not trained"
         )
     shape = getattr(trainer.datamodule, "shape", None)
     lazy = [n for n, r in gan.regularizers.items() if r.per_sample and r.every > 1]

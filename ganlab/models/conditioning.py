@@ -1,4 +1,4 @@
-"""Which label a sample wears. Losses, penalties and the step only pass labels on; networks decide what to do with them."""
+"""Which labels real samples and fakes get. The step passes them on; the networks decide how a label enters."""
 
 from __future__ import annotations
 
@@ -6,62 +6,64 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from ganlab.utils.validation import validate_number
+
 
 class Unconditional(nn.Module):
-    """No labels: the data's are ignored. What every conditioning offers, at its simplest.
+    """No labels: the data's are ignored. The base class of every conditioning.
 
-    `num_classes`: 0 without labels. `auxiliary`: D must have a `forward_with_classes(x, y)` that also returns class logits [n, K].
+    num_classes: 0 without labels. auxiliary: whether D must have `forward_with_classes(x, y) -> logits, class logits [n, K]`.
     """
 
     num_classes = 0
     auxiliary = False
 
     def validate_labels(self, y: Tensor | None) -> None:
-        """Raise ValueError where a batch's labels y do not do."""
+        """Raise ValueError where a batch's labels y are missing or out of range."""
 
     def step_labels(self, y: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]:
-        """Labels of the real batch and of n fakes, from the data's labels y [n]."""
+        """Labels of the real batch and of n fakes, given the data's labels y [n]."""
         return None, None
 
     def sample_labels(self, y: Tensor | int | None, n: int, random: torch.Generator | None = None) -> Tensor | None:
-        """Labels for n samples that somebody asked for, drawn from the prior where y is None."""
+        """Labels of n samples after training: y [n] or one for all; None draws them from the prior."""
         if y is not None:
             raise ValueError("this GAN is unconditional and takes no labels; leave y out")
 
     def fit_prior(self, y: Tensor) -> None:
-        """The training set's labels [N], before training starts."""
+        """Learn the label prior from the training set's labels y [N]."""
 
     def discriminator_term(self, outputs) -> Tensor | None:
-        """Scalar that D minimizes besides its family's loss, or None."""
+        """Scalar to add to D's loss, or None."""
 
     def generator_term(self, outputs) -> Tensor | None:
-        """Scalar that G minimizes besides its family's loss, or None."""
+        """Scalar to add to G's loss, or None."""
 
 
 class Uniform(nn.Module):
-    """Fakes wear labels drawn uniformly from the classes. What every prior offers, at its simplest."""
+    """Uniform labels for fakes. The base class of every label prior."""
 
     def __init__(self, num_classes: int):
         super().__init__()
         self.num_classes = num_classes
 
     def draw(self, n: int, *, like: Tensor | None = None, random: torch.Generator | None = None) -> Tensor:
-        """n labels; `like` = the real batch's [n], where there is one, on whose device they are drawn."""
+        """Draw n labels, in training on the device of the real batch's labels `like` [n]."""
         return torch.randint(self.num_classes, (n,), generator=random, device=None if like is None else like.device)
 
     def fit_prior(self, y: Tensor) -> None:
-        """The training set's labels [N]."""
+        """Learn from the training set's labels y [N]."""
 
 
 class Batch(Uniform):
-    """Fakes wear the real batch's own labels, so that both are compared class by class; uniform after training."""
+    """The real batch's labels for fakes, too, so that D compares both class by class; uniform after training."""
 
     def draw(self, n, *, like=None, random=None):
         return super().draw(n, random=random) if like is None else like
 
 
 class Marginal(Uniform):
-    """Fakes wear labels drawn as often as in the training set, uniform before it is seen; saved with the checkpoint."""
+    """Labels as frequent as in the training set; uniform until `fit_prior`. The frequencies are saved with checkpoints."""
 
     def __init__(self, num_classes: int):
         super().__init__(num_classes)
@@ -69,7 +71,7 @@ class Marginal(Uniform):
 
     def draw(self, n, *, like=None, random=None):
         frequencies = self.frequencies.cpu() if like is None else self.frequencies
-        # The first of K exponential clocks to ring; torch.multinomial has no deterministic form on GPUs.
+        # the smallest of K exponential draws; torch.multinomial is not deterministic on GPUs
         uniform = torch.rand(n, self.num_classes, generator=random, device=frequencies.device)
         return (-uniform.log() / frequencies).argmin(1)
 
@@ -78,7 +80,7 @@ class Marginal(Uniform):
 
 
 class ClassLabels(Unconditional):
-    """Real samples wear the data's label, fakes one from the prior (uniform where none is given).
+    """Real samples have the data's labels, fakes labels from the prior (default: uniform).
 
     Raises:
         ValueError: the batch has no labels, or a label is outside 0 … num_classes - 1.
@@ -96,7 +98,9 @@ class ClassLabels(Unconditional):
     def validate_labels(self, y):
         if y is None:
             raise ValueError("the batch has no labels; use conditioning=none or labeled data")
-        if y.device.type == "cpu" and not (0 <= y.min() and y.max() < self.num_classes):  # a look at a GPU would wait
+        if y.device.type == "cpu" and not (
+            0 <= y.min() and y.max() < self.num_classes
+        ):  # on a GPU this would wait for the device
             raise ValueError(f"labels must lie in 0 … {self.num_classes - 1}, got {y.min()} … {y.max()}; set data.num_classes")
 
     def step_labels(self, y, n):
@@ -107,7 +111,7 @@ class ClassLabels(Unconditional):
             return self.prior.draw(n, random=random)
         try:
             y = torch.as_tensor(y)
-        except (TypeError, ValueError, RuntimeError) as error:  # a word, say
+        except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"labels must be integers in 0 … {self.num_classes - 1}, got {y!r}") from error
         y = y.expand(n) if y.ndim == 0 else y
         if y.shape != (n,):
@@ -121,19 +125,17 @@ class ClassLabels(Unconditional):
 
 
 class AuxiliaryClassifier(ClassLabels):
-    """AC-GAN (Odena et al. 2017, eq. 2-3): D also names the class; both players minimize weight * cross-entropy.
+    """AC-GAN (Odena et al. 2017, eq. 2-3): D also classifies; both networks add weight * cross-entropy to their losses.
 
-    D's: of real and of fake samples, each a mean, added; G's: of fakes. D's own logit sees no label. It fails by
-    drawing each class too alike: samples that are easy to classify cost least.
+    D's is the mean over real samples plus the mean over fakes, G's the mean over fakes. D's logit sees no label. It fails
+    by low diversity within a class: samples that are easy to classify cost least.
     """
 
     auxiliary = True
 
     def __init__(self, num_classes: int, weight: float, prior: Uniform | None = None):
         super().__init__(num_classes, prior)
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not weight > 0:
-            raise ValueError(f"conditioning.weight must be a number above 0, got {weight!r}")
-        self.weight = weight
+        self.weight = validate_number("conditioning.weight", weight, above=0)
 
     def discriminator_term(self, outputs):
         real = cross_entropy(outputs.real_class_logits, outputs.real_y)

@@ -1,4 +1,4 @@
-"""The base class of every family: what one turn of the game sees, and what each player minimizes."""
+"""The base class of every family: one forward pass, and the terms that D and G minimize."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from ganlab.models import compatibility
 from ganlab.models.adversarial import AdversarialModule, OptimizerFactory, SchedulerFactory
 from ganlab.models.conditioning import Unconditional
-from ganlab.models.latents import AT_ONCE, normal
+from ganlab.models.latents import DRAW_SIZE, sample_normal
 from ganlab.regularizers import Regularizer, at_least_float32
+from ganlab.utils.validation import validate_int
 
 # What a subclass of GAN may override: its losses and terms, what it declares about them, and what happens outside the step.
 PUBLIC_OVERRIDES = (
@@ -33,11 +34,14 @@ LIGHTNING_STEP = (
 
 @dataclass(slots=True)
 class StepOutputs:
-    """What one turn sees, as D sees it: augmented by the regularizers, then packed.
+    """One forward pass of a step. Samples are as D gets them: augmented by the regularizers, then packed.
 
-    Samples [n, ...] (packed: [n/pack, pack·C, ...]), logits [n] in float32 or better, labels int64 [n] or
-    [n/pack, pack]; high logit = "real". `step`: D's updates before this one. Class logits [n, K] come from an
-    auxiliary classifier. What a turn does not have is None.
+    real, fake: [n, ...]; packed: [n/pack, pack * C, ...]; real_y, fake_y: int64 [n] or [n/pack, pack].
+    real_logits, fake_logits: [n] (packed: [n/pack]), float32 or float64; a high logit says "real".
+    step: updates of D before this step.
+    real_class_logits, fake_class_logits: [n, K] of an auxiliary classifier.
+
+    What a step does not have is None.
     """
 
     real: Tensor
@@ -52,7 +56,7 @@ class StepOutputs:
 
 
 class GAN(AdversarialModule):
-    """Two networks and the rule by which they take turns; a subclass supplies the two losses.
+    """A generator, a discriminator and their training; a subclass supplies the two losses.
 
     One convention everywhere: *a high logit says "real"*, and `real` comes before `fake`. A subclass may override what
     `PUBLIC_OVERRIDES` lists, so that every family is trained by the same step; `overridden_internals` names the methods
@@ -61,38 +65,40 @@ class GAN(AdversarialModule):
     Args:
         generator: `G(z [n, latent_dim], y=None) -> samples`; has the attribute `latent_dim`.
         discriminator: `D(x, y=None) -> logits [n]`. Where its attribute `one_pass` is true, real and fake share a
-            forward pass: for networks that gain by it (small ones do, convolutions on CPUs lose 15 %) and in
-            which no layer mixes the samples of a batch.
+            forward pass: for networks that gain speed by it (small ones; convolutions on CPUs lose 15 %) and in which
+            no layer mixes the samples of a batch.
         generator_optimizer, discriminator_optimizer: functions from parameters to an optimizer.
-        generator_scheduler, discriminator_scheduler: functions from an optimizer to a learning-rate
-            schedule, or None; stepped once per update of that player.
-        conditioning: which labels samples wear (`ganlab.models.conditioning`).
-        regularizers: named `Regularizer`s that act on the discriminator.
-        pack: samples that D judges together, concatenated along channels (PacGAN, Lin et al. 2018); D takes pack·C
-            channels. What is left over in a batch is dropped.
-        n_critic: turns of the discriminator per turn of the generator.
-        critic_warmup: WGAN's schedule, 100 critic turns for the first 25 generator turns and for every
-            500th (Arjovsky et al. 2017, the authors' code).
-        ema_decay: of the generator's moving average, in [0, 1), warmed up as min(decay, (1+t)/(10+t)).
-        gradient_clip: largest gradient norm of each player, or None.
-        cuda_graphs: on one GPU, replay each kind of turn from a recording (`ganlab.models.cuda_graphs`): the same numbers, and
-            Python no longer holds up small networks. Whatever a family or regularizer of your own does in Python then
-            happens once; what in it depends on the turn goes into `Regularizer.graph_key`.
+        generator_scheduler, discriminator_scheduler: functions from an optimizer to a learning-rate schedule, or None;
+            stepped once per update of that network.
+        conditioning: which labels real samples and fakes get (`ganlab.models.conditioning`).
+        regularizers: `Regularizer`s of the discriminator, by name.
+        pack: samples that D gets as one, concatenated along channels (PacGAN, Lin et al. 2018); D takes pack * C
+            channels. Samples of a batch that fill no pack are dropped.
+        n_critic: updates of the discriminator per update of the generator.
+        critic_warmup: WGAN's schedule, 100 updates of D before each of G's first 25 updates and each 500th (Arjovsky et
+            al. 2017, the authors' code).
+        ema_decay: of the generator's moving average, in [0, 1), warmed up as min(decay, (1+t)/(10+t)); 0: no averaging.
+        gradient_clip: largest gradient norm of each network, or None.
+        cuda_graphs: on one GPU, replay the step's kernels (`ganlab.models.cuda_graphs`): the same numbers, and small
+            networks no longer wait for Python. Python code in your own family or regularizer then runs only at capture;
+            put what changes its work from step to step into `Regularizer.graph_key`.
 
     Raises:
         ValueError: a setting is out of range, or the family needs labels and has none.
         FloatingPointError: a loss or penalty became non-finite while training.
     """
 
-    generator_sees_real = False  # relativistic families compare with real logits in G's turn, too
+    generator_sees_real = False  # relativistic losses use real logits in G's update, too
     requires_labels = False
     requires_lipschitz = False
 
     overridden_internals: tuple[str, ...] = ()
 
-    # Theory that a family may declare and `ganlab inspect` holds it to:
-    optimal_logit = None  # (p, q) -> D's best logit where real has density p and fake q, up to a constant if only r - f counts
-    divergence = None  # (p, q) -> -min_D discriminator_loss for probability vectors [k]; its docstring is its name
+    # Theory that a family may declare; `ganlab inspect` checks it:
+    optimal_logit = (
+        None  # (p, q) -> the optimal D's logit for densities p of real, q of fake; up to a constant if only r - f counts
+    )
+    divergence = None  # (p, q) -> -min_D discriminator_loss for probability vectors [k]; its docstring names it
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -131,14 +137,13 @@ class GAN(AdversarialModule):
             gradient_clip=gradient_clip,
             cuda_graphs=cuda_graphs,
         )
-        if isinstance(pack, bool) or not isinstance(pack, int) or pack < 1:
-            raise ValueError(f"gan.pack must be an integer of at least 1, got {pack!r}")
-        self.generator = generator
-        self.discriminator = discriminator
+        self.pack = validate_int("gan.pack", pack)
+        self.generator, self.discriminator = generator, discriminator
         self.generator_ema = copy.deepcopy(generator).requires_grad_(False)
         self.conditioning = conditioning or Unconditional()
-        self.regularizers = nn.ModuleDict({name: checked(name, r) for name, r in (regularizers or {}).items() if r is not None})
-        self.pack = pack
+        self.regularizers = nn.ModuleDict(
+            {name: validate_regularizer(name, r) for name, r in (regularizers or {}).items() if r is not None}
+        )
         compatibility.validate_combination(self)
 
     # What a family supplies
@@ -153,26 +158,26 @@ class GAN(AdversarialModule):
     def generator_loss(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Scalar that G minimizes; logits [n]; real logits only if `generator_sees_real`."""
 
-    # What a turn minimizes
+    # The terms of each update
 
     def discriminator_step(self, real, y, z=None):
         outputs = self.forward_pass(real, y, z=z, with_real=True, grad_to_generator=False)
-        seen = {}
+        metrics = {}
         if self.log_next_step:
-            seen = {
+            metrics = {
                 "d/accuracy_real": (outputs.real_logits > 0).float().mean(),
                 "d/accuracy_fake": (outputs.fake_logits < 0).float().mean(),
                 "d/logit_real": outputs.real_logits.detach().mean(),
                 "d/logit_fake": outputs.fake_logits.detach().mean(),
             }
-        return self.discriminator_terms(outputs), seen
+        return self.discriminator_terms(outputs), metrics
 
     def generator_step(self, real, y, z=None):
         outputs = self.forward_pass(real, y, z=z, with_real=self.generator_sees_real, grad_to_generator=True)
         return self.generator_terms(outputs), {}
 
     def discriminator_terms(self, outputs: StepOutputs) -> dict[str, Tensor]:
-        """The family's loss, the regularizers that are due, the conditioning's own term: scalars by name."""
+        """What D minimizes the sum of: the loss, the penalties that are due, the conditioning's term; scalars by name."""
         loss = validate_scalar("discriminator_loss", self.discriminator_loss(outputs.real_logits, outputs.fake_logits))
         terms = {"d/loss": loss, **self.penalties(outputs)}
         if (class_loss := self.conditioning.discriminator_term(outputs)) is not None:
@@ -180,58 +185,61 @@ class GAN(AdversarialModule):
         return terms
 
     def generator_terms(self, outputs: StepOutputs) -> dict[str, Tensor]:
-        """The family's loss, and the conditioning's own term."""
+        """What G minimizes the sum of: the loss and the conditioning's term; scalars by name."""
         terms = {"g/loss": validate_scalar("generator_loss", self.generator_loss(outputs.fake_logits, outputs.real_logits))}
         if (class_loss := self.conditioning.generator_term(outputs)) is not None:
             terms["g/class_loss"] = class_loss
         return terms
 
     def discriminator_objective(self, outputs: StepOutputs) -> Tensor:
-        """The sum of D's terms, a scalar: what its turn minimizes."""
+        """The sum of D's terms, a scalar."""
         return sum(self.discriminator_terms(outputs).values())
 
     def generator_objective(self, outputs: StepOutputs) -> Tensor:
-        """The sum of G's terms, a scalar: what its turn minimizes."""
+        """The sum of G's terms, a scalar."""
         return sum(self.generator_terms(outputs).values())
 
     def penalties(self, outputs: StepOutputs) -> dict[str, Tensor]:
-        """The regularizers' terms that are due, in float32 or better; a lazy one counts `every` times."""
+        """The penalties that are due at this step, in full precision; a lazy one counts `every` times."""
         terms = {}
         with torch.autocast(self.device.type, enabled=False):
             for name, regularizer in self.regularizers.items():
-                term = regularizer.penalty(self.discriminator, outputs) if outputs.step % regularizer.every == 0 else None
-                if term is not None:
-                    terms[f"d/penalty_{name}"] = regularizer.every * validate_scalar(f"regularizer.{name}'s term", term)
+                if outputs.step % regularizer.every:
+                    continue
+                if (penalty := regularizer.penalty(self.discriminator, outputs)) is not None:
+                    terms[f"d/penalty_{name}"] = regularizer.every * validate_scalar(f"regularizer.{name}'s penalty", penalty)
         return terms
+
+    # One forward pass
 
     def forward_pass(
         self, real: Tensor, y: Tensor | None, *, z: Tensor | None = None, with_real: bool, grad_to_generator: bool
     ) -> StepOutputs:
         """Fakes from latents z [n, latent_dim] (None draws them), and D's logits of them and, if `with_real`, of real."""
-        # Lightning keeps one autocast context open for the whole step; its cache of cast weights would
-        # outlive the other player's update, and would hand G weights that were cast without a graph.
+        # Lightning keeps one autocast context open for the whole step. Its cache of cast weights would outlive the other
+        # network's update, and would give G weights that were cast without a graph.
         torch.clear_autocast_cache()
         real_y, fake_y = self.conditioning.step_labels(y, len(real))
         z = self.sample_latents(len(real)) if z is None else z
         with torch.set_grad_enabled(grad_to_generator):
             fake = self.generator(z, fake_y)
-        fake, fake_y = self._shown(fake, fake_y)
+        fake, fake_y = self._augment_and_pack(fake, fake_y)
         real_logits = real_classes = None
         if with_real:
-            real, real_y = self._shown(real, real_y)
+            real, real_y = self._augment_and_pack(real, real_y)
         if with_real and getattr(self.discriminator, "one_pass", False):
             both_y = None if real_y is None else torch.cat([real_y, fake_y])
-            logits, classes = self._judge(torch.cat([real, fake.to(real.dtype)]), both_y)
+            logits, classes = self._discriminate(torch.cat([real, fake.to(real.dtype)]), both_y)
             real_logits, fake_logits = logits.chunk(2)
             real_classes, fake_classes = (None, None) if classes is None else classes.chunk(2)
         else:
             if with_real:
-                real_logits, real_classes = self._judge(real, real_y)
-            fake_logits, fake_classes = self._judge(fake, fake_y)
+                real_logits, real_classes = self._discriminate(real, real_y)
+            fake_logits, fake_classes = self._discriminate(fake, fake_y)
         return StepOutputs(real, fake, real_y, fake_y, real_logits, fake_logits, self.d_updates, real_classes, fake_classes)
 
-    def _shown(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Samples as D sees them: augmented, then `pack` of them as one."""
+    def _augment_and_pack(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Samples and labels as D gets them: augmented, then `pack` of them concatenated."""
         for regularizer in self.regularizers.values():
             x = regularizer.augment(x)
         if self.pack == 1:
@@ -242,8 +250,8 @@ class GAN(AdversarialModule):
         x = x[: n * self.pack].reshape(n, self.pack * x.shape[1], *x.shape[2:])
         return x, None if y is None else y[: n * self.pack].reshape(n, self.pack)
 
-    def _judge(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Logits [n] and, if the conditioning has a classifier, class logits [n, K], in float32 or better."""
+    def _discriminate(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """D's logits [n] and, if the conditioning trains a classifier, class logits [n, K], in float32 or float64."""
         classes = None
         if self.conditioning.auxiliary:
             logits, classes = self.discriminator.forward_with_classes(x, y)
@@ -258,11 +266,10 @@ class GAN(AdversarialModule):
         """Latents [n, latent_dim] from N(0, I)."""
         return torch.randn(n, self.generator.latent_dim, device=self.device, dtype=self.dtype)
 
-    # One game or many: what `Ensemble` has, too
+    # What `Ensemble` has, too
 
     @property
     def template(self) -> GAN:
-        """The GAN whose code and settings all copies share."""
         return self
 
     def members(self):
@@ -279,15 +286,15 @@ class GAN(AdversarialModule):
         truncation: float | None = None,
         batch_size: int = 500,
     ) -> Tensor:
-        """Samples from the moving average of the generator.
+        """Draw samples from the moving average of the generator.
 
         Args:
-            n: how many.
-            y: labels int [n] or one for all; None draws them from the conditioning's prior.
-            seed: makes the latents (and drawn labels) the same on every device and call, whatever the batch size; None
-                uses torch's own state.
-            truncation: latents come from N(0, I) cut to [-truncation, truncation]; fewer modes, more typical samples.
-            batch_size: computed at a time, so that memory does not grow with n.
+            n: number of samples.
+            y: labels int [n], or one for all; None draws them from the conditioning's prior.
+            seed: of the latents and the drawn labels, which are then the same on every device and for every batch size;
+                None draws from torch's global generator.
+            truncation: draw latents from N(0, I) truncated to [-truncation, truncation]: fewer modes, more typical samples.
+            batch_size: samples per forward pass.
 
         Returns:
             float32 [n, C, H, W] in [-1, 1] for images, [n, 2] for toys, on the module's device.
@@ -306,13 +313,13 @@ class GAN(AdversarialModule):
         truncation: float | None = None,
         batch_size: int = 500,
     ) -> Iterator[Tensor]:
-        """The same samples, at most `batch_size` at a time: any number of them at constant memory."""
+        """The samples of `sample`, at most `batch_size` at a time, in constant memory."""
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         random = None if seed is None else torch.Generator().manual_seed(seed)
-        for first in range(0, n, AT_ONCE):
-            count = min(AT_ONCE, n - first)
-            z = normal(count, self.generator.latent_dim, random, truncation)
+        for first in range(0, n, DRAW_SIZE):
+            count = min(DRAW_SIZE, n - first)
+            z = sample_normal(count, self.generator.latent_dim, random, truncation)
             labels = y[first : first + count] if np.ndim(y) else y
             labels = self.conditioning.sample_labels(labels, count, random)
             for start in range(0, count, batch_size):
@@ -321,21 +328,21 @@ class GAN(AdversarialModule):
 
     @torch.no_grad()
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """What the moving average of the generator makes of latents z [n, latent_dim] and labels y [n], in float32."""
+        """Samples of the moving average of the generator from latents z [n, latent_dim] and labels y [n], in float32."""
         self.generator_ema.eval()
         return self.generator_ema(z.to(self.device, self.dtype), None if y is None else y.to(self.device)).float()
 
 
 def validate_scalar(hook: str, loss: Tensor) -> Tensor:
-    """The loss, if it is a scalar tensor."""
+    """Return the loss if it is a scalar tensor."""
     if not isinstance(loss, Tensor) or loss.ndim:
         got = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
         raise ValueError(f"{hook} must return one number as a tensor, got {got}; take the mean over the samples")
     return loss
 
 
-def checked(name: str, regularizer: Regularizer) -> Regularizer:
-    """The regularizer, if it is one and was begun by its base class."""
+def validate_regularizer(name: str, regularizer: Regularizer) -> Regularizer:
+    """Return the regularizer if it is one and its base class was initialized."""
     if not isinstance(regularizer, Regularizer) or "every" not in vars(regularizer):
         raise ValueError(
             f"regularizer.{name} must be a ganlab.regularizers.Regularizer whose __init__ calls super().__init__(every), "

@@ -1,18 +1,18 @@
-"""Latents: drawn from the prior, cut to its middle, and on the way from one to another."""
+"""Latents: draws from the prior, truncated or not, and interpolation between them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-AT_ONCE = 10_000  # drawn together by `GAN.sample`: part of what a seed means
+DRAW_SIZE = 10_000  # latents that `GAN.sample` draws together; what a seed gives depends on it
 
 
-def normal(n: int, dim: int, random: torch.Generator | None = None, truncation: float | None = None) -> Tensor:
-    """z [n, dim] from N(0, I), or from N(0, I) cut to [-truncation, truncation] in each coordinate.
+def sample_normal(n: int, dim: int, random: torch.Generator | None = None, truncation: float | None = None) -> Tensor:
+    """Draw z [n, dim] from N(0, I), or from N(0, I) truncated to [-truncation, truncation] in each coordinate.
 
-    The truncation trick (Brock et al. 2019, section 3.1) draws a coordinate again while it lies beyond the threshold;
-    the inverse of the cut distribution gives the same law in one draw, however small the threshold is.
+    The truncation trick (Brock et al. 2019, sec. 3.1) redraws a coordinate while it lies beyond the threshold; the inverse
+    CDF of the truncated normal gives the same distribution in one draw, however small the threshold is.
 
     Raises:
         ValueError: truncation is not a number above 0.
@@ -24,11 +24,11 @@ def normal(n: int, dim: int, random: torch.Generator | None = None, truncation: 
     return nn.init.trunc_normal_(torch.empty(n, dim), a=-truncation, b=truncation, generator=random)
 
 
-def between(a: Tensor, b: Tensor, steps: int) -> Tensor:
-    """[n, steps, dim] from a [n, dim] to b [n, dim], both ends included, along great circles (White 2016).
+def slerp(a: Tensor, b: Tensor, steps: int) -> Tensor:
+    """Interpolate spherically from a [n, dim] to b [n, dim], both included: [n, steps, dim] (White 2016).
 
-    z(t) = (sin((1 - t)w) a + sin(tw) b) / sin w with w the angle between a and b: lengths stay those of the prior's
-    draws, which a straight line would shorten. Where a and b point the same or opposite ways, the line is straight.
+    z(t) = (sin((1 - t)w) a + sin(tw) b) / sin w, w the angle between a and b: norms stay typical of the prior, where a
+    straight line would shorten them. Where a and b are parallel or opposite, the line is straight.
     """
     t = torch.linspace(0, 1, steps, dtype=torch.float64).view(1, -1, 1)
     a, b = a.double()[:, None], b.double()[:, None]

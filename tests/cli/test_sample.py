@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 
 from ganlab.cli import interpolate, neighbors
 from ganlab.cli import sample as sample_verb
-from ganlab.models.latents import AT_ONCE, normal
+from ganlab.models.latents import DRAW_SIZE, sample_normal
 from ganlab.networks import DCGANGenerator, MLPGenerator, ResNetGenerator
 
 
@@ -46,18 +46,18 @@ def cell(grid, row, column):
 
 def test_seed_gives_same_samples_at_any_batch_size(runs):
     gan = runs["points"][1]
-    n = AT_ONCE + 700
+    n = DRAW_SIZE + 700
     whole = gan.sample(n, seed=4)
     assert torch.allclose(whole, torch.cat(list(gan.sample_in_batches(n, seed=4, batch_size=333))), atol=1e-6)
     assert max(map(len, gan.sample_in_batches(n, seed=4, batch_size=333))) == 333
-    assert torch.allclose(whole[:AT_ONCE], gan.sample(AT_ONCE, seed=4), atol=1e-6)
-    assert not torch.equal(whole[:700], whole[AT_ONCE:])
+    assert torch.allclose(whole[:DRAW_SIZE], gan.sample(DRAW_SIZE, seed=4), atol=1e-6)
+    assert not torch.equal(whole[:700], whole[DRAW_SIZE:])
     assert not torch.equal(whole, gan.sample(n, seed=5))
 
 
 def test_truncation_reaches_the_generator(runs):
     gan = runs["points"][1]
-    z = normal(50, 5, torch.Generator().manual_seed(2), 0.5)
+    z = sample_normal(50, 5, torch.Generator().manual_seed(2), 0.5)
     assert torch.equal(gan.sample(50, seed=2, truncation=0.5), gan.generate(z))
 
 

@@ -90,7 +90,7 @@ class Unmarked(nn.Module):
 
 def test_an_auxiliary_classifier_of_packs():
     for discriminator in (Unmarked(), MLPDiscriminator((2,), [4], projection_classes=3, pack=2)):
-        with pytest.raises(ValueError, match="cannot name a pack of 2; use gan.pack=1, or conditioning=labels or concat"):
+        with pytest.raises(ValueError, match="not packs of 2; use gan.pack=1, or conditioning=labels or concat"):
             build(
                 g_classes=3, discriminator=discriminator, conditioning=AuxiliaryClassifier(3, 1.0), pack=2
             )  # fmt: skip
@@ -215,7 +215,7 @@ class Learned(NonSaturatingGAN):
 def test_a_loss_s_own_weights_that_nothing_trains_are_told(copies):
     gans = [build(Learned) for _ in range(copies or 1)]
     (message,) = validate_at_fit_start(Ensemble(gans, [1, 2]) if copies else gans[0], Trainer())
-    assert message.startswith("nothing trains scale of Learned, since neither player holds it; put it into the discriminator")
+    assert message.startswith("nothing trains scale of Learned, since neither network holds it; put it into the discriminator")
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_weights_too_coarse_for_a_moving_average(precision):
     weight = torch.ones((), dtype=torch.bfloat16)
     assert weight.lerp(weight + 0.5, 0.001) == weight, "the reason"
     with pytest.raises(
-        ValueError, match=f"trainer.precision={precision} keeps weights so coarse .* use trainer.precision=bf16-mixed"
+        ValueError, match=f"trainer.precision={precision} rounds weights so coarsely .* use trainer.precision=bf16-mixed"
     ):
         validate_at_fit_start(build(), Trainer(precision=precision))
 

@@ -183,7 +183,7 @@ def test_a_discriminator_built_for_other_packs_is_refused(make_gan):
 
 def test_an_auxiliary_classifier_of_packs_is_refused(make_gan):
     gan = packed(make_gan, 2, classes=3)
-    with pytest.raises(ValueError, match="cannot name a pack of 2; use gan.pack=1, or conditioning=labels or concat"):
+    with pytest.raises(ValueError, match="not packs of 2; use gan.pack=1, or conditioning=labels or concat"):
         NonSaturatingGAN(
             gan.generator, gan.discriminator, pack=2, conditioning=AuxiliaryClassifier(3, 1.0),
             generator_optimizer=torch.optim.SGD, discriminator_optimizer=torch.optim.SGD,

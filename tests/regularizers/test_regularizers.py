@@ -684,7 +684,7 @@ class NeverBegun(Regularizer):
 @pytest.mark.parametrize("term, got", [(torch.ones(4), r"a tensor \[4\]"), (0.0, "a float")])
 def test_a_term_that_is_no_number_is_refused_by_its_name(make_gan, term, got):
     gan = make_gan(regularizers={"mine": Own(term)})
-    with pytest.raises(ValueError, match=f"regularizer.mine's term must return one number as a tensor, got {got}"):
+    with pytest.raises(ValueError, match=f"regularizer.mine's penalty must return one number as a tensor, got {got}"):
         gan.discriminator_step(torch.randn(4, 2), None)
 
 
