@@ -1,11 +1,11 @@
-"""What watches a run: budget, cadence, rows, looks and checkpoints."""
+"""The image budget, periodic callbacks, training metrics, evaluation, checkpoints, pictures and the progress bar."""
 
 import math
 import time
 
 import pytest
 import torch
-from lightning.pytorch.loggers import Logger
+from lightning import Callback
 from PIL import Image
 from torchmetrics import Metric
 
@@ -29,35 +29,19 @@ class Points(TensorData):
         return split, split
 
 
-class Memory(Logger):
-    """A logger that keeps its rows."""
-
-    name, version = "memory", None
-
-    def __init__(self):
-        super().__init__()
-        self.rows = []
-
-    def log_metrics(self, metrics, step=None):
-        self.rows.append((step, dict(metrics)))
-
-    def log_hyperparams(self, *args, **kwargs):
-        pass
-
-
-class Looks(Periodic):
-    """Notes when it looked."""
+class RecordsCalls(Periodic):
+    """Records `images_seen` at each call."""
 
     def on_train_start(self, trainer, gan):
         super().on_train_start(trainer, gan)
-        self.at = []
+        self.calls = []
 
     def run(self, trainer, gan):
-        self.at.append(gan.images_seen)
+        self.calls.append(gan.images_seen)
 
 
-class Scripted:
-    """A quality metric whose values are given, and which draws random numbers of its own while it looks."""
+class ScriptedMetric:
+    """A metric with given values."""
 
     samples, objective, real_scores = 11, "distance", {"distance": 0.5}
 
@@ -77,11 +61,11 @@ class Scripted:
         return {"distance": torch.tensor(self.values.pop(0)), "other": torch.tensor(2.0)}
 
 
-# Cadence
+# MaxImages and Periodic
 
 
 @pytest.mark.parametrize(("images", "stops_at"), [(1, 7), (7, 7), (8, 14), (70, 70), (71, 77), (139, 140), (150, 154)])
-def test_budget_stops_at_the_first_batch_that_reaches_it(make_gan, fit, images, stops_at):
+def test_max_images_stops_at_the_first_batch_that_reaches_it(make_gan, fit, images, stops_at):
     gan = make_gan()
     fit(gan, Points(), MaxImages(images), max_epochs=-1)
     assert gan.images_seen == stops_at
@@ -99,38 +83,38 @@ def test_budget_stops_at_the_first_batch_that_reaches_it(make_gan, fit, images, 
         (50, 154, [56, 105, 154]),
     ],
 )
-def test_looks_come_at_multiples_and_once_at_the_end(make_gan, fit, every, images, at):
-    looks = Looks(every)
-    fit(make_gan(), Points(), looks, MaxImages(images), max_epochs=-1)
-    assert looks.at == at
-    assert looks.seconds > 0
+def test_periodic_runs_at_multiples_and_once_at_the_end(make_gan, fit, every, images, at):
+    periodic = RecordsCalls(every)
+    fit(make_gan(), Points(), periodic, MaxImages(images), max_epochs=-1)
+    assert periodic.calls == at
+    assert periodic.seconds > 0
 
 
-def test_a_resumed_run_goes_on_looking_where_it_stood(make_gan, fit, tmp_path):
+def test_periodic_continues_at_the_resumed_count(make_gan, fit, tmp_path):
     gan = make_gan()
     fit(gan, Points(), MaxImages(49), max_epochs=-1).save_checkpoint(tmp_path / "a.ckpt")
-    looks, resumed = Looks(20), make_gan(seed=4)
-    fit(resumed, Points(), looks, MaxImages(100), ckpt_path=tmp_path / "a.ckpt", max_epochs=-1)
-    assert looks.at == [63, 84, 105]
+    periodic, resumed = RecordsCalls(20), make_gan(seed=4)
+    fit(resumed, Points(), periodic, MaxImages(100), ckpt_path=tmp_path / "a.ckpt", max_epochs=-1)
+    assert periodic.calls == [63, 84, 105]
 
 
-@pytest.mark.parametrize("build", [MaxImages, Looks, lambda n: Checkpoints(n, "x"), lambda n: SampleGrid(n, "x")])
+@pytest.mark.parametrize("build", [MaxImages, RecordsCalls, lambda n: Checkpoints(n, "x"), lambda n: SampleGrid(n, "x")])
 @pytest.mark.parametrize("bad", [0, -5, 1.5, "10", True, None])
-def test_counts_are_checked_in_words(build, bad):
+def test_invalid_counts_are_refused(build, bad):
     with pytest.raises(ValueError, match=f"(max_images|eval_every) must be an integer of at least 1, got {bad!r}"):
         build(bad)
 
 
-def test_a_look_meets_no_poisoned_network(make_gan, fit):
+def test_non_finite_losses_are_found_before_a_call(make_gan, fit):
     """Before any number is drawn from a network, losses since the last check are checked."""
-    looks = Looks(21)
+    periodic = RecordsCalls(21)
     gan = make_gan(optimizer=lambda p: torch.optim.SGD(p, lr=math.inf))
     with pytest.raises(FloatingPointError):
-        fit(gan, Points(), looks, MaxImages(70), max_epochs=-1)
-    assert looks.at == []
+        fit(gan, Points(), periodic, MaxImages(70), max_epochs=-1)
+    assert periodic.calls == []
 
 
-# Rows
+# TrainMetrics
 
 
 ROW = {
@@ -149,8 +133,7 @@ ROW = {
         (1, 0, []),
     ],
 )
-def test_each_row_holds_both_players_at_images_seen(make_gan, fit, n_critic, every, at):
-    memory = Memory()
+def test_each_row_holds_a_step_of_both_networks(make_gan, fit, n_critic, every, at, memory):
     fit(
         make_gan(n_critic=n_critic),
         Points(),
@@ -168,7 +151,7 @@ def test_each_row_holds_both_players_at_images_seen(make_gan, fit, n_critic, eve
         assert all(type(v) in (int, float) and math.isfinite(v) for v in row.values())
 
 
-def test_the_numbers_of_a_row_are_right(make_gan, make_batches, fit):
+def test_row_matches_the_networks_before_the_step(make_gan, make_batches, fit, memory):
     """On one batch, worked out again from the networks before the step."""
     gan = make_gan(norm="none", optimizer=lambda p: torch.optim.SGD(p, lr=0.0))
     batches = make_batches(1, size=40)
@@ -178,7 +161,6 @@ def test_the_numbers_of_a_row_are_right(make_gan, make_batches, fit):
     g_f = gan.discriminator(gan.generator(torch.randn(40, 3)))
     g_loss = torch.log1p(torch.exp(-g_f)).mean()
     g_norm = torch.cat([g.flatten() for g in torch.autograd.grad(g_loss, list(gan.generator.parameters()))]).norm()
-    memory = Memory()
     fit(gan, batches, TrainMetrics(), logger=memory)
     ((step, row),) = memory.rows
     assert step == 40
@@ -195,47 +177,46 @@ def test_the_numbers_of_a_row_are_right(make_gan, make_batches, fit):
     assert "d/penalty" not in row  # nothing is penalized
 
 
-def test_recording_does_not_disturb_training(make_gan, fit):
+def test_train_metrics_do_not_affect_training(make_gan, fit, memory):
     states = []
-    for callbacks, logger in (([], False), ([TrainMetrics()], Memory())):
+    for callbacks, logger in (([], False), ([TrainMetrics()], memory)):
         gan = make_gan(n_critic=2)
         fit(gan, Points(), *callbacks, MaxImages(140), max_epochs=-1, log_every_n_steps=1, logger=logger)
         states.append(list(gan.parameters()))
     assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
 
 
-def test_time_spent_looking_is_no_training_time(make_gan, fit):
-    class Slow(Looks):
+def test_training_seconds_leave_out_periodic_callbacks_only(make_gan, fit, monkeypatch):
+    """By a clock of which every batch takes 1 s, waiting for the device 3 s, and a periodic callback 10 s."""
+    now = 0.0
+
+    def advance(seconds):
+        nonlocal now
+        now += seconds
+
+    class Batches(Callback):
+        def on_train_batch_start(self, *_):
+            advance(1)
+
+    class Slow(RecordsCalls):
         def run(self, trainer, gan):
-            time.sleep(0.25)
+            super().run(trainer, gan)
+            advance(10)
 
-    record, slow = TrainMetrics(), Slow(28)
-    start = time.perf_counter()
-    fit(make_gan(), Points(), record, slow, MaxImages(140), max_epochs=-1)
-    assert slow.seconds >= 5 * 0.25
-    assert 0 < record.training_seconds <= time.perf_counter() - start - slow.seconds
-
-
-def test_what_training_left_a_gpu_to_do_is_training_time(make_gan, fit, monkeypatch):
-    """It works on while Python goes ahead, until somebody asks for a number."""
-    gan, waits = make_gan(), []
-    monkeypatch.setattr(gan, "check_finite", lambda: (time.sleep(0.25), waits.append("check")))
-    monkeypatch.setattr(
-        "ganlab.callbacks.train_metrics.median_and_quartiles",
-        lambda *_: (time.sleep(0.05), waits.append("row"), {"x": 1.0})[-1],
-    )
-    record, looks = TrainMetrics(), Looks(28)
-    fit(gan, Points(), record, looks, MaxImages(35), max_epochs=-1)
-    assert waits.count("check") == 3 and waits.count("row") > 5  # 28 images, 35, the end
-    assert record.last["seconds"] > 5 * 0.05 and record.training_seconds > 0.25 + 5 * 0.05 and looks.seconds < 0.2
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    gan, train_metrics, slow = make_gan(), TrainMetrics(), Slow(28)
+    monkeypatch.setattr(gan, "check_finite", lambda: advance(3))
+    fit(gan, Points(), train_metrics, Batches(), slow, MaxImages(63), max_epochs=-1)
+    assert slow.calls == [28, 56, 63] and slow.seconds == 3 * 10
+    assert train_metrics.training_seconds == 9 * 1 + 2 * 3  # up to the last batch; the third wait comes after it
 
 
-# Quality
+# Evaluation
 
 
 @pytest.mark.parametrize("classes", [0, 3])
-def test_quality_shows_the_same_latents_and_labels_of_the_moving_average(make_gan, fit, classes):
-    metric, memory = Scripted(3.0, 1.0, 2.0), Memory()
+def test_evaluation_uses_the_averaged_generator_and_fixed_latents(make_gan, fit, classes, memory):
+    metric = ScriptedMetric(3.0, 1.0, 2.0)
     gan = make_gan(classes=classes)
     datamodule = Points()
     fit(gan, datamodule, Evaluation(metric, 35), MaxImages(77), max_epochs=-1, logger=memory)
@@ -280,29 +261,31 @@ class Size(Metric):
         return {"size_40": self.total / self.samples}
 
 
-def test_quality_takes_a_metric_of_one_s_own(make_gan, fit):
-    memory, quality = Memory(), Evaluation(Size(), every=35)
-    fit(make_gan(), Points(), quality, MaxImages(70), max_epochs=-1, logger=memory)
+def test_evaluation_accepts_a_user_metric(make_gan, fit, memory):
+    evaluation = Evaluation(Size(), every=35)
+    fit(make_gan(), Points(), evaluation, MaxImages(70), max_epochs=-1, logger=memory)
     rows = [row for _, row in memory.rows if "quality/size_40" in row]
-    assert len(rows) == 2 and quality.best == min(row["quality/size_40"] for row in rows)
-    assert rows[0]["quality/size_40_real"] == quality.metric.real_scores["size_40"]
+    assert len(rows) == 2 and evaluation.best == min(row["quality/size_40"] for row in rows)
+    assert rows[0]["quality/size_40_real"] == evaluation.metric.real_scores["size_40"]
 
 
-def test_quality_keeps_the_best(make_gan, fit):
-    quality = Evaluation(Scripted(3.0, 1.0, 2.0), 35)
-    fit(make_gan(), Points(), quality, MaxImages(77), max_epochs=-1)
-    assert (quality.best, quality.improved, quality.latest["quality/distance"]) == (1.0, False, 2.0)
-    assert quality.objective == "quality/distance"
+def test_evaluation_keeps_the_best_objective(make_gan, fit):
+    evaluation = Evaluation(ScriptedMetric(3.0, 1.0, 2.0), 35)
+    fit(make_gan(), Points(), evaluation, MaxImages(77), max_epochs=-1)
+    assert (evaluation.best, evaluation.improved, evaluation.latest["quality/distance"]) == (1.0, False, 2.0)
+    assert evaluation.objective == "quality/distance"
 
 
 @pytest.mark.parametrize("family", [CGAN], indirect=True)
-def test_looks_do_not_disturb_training(make_gan, fit, family, tmp_path):
-    """Parameters and buffers bit-identical with and without quality, grids and checkpoints."""
+def test_evaluation_grids_and_checkpoints_do_not_affect_training(make_gan, fit, family, tmp_path):
+    """Parameters and buffers bit-identical with and without evaluation, grids and checkpoints."""
     states = []
     for every in (None, 14, 70):
         folder = str(tmp_path / str(every))
         watchers = (
-            [Evaluation(Scripted(*range(20)), every), SampleGrid(every, folder), Checkpoints(every, folder)] if every else []
+            [Evaluation(ScriptedMetric(*range(20)), every), SampleGrid(every, folder), Checkpoints(every, folder)]
+            if every
+            else []
         )
         gan = make_gan(family, shape=(1, 4, 4), g_norm="batch", optimizer=torch.optim.Adam)
         fit(gan, Points((1, 4, 4)), *watchers, MaxImages(140), max_epochs=-1)
@@ -322,39 +305,46 @@ def images_of(path):
     ("values", "best"), [((3.0, 1.0, 2.0), 70), ((1.0, 2.0, 3.0), 35), ((3.0, 2.0, 1.0), 77), ((2.0, 2.0, 2.0), 35)]
 )
 def test_last_and_best_checkpoints(make_gan, fit, tmp_path, values, best):
-    fit(make_gan(), Points(), Evaluation(Scripted(*values), 35), Checkpoints(35, str(tmp_path)), MaxImages(77), max_epochs=-1)
+    fit(
+        make_gan(),
+        Points(),
+        Evaluation(ScriptedMetric(*values), 35),
+        Checkpoints(35, str(tmp_path)),
+        MaxImages(77),
+        max_epochs=-1,
+    )
     assert images_of(tmp_path / "checkpoints" / "last.ckpt") == 77
     assert images_of(tmp_path / "checkpoints" / "best.ckpt") == best
 
 
-def test_the_best_is_what_was_measured_where_quality_is_looked_at_less_often(make_gan, fit, tmp_path):
-    quality = Evaluation(Scripted(1.0, 2.0, 3.0), 35)
-    fit(make_gan(), Points(), quality, Checkpoints(7, str(tmp_path)), MaxImages(77), max_epochs=-1)
+def test_best_checkpoint_is_the_evaluated_one_with_a_longer_period(make_gan, fit, tmp_path):
+    evaluation = Evaluation(ScriptedMetric(1.0, 2.0, 3.0), 35)
+    fit(make_gan(), Points(), evaluation, Checkpoints(7, str(tmp_path)), MaxImages(77), max_epochs=-1)
     assert images_of(tmp_path / "checkpoints" / "best.ckpt") == 35
 
 
-def test_without_quality_there_is_no_best(make_gan, fit, tmp_path):
+def test_without_evaluation_there_is_no_best_checkpoint(make_gan, fit, tmp_path):
     fit(make_gan(), Points(), Checkpoints(35, str(tmp_path)), MaxImages(70), max_epochs=-1)
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
 
 
-def test_a_resumed_run_does_not_call_a_worse_generator_the_best(make_gan, fit, tmp_path):
+def test_best_objective_survives_a_resume(make_gan, fit, tmp_path):
     def run(*values, images, **resume):
-        quality = Evaluation(Scripted(*values), 35)
-        fit(make_gan(), Points(), quality, Checkpoints(35, str(tmp_path)), MaxImages(images), max_epochs=-1, **resume)
-        return quality
+        evaluation = Evaluation(ScriptedMetric(*values), 35)
+        fit(make_gan(), Points(), evaluation, Checkpoints(35, str(tmp_path)), MaxImages(images), max_epochs=-1, **resume)
+        return evaluation
 
     run(1.0, images=35)
-    quality = run(2.0, images=70, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
-    assert quality.best == 1.0 and not quality.improved
+    evaluation = run(2.0, images=70, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+    assert evaluation.best == 1.0 and not evaluation.improved
     assert images_of(tmp_path / "checkpoints" / "best.ckpt") == 35
 
 
-# Pictures and the bar
+# Pictures and the progress bar
 
 
 @pytest.mark.parametrize(("classes", "columns"), [(0, 10), (3, 3)])
-def test_grids_of_images_have_a_column_per_class(make_gan, fit, tmp_path, classes, columns):
+def test_image_grid_has_a_column_per_class(make_gan, fit, tmp_path, classes, columns):
     gan = make_gan(classes=classes, shape=(1, 8, 8))
     fit(gan, Points((1, 8, 8)), SampleGrid(35, str(tmp_path), rows=2), MaxImages(70), max_epochs=-1)
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["0000000035.png", "0000000070.png"]
@@ -367,14 +357,14 @@ RING = Ring(num_classes=8, dim=2, std=0.01, batch_size=50, train_size=100, test_
 
 
 @pytest.mark.parametrize("data", [RING, Points()], ids=["of known modes", "of no known modes"])
-def test_grids_of_points(make_gan, fit, tmp_path, data):
+def test_point_grid_with_and_without_known_modes(make_gan, fit, tmp_path, data):
     fit(make_gan(), data, SampleGrid(1000, str(tmp_path)), MaxImages(100), max_epochs=-1)
     with Image.open(tmp_path / "samples.png") as image:
         assert image.size == (550, 550)
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_the_bar_runs_with_and_without_rows_and_only_on_a_terminal(make_gan, fit, capsys, monkeypatch, terminal):
+def test_progress_bar_with_and_without_rows_on_terminals_only(make_gan, fit, capsys, monkeypatch, terminal):
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
     for callbacks in ([TrainMetrics(), ProgressBar(140)], [ProgressBar(140)]):
         fit(make_gan(n_critic=3), Points(), *callbacks, MaxImages(140), max_epochs=-1, log_every_n_steps=50)
@@ -382,7 +372,7 @@ def test_the_bar_runs_with_and_without_rows_and_only_on_a_terminal(make_gan, fit
 
 
 @pytest.mark.parametrize("seeds, rows, columns", [(1, 1, 1), (2, 1, 2), (5, 2, 3), (10, 3, 4)])
-def test_a_picture_of_several_seeds_has_no_empty_row(tmp_path, seeds, rows, columns):
+def test_points_of_several_seeds_have_no_empty_row(tmp_path, seeds, rows, columns):
     data = Ring(dim=2, num_classes=8, std=0.02, batch_size=4, train_size=8, test_size=8, data_seed=0)
     data.setup()
     draw_points(tmp_path / "points.png", data, [data.test.x] * seeds, 100, [f"seed {n}" for n in range(seeds)])
