@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from ganlab.config import secrets
 from ganlab.config.paths import conf_folder
 from ganlab.utils import slurm
+from ganlab.utils.image_folders import count_classes
 
 
 def family(loss: str, target: str) -> str:
@@ -56,6 +57,7 @@ OmegaConf.register_new_resolver("ganlab.accelerator", _accelerator, replace=True
 OmegaConf.register_new_resolver("ganlab.family", family, replace=True)
 OmegaConf.register_new_resolver("ganlab.fast_precision", fast_precision, replace=True)
 OmegaConf.register_new_resolver("ganlab.folder", _folder, replace=True)
+OmegaConf.register_new_resolver("ganlab.folder_classes", count_classes, replace=True)
 OmegaConf.register_new_resolver("ganlab.product", lambda *factors: math.prod(factors), replace=True)
 OmegaConf.register_new_resolver(
     "ganlab.when", slurm.run_dir_suffix, replace=True, use_cache=True

@@ -1,8 +1,9 @@
-"""Data sets as LightningDataModules over tensors in memory."""
+"""Data sets in memory as LightningDataModules."""
 
 from ganlab.data.base import Images, TensorData, to_float, to_uint8
 from ganlab.data.batches import Batches, Split
-from ganlab.data.digits import CIFAR10, Digits
+from ganlab.data.cifar10 import CIFAR10
+from ganlab.data.digits import Digits
 from ganlab.data.folder import ImageFolder
 from ganlab.data.mnist import MNIST, FashionMNIST
 from ganlab.data.stacked import Stacked, StackedDigits, StackedFashionMNIST, StackedMNIST

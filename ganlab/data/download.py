@@ -1,4 +1,6 @@
-"""torchvision's downloads, made to fail soon and in words."""
+"""Downloads through torchvision, with a timeout and an error message that names the remedies."""
+
+from __future__ import annotations
 
 import socket
 from http.client import HTTPException
@@ -6,21 +8,26 @@ from pathlib import Path
 
 from torchvision.datasets import VisionDataset
 
-SILENCE = 20  # seconds without an answer after which a network counts as absent; torchvision would wait for ever
+TIMEOUT = 20  # seconds without an answer; torchvision would wait for ever
 
 
-def download(source: type[VisionDataset], data_dir: Path, tried: str, ways_out: list[str]) -> None:
-    """Let `source` download itself into `data_dir`.
+def download(source: type[VisionDataset], data_dir: Path, problem: str, remedies: list[str]) -> None:
+    """Download a torchvision data set into `data_dir`.
 
-    Raises FileNotFoundError that says what was `tried` before, why the download failed, and the `ways_out`.
+    Args:
+        problem: why the files at hand do not suffice; the error message begins with it.
+        remedies: what the user can do if the download fails.
+
+    Raises:
+        FileNotFoundError: the download failed.
     """
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE)
+    default_timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
     try:
         source(data_dir, train=False, download=True)  # fetches both splits, reads the small one
     except (OSError, RuntimeError, HTTPException) as error:
         reason = " ".join(str(error).split())
-        choices = "".join(f"\n  - {way}" for way in [*ways_out, "connect to the network and run again"])
-        raise FileNotFoundError(f"{tried}, and the download failed ({reason}). Ways out:{choices}") from None
+        choices = "".join(f"\n  - {remedy}" for remedy in [*remedies, "connect to the network and run again"])
+        raise FileNotFoundError(f"{problem}, and the download failed ({reason}). Either:{choices}") from None
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(default_timeout)

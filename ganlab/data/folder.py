@@ -1,4 +1,6 @@
-"""Anyone's own images."""
+"""Your own images in a directory."""
+
+from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -6,90 +8,92 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.functional import pil_to_tensor
 
 from ganlab.data.base import Images
 from ganlab.data.batches import Split
+from ganlab.utils.image_folders import IMAGE_SUFFIXES, class_directories
+from ganlab.utils.validation import validate_int, validate_number
 
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's name for that many channels
+PIL_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
 
 
 class ImageFolder(Images):
-    """Images in `root`, at any depth; hidden files and folders are passed over.
+    """Images in the directory `root`, at any depth; hidden files and directories are skipped.
 
-    With `num_classes` > 0 the class of an image is the subdirectory of `root` that it lies in, labels count the
-    subdirectories in alphabetical order, and `classes` names them. With 0 all labels are 0 and `classes` is empty.
+    With `num_classes` > 0 an image's class is the subdirectory of `root` that it lies in; labels count the subdirectories
+    in alphabetical order and `classes` has their names. With 0 all labels are 0 and `classes` is empty.
 
-    An image is turned upright (EXIF), its shorter side resized to `size` (bicubic, antialiased), its center cut out,
-    and converted to `channels`: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA. All are kept in memory:
-    N * channels * size² bytes.
+    An image is rotated according to its EXIF data, its shorter side is resized to `size` (bicubic, antialiased), its
+    center is cropped, and it is converted to `channels`: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA. All images are kept in
+    memory: N * channels * size² bytes.
 
     Args:
-        root: the folder.
-        test_fraction: share in (0, 1) of the images that makes the test split, by a fixed shuffle.
+        root: the directory.
+        test_fraction: share of the images in the test split, in (0, 1), chosen by a fixed shuffle.
 
-    Raises on `setup()` FileNotFoundError if there is no root or no image, OSError naming the first file that cannot be
-    read, ValueError if `num_classes` is not the number of subdirectories.
+    Raises:
+        FileNotFoundError: in `setup`, there is no such directory, or no image in it or in a class's directory.
+        OSError: in `setup`, an image cannot be read.
+        ValueError: in `setup`, `num_classes` is not the number of subdirectories.
     """
 
     def __init__(self, *, root: str | None, test_fraction: float, **images):
         super().__init__(**images)
-        if self.channels not in MODES:
-            raise ValueError(f"data.channels must be 1 to 4 for a folder of images, got {self.channels}")
-        if type(test_fraction) is not float or not 0 < test_fraction < 1:
-            raise ValueError(f"data.test_fraction must lie between 0 and 1, got {test_fraction!r}")
-        self.root, self.test_fraction = root, test_fraction
+        validate_int("data.channels", self.channels, 1, 4)
+        self.root, self.test_fraction = root, validate_number("data.test_fraction", test_fraction, above=0, below=1)
 
     def load(self) -> tuple[Split, Split]:
         if self.root is None:
-            raise ValueError("data.root is not set: type data.root=/path/to/a/folder/of/images")
+            raise ValueError("data.root is not set: type data.root=/path/to/images")
         root = Path(str(self.root)).expanduser()
         if not root.is_dir():
-            raise FileNotFoundError(f"data.root={root} is not a folder: type data.root=/path/to/a/folder/of/images")
-        folders = self._class_folders(root) if self.num_classes else [root]
-        images = [find_images(folder) for folder in folders]
-        n = sum(map(len, images))
+            raise FileNotFoundError(f"data.root={root} is not a directory: type data.root=/path/to/images")
+        directories = self._class_directories(root) if self.num_classes else [root]
+        paths = [find_images(directory) for directory in directories]
+        n = sum(map(len, paths))
         if n < 2:
             raise FileNotFoundError(
                 f"data.root={root} holds {n} image(s) but training and test need one each: put images "
-                f"({', '.join(IMG_EXTENSIONS)}) there"
+                f"({', '.join(IMAGE_SUFFIXES)}) there"
             )
-        if [] in images:
-            raise FileNotFoundError(f"{folders[images.index([])]} holds no image: remove it or put images there")
-        self.classes = tuple(folder.name for folder in folders) if self.num_classes else ()
-        labeled = [(path, label) for label, paths in enumerate(images) for path in paths]
-        paths, labels = zip(*labeled, strict=True)
-        x, y = torch.empty(n, *self.shape, dtype=torch.uint8), torch.tensor(labels)
-        with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes outside Python's lock
-            for row, image in zip(x, pool.map(self._read, paths), strict=True):
+        if [] in paths:
+            raise FileNotFoundError(
+                f"{directories[paths.index([])]} holds no image: remove it, put images there, or type data.num_classes=0 "
+                "for unlabeled images"
+            )
+        self.classes = tuple(directory.name for directory in directories) if self.num_classes else ()
+        x = torch.empty(n, *self.shape, dtype=torch.uint8)
+        y = torch.tensor([label for label, of_class in enumerate(paths) for _ in of_class])
+        with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without holding Python's lock
+            for row, image in zip(x, pool.map(self._read, sum(paths, [])), strict=True):
                 row.copy_(image)
         order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
-        tests = min(max(round(n * self.test_fraction), 1), n - 1)
-        test, train = order[:tests], order[tests:]
+        test_size = min(max(round(n * self.test_fraction), 1), n - 1)
+        test, train = order[:test_size], order[test_size:]
         return Split(x[train], y[train]), Split(x[test], y[test])
 
-    def _class_folders(self, root: Path) -> list[Path]:
-        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        if len(folders) != self.num_classes:
+    def _class_directories(self, root: Path) -> list[Path]:
+        directories = class_directories(root)
+        if len(directories) != self.num_classes:
             raise ValueError(
-                f"data.num_classes is {self.num_classes} but {root} has {len(folders)} subdirectories: "
-                f"type data.num_classes={len(folders)}"
+                f"data.num_classes is {self.num_classes} but {root} has {len(directories)} subdirectories: "
+                f"type data.num_classes={len(directories)}"
             )
-        return folders
+        return directories
 
     def _read(self, path: Path) -> Tensor:
         try:
             with Image.open(path) as image:
-                if image.mode.startswith(("I", "F")):  # Pillow would clip to 0..255, mostly to white
+                if image.mode.startswith(("I", "F")):  # Pillow would clip the values to 0..255
                     raise ValueError(f"its mode {image.mode} has more than 8 bits")
-                upright = ImageOps.exif_transpose(image).convert(MODES[self.channels])
+                upright = ImageOps.exif_transpose(image).convert(PIL_MODES[self.channels])
         except Exception as error:  # noqa: BLE001 - Pillow's plugins raise nearly anything on a broken file
             raise OSError(f"{path} cannot be read as an 8-bit image ({error}): repair, convert or remove it") from None
         return pil_to_tensor(ImageOps.fit(upright, (self.size, self.size), Image.Resampling.BICUBIC))
 
 
-def find_images(folder: Path) -> list[Path]:
-    """The image files below `folder` in a fixed order."""
-    paths = (path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
-    return sorted(p for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+def find_images(directory: Path) -> list[Path]:
+    """The image files below `directory`, sorted, without hidden ones."""
+    paths = (path for path in directory.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    return sorted(p for p in paths if not any(part.startswith(".") for part in p.relative_to(directory).parts))

@@ -1,4 +1,6 @@
-"""Many modes whose number is known: gray images stacked as channels (Metz et al. 2017; VEEGAN, Srivastava et al. 2017)."""
+"""Gray images stacked as channels: many modes of known number (Metz et al. 2017; VEEGAN, Srivastava et al. 2017)."""
+
+from __future__ import annotations
 
 import hashlib
 from functools import cached_property
@@ -7,14 +9,15 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from ganlab.data.base import Images, require_whole
+from ganlab.data.base import Images
 from ganlab.data.batches import Split
 from ganlab.data.digits import Digits
 from ganlab.data.mnist import MNIST, FashionMNIST
+from ganlab.utils.validation import validate_int
 
 
 def mode_number(classes: Tensor, num_classes: int) -> Tensor:
-    """The modes [n] of stacks whose channels have `classes` [n, C]: their digits to the base `num_classes`."""
+    """The mode [n] of each stack, the number whose digits to base `num_classes` are its channels' classes [n, C]."""
     number = torch.zeros_like(classes[:, 0])
     for digit in classes.unbind(1):
         number = number * num_classes + digit
@@ -22,10 +25,13 @@ def mode_number(classes: Tensor, num_classes: int) -> Tensor:
 
 
 class LazyStacks:
-    """What a `Split` needs of a tensor x uint8 [N, C, S, S], put together only where it is looked at.
+    """Acts as a tensor uint8 [N, C, S, S] of stacks that are assembled when they are indexed.
 
-    images: uint8 [M, 1, S, S]. indices: int64 [N, C], the image in each channel. 128,000 stacks of three 28x28 images
-    would take 300 MB; these are the 3 MB of their indices beside the images that the base set holds anyway.
+    128,000 stacks of three 28x28 images would take 300 MB; their indices take 3 MB, and the images are the base set's.
+
+    Args:
+        images: uint8 [M, 1, S, S].
+        indices: int64 [N, C], the image in each channel.
     """
 
     def __init__(self, images: Tensor, indices: Tensor):
@@ -33,14 +39,14 @@ class LazyStacks:
         self.shape, self.dtype = torch.Size([*indices.shape, *images.shape[2:]]), images.dtype
         self.device, self.nbytes = images.device, images.nbytes + indices.nbytes
 
-    def to(self, device: torch.device) -> "LazyStacks":
+    def to(self, device: torch.device) -> LazyStacks:
         return LazyStacks(self.images.to(device), self.indices.to(device))
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index) -> Tensor:
-        """By a number, a slice or a tensor of indices of any shape, as of a tensor's rows."""
+        """Rows by a number, a slice, a mask or an index tensor of any shape."""
         indices = self.indices[index]
         return self.images.index_select(0, indices.flatten()).view(*indices.shape, *self.shape[2:])
 
@@ -52,27 +58,28 @@ class LazyStacks:
 
 
 class Stacked(Images):
-    """LazyStacks x uint8 [N, channels, size, size] of independent gray images; a subclass says `of` which set.
+    """Stacks x uint8 [N, channels, size, size] of independent gray images of a base set.
 
-    Each channel holds an image drawn uniformly from the base set's split of the same name. The label is the number
-    whose digits are the channels' classes, the first channel's first, so K classes make `num_classes` = K^channels
-    modes: 1000 of ten classes in three channels, 10^4 in four.
+    Each channel holds an image drawn uniformly from the base set's split of the same name. The label is the stack's
+    `mode_number`, so K classes make `num_classes` = K^channels modes: 1000 for ten classes in three channels.
 
     Args:
         train_size, test_size: number of stacks in the splits.
-        data_seed: seed of the draw. Part of the protocol, independent of the run's seed.
+        data_seed: seed of the stacks, independent of the run's seed.
 
-    `base` is the base set, loaded with this one.
+    Attributes:
+        base_class: the base set's class, defined by subclasses.
+        base: the base set, loaded with this one.
     """
 
-    of: type[Images]
+    base_class: type[Images]
 
     def __init__(self, *, channels: int, train_size: int, test_size: int, data_seed: int, **images):
         super().__init__(channels=channels, **images)
-        require_whole(1, train_size=train_size, test_size=test_size)
-        require_whole(0, data_seed=data_seed)
-        self.train_size, self.test_size, self.data_seed = train_size, test_size, data_seed
-        self.base = self.of(**images | {"channels": 1, "num_classes": len(self.of.classes)})
+        self.train_size = validate_int("data.train_size", train_size)
+        self.test_size = validate_int("data.test_size", test_size)
+        self.data_seed = validate_int("data.data_seed", data_seed, 0)
+        self.base = self.base_class(**images | {"channels": 1, "num_classes": len(self.base_class.classes)})
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -82,7 +89,7 @@ class Stacked(Images):
         self.base.prepare_data()
 
     def load(self) -> tuple[Split, Split]:
-        # Not base.setup(), which would advise settings for a set of one channel; this set's own checks the sizes.
+        # Not base.setup(), whose messages would suggest settings for one channel; setup() of the stacks checks the size.
         self.base.train, self.base.test = self.base.load()
         generator = torch.Generator().manual_seed(self.data_seed)
         return (
@@ -96,7 +103,7 @@ class Stacked(Images):
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the base set's train split and of the train stacks' indices."""
+        """sha256 (hex) of the base set's train split and the train stacks' indices."""
         indices = self.train.x.indices
         digest = hashlib.sha256(f"stacked {self.base.fingerprint} {tuple(indices.shape)}".encode())
         digest.update(indices.numpy())
@@ -106,16 +113,16 @@ class Stacked(Images):
 class StackedMNIST(Stacked):
     """Stacked MNIST: 1000 modes in 3x28x28."""
 
-    of = MNIST
+    base_class = MNIST
 
 
 class StackedFashionMNIST(Stacked):
-    """The same of Fashion-MNIST."""
+    """Stacked Fashion-MNIST: 1000 modes in 3x28x28."""
 
-    of = FashionMNIST
+    base_class = FashionMNIST
 
 
 class StackedDigits(Stacked):
-    """The same of scikit-learn's digits, in 3x8x8: quick on a CPU, and nothing to download."""
+    """Stacked digits of scikit-learn: 1000 modes in 3x8x8, without a download."""
 
-    of = Digits
+    base_class = Digits

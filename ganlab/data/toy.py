@@ -1,12 +1,15 @@
-"""Mixtures of 2-D Gaussians whose centers and density are known exactly: mode collapse can be counted on them."""
+"""2-D Gaussian mixtures with known centers and density, on which mode collapse can be counted."""
+
+from __future__ import annotations
 
 import math
 
 import torch
 from torch import Tensor
 
-from ganlab.data.base import TensorData, require_whole
+from ganlab.data.base import TensorData
 from ganlab.data.batches import Split
+from ganlab.utils.validation import validate_int, validate_number
 
 
 class GaussianMixture(TensorData):
@@ -14,23 +17,23 @@ class GaussianMixture(TensorData):
 
     Args:
         centers: [K, 2].
+        dim: 2; a fact of the data, written in conf/data/*.yaml for the networks to read.
         std: standard deviation of each mode along each axis.
         train_size, test_size: number of points in the splits.
-        data_seed: seed of the points. Part of the protocol, independent of the run's seed.
+        data_seed: seed of the points, independent of the run's seed.
     """
 
     def __init__(
         self, centers: Tensor, *, dim: int, std: float, batch_size: int, train_size: int, test_size: int, data_seed: int
     ):
         super().__init__(shape=(2,), num_classes=len(centers), batch_size=batch_size)
-        require_whole(1, train_size=train_size, test_size=test_size)
-        require_whole(0, data_seed=data_seed)
         if dim != 2:
-            raise ValueError(f"data.dim must be 2, these mixtures lie in the plane, got {dim!r}")
-        if type(std) not in (int, float) or not 0 < std < math.inf:
-            raise ValueError(f"data.std must be a number above 0, got {std!r}")
-        self.centers, self.dim, self.std = centers.float(), dim, std
-        self.train_size, self.test_size, self.data_seed = train_size, test_size, data_seed
+            raise ValueError(f"data.dim must be 2 for a mixture in the plane, got {dim!r}")
+        self.centers, self.dim = centers.float(), dim
+        self.std = validate_number("data.std", std, above=0)
+        self.train_size = validate_int("data.train_size", train_size)
+        self.test_size = validate_int("data.test_size", test_size)
+        self.data_seed = validate_int("data.data_seed", data_seed, 0)
 
     def load(self) -> tuple[Split, Split]:
         generator = torch.Generator().manual_seed(self.data_seed)
@@ -41,7 +44,7 @@ class GaussianMixture(TensorData):
         return Split(self.centers[y] + self.std * torch.randn(n, 2, generator=generator), y)
 
     def log_density(self, x: Tensor) -> Tensor:
-        """Exact log density [n] at points x [n, 2], differentiable, in x's type.
+        """Exact log density [n] at points x [n, 2], differentiable, in x's dtype.
 
         log p(x) = logsumexp_k(-|x - c_k|² / 2σ²) - log K - log 2πσ², in float64: the exponents reach 10⁵.
         """
@@ -51,14 +54,14 @@ class GaussianMixture(TensorData):
 
 
 class Ring(GaussianMixture):
-    """`num_classes` modes on the unit circle, center i = (cos, sin)(2πi / num_classes), i = 0..num_classes-1.
+    """`num_classes` modes on the unit circle, centers (cos, sin)(2πi / num_classes).
 
-    With 8 modes and std 0.01 the ring of PacGAN (Lin 2018) and of the (αD,αG)-GANs (Welfert 2023).
+    With 8 modes and std 0.01 the ring of PacGAN (Lin et al. 2018) and of (αD,αG)-GANs (Welfert et al. 2023).
     """
 
     def __init__(self, *, num_classes: int, **mixture):
-        require_whole(1, num_classes=num_classes)
-        # 2πi/K, not linspace(0, 2π, K): that meets its first center again and leaves K - 1 modes.
+        validate_int("data.num_classes", num_classes)
+        # 2πi/K, not linspace(0, 2π, K), whose last center is its first: that would leave K - 1 modes.
         angle = torch.arange(num_classes, dtype=torch.float64) * (2 * math.pi / num_classes)
         super().__init__(torch.stack([angle.cos(), angle.sin()], dim=1), **mixture)
 
@@ -66,11 +69,11 @@ class Ring(GaussianMixture):
 class Grid(GaussianMixture):
     """A square lattice of `num_classes` = k² modes, 2 apart and centered on 0; 25 modes are {-4, -2, 0, 2, 4}².
 
-    With std 0.05 the grid of PacGAN (Lin 2018).
+    With std 0.05 the grid of PacGAN (Lin et al. 2018).
     """
 
     def __init__(self, *, num_classes: int, **mixture):
-        require_whole(1, num_classes=num_classes)
+        validate_int("data.num_classes", num_classes)
         side = math.isqrt(num_classes)
         if side**2 != num_classes:
             raise ValueError(f"data.num_classes must be a square number on the grid (16, 25, 36 …), got {num_classes}")

@@ -1,4 +1,4 @@
-"""A data set of one's own."""
+"""Subclasses of TensorData."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from ganlab.data import Split, TensorData
 X, Y = torch.zeros(6, 2), torch.zeros(6, dtype=torch.int64)
 
 
-class Mine(TensorData):
+class MyData(TensorData):
     def __init__(self, split):
         super().__init__(shape=(2,), num_classes=0, batch_size=3)
         self.split = split
@@ -18,8 +18,8 @@ class Mine(TensorData):
         return self.split, self.split
 
 
-def test_a_split_is_taken_as_it_is():
-    data = Mine(Split(X, Y))
+def test_valid_splits_are_used_as_they_are():
+    data = MyData(Split(X, Y))
     data.setup()
     assert data.train.x is X and data.test.y is Y
 
@@ -35,6 +35,6 @@ def test_a_split_is_taken_as_it_is():
         (Split(np.zeros((6, 2)), Y), r"float64 \[6, 2\] and torch.int64 \[6\]"),
     ],
 )
-def test_what_is_no_split_is_refused_in_a_sentence(split, got):
-    with pytest.raises(ValueError, match=rf"Mine.load\(\) must return two ganlab.data.Split.*, got {got}$"):
-        Mine(split).setup()
+def test_invalid_splits_are_rejected(split, got):
+    with pytest.raises(ValueError, match=rf"MyData.load\(\) must return two ganlab.data.Split.*, got {got}$"):
+        MyData(split).setup()

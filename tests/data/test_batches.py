@@ -1,4 +1,4 @@
-"""Batches: shuffling, sharding, sizes; and what every TensorData owes the trainer."""
+"""Batches: shuffling, sharding, sizes, resuming; and TensorData under a trainer."""
 
 from itertools import islice
 
@@ -34,7 +34,7 @@ class Tiny(TensorData):
         return Split(x, torch.arange(self.n) % 3), Split(x[:5], torch.arange(5) % 3)
 
 
-def test_an_epoch_is_a_permutation_without_its_remainder():
+def test_epoch_is_a_permutation_without_the_remainder():
     batches = Batches(numbered(), 10)
     epoch = labels(batches)
     assert len(batches) == len(epoch) == 10 and all(len(batch) == 10 for batch in epoch)
@@ -43,7 +43,7 @@ def test_an_epoch_is_a_permutation_without_its_remainder():
     assert all(torch.equal(x, 2.0 * y.unsqueeze(1)) for x, y in batches)  # x and y stay together
 
 
-def test_the_global_seed_decides_the_order_and_epochs_differ():
+def test_order_follows_from_the_global_seed_and_epochs_differ():
     def three_epochs(seed):
         torch.manual_seed(seed)
         batches = Batches(numbered(), 10)
@@ -54,18 +54,18 @@ def test_the_global_seed_decides_the_order_and_epochs_differ():
     assert first[0] != first[1] != first[2] != first[0]
 
 
-def test_the_order_is_fixed_when_the_pass_begins():
+def test_order_is_fixed_when_the_epoch_starts():
     batches = Batches(numbered(), 10)
     torch.manual_seed(1)
     expected = labels(batches)
     torch.manual_seed(1)
-    begun = iter(batches)
-    torch.manual_seed(2)  # what others draw meanwhile has no influence
-    assert labels(begun) == expected
+    started = iter(batches)
+    torch.manual_seed(2)  # later draws have no influence
+    assert labels(started) == expected
 
 
 @pytest.mark.parametrize("world_size, batch_size", [(1, 7), (2, 7), (3, 10), (4, 25), (7, 1)])
-def test_ranks_share_one_permutation(world_size, batch_size):
+def test_ranks_share_one_permutation_of_the_split(world_size, batch_size):
     ranks = []
     for rank in range(world_size):
         torch.manual_seed(3)
@@ -79,27 +79,33 @@ def test_ranks_share_one_permutation(world_size, batch_size):
 
 
 @pytest.mark.parametrize("world_size, batch_size, advice", [(1, 104, "batch_size=103"), (4, 26, "batch_size=25")])
-def test_a_batch_larger_than_the_share_is_refused(world_size, batch_size, advice):
+def test_batch_size_larger_than_the_share_is_rejected(world_size, batch_size, advice):
     with pytest.raises(ValueError, match=f"{batch_size}.*{advice} or less"):
         Batches(numbered(), batch_size, 0, world_size)
 
 
-def test_a_batch_as_large_as_the_split_is_one_batch():
+def test_batch_size_is_checked_before_an_extractor_is_trained(cli, tmp_path):
+    code, output = cli("data=digits", "data.batch_size=1438", "max_images=1438", "trainer=cpu", "logger=[]")
+    assert code == 1 and "choose data.batch_size=1437 or less" in output
+    assert not list(tmp_path.rglob("extractors"))
+
+
+def test_batch_size_may_equal_the_split():
     assert sorted(labels(Batches(numbered(), N))[0]) == list(range(N))
 
 
 @pytest.mark.parametrize("batch_size", [0, -3, 2.0, "64", True, None])
 def test_batch_size_is_validated(batch_size):
-    with pytest.raises(ValueError, match="data.batch_size must be a whole number of at least 1, got"):
+    with pytest.raises(ValueError, match="data.batch_size must be an integer of at least 1, got"):
         Tiny(batch_size=batch_size)
 
 
-def test_a_subclass_must_say_how_to_load():
+def test_subclass_must_define_load():
     with pytest.raises(TypeError, match="load"):
         TensorData(shape=(2,), num_classes=1, batch_size=1)
 
 
-def test_to_float_maps_bytes_onto_minus_one_to_one():
+def test_to_float_maps_bytes_to_minus_one_to_one():
     x = torch.arange(256, dtype=torch.uint8).view(4, 1, 8, 8)
     expected = torch.from_numpy(np.linspace(-1, 1, 256)).view(4, 1, 8, 8)
     assert to_float(x).dtype == torch.float32
@@ -107,7 +113,7 @@ def test_to_float_maps_bytes_onto_minus_one_to_one():
     assert to_float(x).min() == -1 and to_float(x).max() == 1
 
 
-def test_bytes_come_back_from_floats():
+def test_to_uint8_inverts_to_float():
     x = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     assert torch.equal(to_uint8(to_float(x)), x)
     assert to_uint8(torch.tensor([-3.0, 1.2])).tolist() == [0, 255]
@@ -121,7 +127,7 @@ def test_setup_is_idempotent():
     assert data.loads == 1 and data.train.x is x
 
 
-def test_fingerprint_sees_every_part_of_the_train_split():
+def test_fingerprint_depends_on_all_of_the_train_split():
     def fingerprint(change=None):
         data = Tiny()
         data.setup()
@@ -148,7 +154,7 @@ def test_fingerprint_sees_every_part_of_the_train_split():
 
 
 class Recorder(L.LightningModule):
-    """Keeps what the trainer hands over."""
+    """Records the batches that the trainer passes on."""
 
     def __init__(self):
         super().__init__()
@@ -176,7 +182,7 @@ def fit(data, batches):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_trainer_gets_floats_from_bytes_and_points_as_they_are():
+def test_trainer_gets_floats_for_images_and_points_unchanged():
     torch.manual_seed(0)
     seen = fit(Tiny(batch_size=10), 20)
     assert len(seen) == 20
@@ -188,8 +194,8 @@ def test_the_trainer_gets_floats_from_bytes_and_points_as_they_are():
     assert sorted(points.tolist()) == sorted(ring.train.x.tolist())
 
 
-def one_of_two(rank, meeting):
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+def one_of_two_ranks(rank, rendezvous):
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
     torch.manual_seed(100 + rank)  # the ranks' own generators disagree
     data = Ring(dim=2, num_classes=8, std=0.01, batch_size=8, train_size=67, test_size=1, data_seed=0)
     data.setup()
@@ -203,14 +209,16 @@ def one_of_two(rank, meeting):
 
 
 @pytest.mark.skipif(not dist.is_available(), reason="this torch was built without torch.distributed")
-def test_real_ranks_agree_on_the_permutation(tmp_path):
-    start_processes(one_of_two, (str(tmp_path / "meeting"),), nprocs=2, start_method="fork")  # raises what a rank raises
+def test_processes_share_one_permutation(tmp_path):
+    start_processes(
+        one_of_two_ranks, (str(tmp_path / "rendezvous"),), nprocs=2, start_method="fork"
+    )  # raises what a rank raises
 
 
-@pytest.mark.parametrize("seeds", [(), (3, 8)], ids=["one", "ensemble"])
+@pytest.mark.parametrize("seeds", [(), (3, 8)], ids=["single", "ensemble"])
 @pytest.mark.parametrize("taken", [1, 4, 5, 6, 13])
-def test_a_stream_goes_on_with_the_very_next_batch(seeds, taken):
-    """Five batches a pass: in the middle of one, and at its ends."""
+def test_resumed_stream_continues_with_the_next_batch(seeds, taken):
+    """With five batches per epoch: in the middle of an epoch, and at its ends."""
 
     def ring():
         data = Ring(dim=2, num_classes=8, std=0.01, batch_size=8, train_size=43, test_size=1, data_seed=0)
@@ -231,12 +239,12 @@ def test_a_stream_goes_on_with_the_very_next_batch(seeds, taken):
     torch.set_rng_state(random)
     rest = [x for x, _ in islice(stream, 20 - taken)]
     assert all(torch.equal(a, b) for a, b in zip(rest, whole[taken:], strict=True))
-    passes = [torch.cat(whole[i : i + 5], -2).reshape(-1, 2).tolist() for i in range(0, 20, 5)]
-    assert len({str(one) for one in passes}) == 4, "each pass is in an order of its own"
+    epochs = [torch.cat(whole[i : i + 5], -2).reshape(-1, 2).tolist() for i in range(0, 20, 5)]
+    assert len({str(epoch) for epoch in epochs}) == 4, "each epoch has its own order"
 
 
-def test_a_place_beyond_a_pass_begins_the_next_one():
-    """A resumed run that was given larger batches has fewer in a pass; an empty one would be a NaN."""
+def test_position_beyond_an_epoch_starts_the_next_one():
+    """A run resumed with larger batches has fewer per epoch; an empty batch would give nan."""
     torch.manual_seed(0)
-    x, _ = next(iter(InfiniteBatches(Batches(Split(torch.arange(10), torch.zeros(10)), batch_size=5), place=(1, 7))))
+    x, _ = next(iter(InfiniteBatches(Batches(Split(torch.arange(10), torch.zeros(10)), batch_size=5), position=(1, 7))))
     assert len(x) == 5

@@ -1,4 +1,4 @@
-"""conf/data/*.yaml: each file builds its class and holds the published numbers."""
+"""conf/data/*.yaml: each file builds its class with the published settings."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ FILES = {
 
 def build(name, *overrides):
     facts = OmegaConf.load(CONF / f"{name}.yaml")
-    facts.pop("defaults", None)  # what else a data set chooses is the composed config's matter
+    facts.pop("defaults", None)  # they belong to the composed config
     config = OmegaConf.merge({"data_dir": "here", "data": facts}, OmegaConf.from_dotlist([*overrides]))
     return instantiate(config.data)
 
@@ -35,26 +35,26 @@ def test_every_file_is_listed():
 
 
 @pytest.mark.parametrize("name, cls", FILES.items())
-def test_a_file_builds_its_class(name, cls):
+def test_file_builds_its_class(name, cls):
     data = build(name)
     assert type(data) is cls and len(data.shape) in (1, 3)
     if isinstance(data, ganlab.data.Images):
         assert data.data_dir == Path("here")
 
 
-def test_the_published_numbers():
+def test_published_settings():
     ring, grid = build("ring"), build("grid")
     assert (ring.num_classes, ring.std, grid.num_classes, grid.std) == (8, 0.01, 25, 0.05)
     assert (ring.train_size, ring.test_size) == (grid.train_size, grid.test_size) == (50_000, 25_000)
     assert build("digits").shape == (1, 8, 8) and build("cifar10").shape == (3, 32, 32)
 
 
-def test_modes_come_from_num_classes():
+def test_num_classes_sets_the_number_of_modes():
     assert build("ring", "data.num_classes=12").centers.shape == (12, 2)
     assert build("grid", "data.num_classes=9").centers.shape == (9, 2)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_batch_of_nothing_is_refused(name):
-    with pytest.raises(Exception, match="data.batch_size must be a whole number of at least 1, got 0"):
+def test_batch_size_0_is_rejected(name):
+    with pytest.raises(Exception, match="data.batch_size must be an integer of at least 1, got 0"):
         build(name, "data.batch_size=0")

@@ -1,4 +1,6 @@
-"""Folders of images made by Pillow."""
+"""Directories of images made by Pillow."""
+
+import csv
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from PIL import Image
 from torchvision import transforms
 
 from ganlab.data import ImageFolder
+from ganlab.utils.image_folders import count_classes
 
 
 def make(root, **changes):
@@ -33,12 +36,13 @@ def save(path, color=(10, 20, 30), size=(8, 8), mode="RGB", **options):
 @pytest.fixture
 def zoo(tmp_path):
     """Three classes of 4, 5 and 6 images whose red value is the label and green value the number."""
+    root = tmp_path / "zoo"
     for label, (name, n) in enumerate([("ant", 4), ("bee", 5), ("cat", 6)]):
         for i in range(n):
-            save(tmp_path / name / f"{i}.png", (label, i, 99))
-    save(tmp_path / ".cache" / "thumb.png")
-    (tmp_path / "notes.txt").write_text("no image")
-    return tmp_path
+            save(root / name / f"{i}.png", (label, i, 99))
+    save(root / ".cache" / "thumb.png")
+    (root / "notes.txt").write_text("no image")
+    return root
 
 
 def test_subdirectories_are_classes_in_alphabetical_order(zoo):
@@ -49,13 +53,13 @@ def test_subdirectories_are_classes_in_alphabetical_order(zoo):
     assert (x[:, 2] == 99).all() and len(data.test.x) == 2  # 1.5 rounded
 
 
-def test_without_num_classes_the_same_images_are_unlabeled(zoo):
+def test_images_are_unlabeled_with_0_classes(zoo):
     data = loaded(zoo)
     x, y = everything(data)
     assert len(x) == 15 and y.dtype == torch.int64 and not y.any() and data.classes == () and data.num_classes == 0
 
 
-def test_the_split_is_fixed_and_its_share_obeyed(zoo):
+def test_split_is_fixed_and_has_the_test_fraction(zoo):
     first = loaded(zoo, num_classes=3, test_fraction=0.4)
     torch.manual_seed(7)
     second = loaded(zoo, num_classes=3, test_fraction=0.4)
@@ -67,7 +71,7 @@ def test_the_split_is_fixed_and_its_share_obeyed(zoo):
 
 @pytest.mark.parametrize("channels, color", [(1, [76]), (2, [76, 255]), (3, [255, 0, 0]), (4, [255, 0, 0, 255])])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
-def test_red_in_any_mode_to_any_channels(tmp_path, mode, channels, color):
+def test_any_mode_converts_to_any_channels(tmp_path, mode, channels, color):
     for name in "ab":
         path = tmp_path / f"{name}.png"
         Image.new("RGB", (9, 8), (255, 0, 0)).convert(mode).save(path)
@@ -76,7 +80,7 @@ def test_red_in_any_mode_to_any_channels(tmp_path, mode, channels, color):
 
 
 @pytest.mark.parametrize("mode, gray", [("L", 77), ("1", 255), ("LA", 77)])
-def test_grey_becomes_color(tmp_path, mode, gray):
+def test_gray_images_convert_to_rgb(tmp_path, mode, gray):
     for name in "ab":
         save(tmp_path / f"{name}.png", {"L": 77, "1": 1, "LA": (77, 128)}[mode], mode=mode)
     x, _ = everything(loaded(tmp_path))
@@ -84,7 +88,7 @@ def test_grey_becomes_color(tmp_path, mode, gray):
 
 
 @pytest.mark.parametrize("width, height", [(40, 8), (8, 40), (80, 16), (16, 48), (20, 4)])
-def test_the_shorter_side_is_resized_and_the_center_kept(tmp_path, width, height):
+def test_resize_and_center_crop_match_torchvision(tmp_path, width, height):
     for name in "ab":
         Image.effect_noise((width, height), 80).save(tmp_path / f"{name}.png")
     x, _ = everything(loaded(tmp_path, channels=1))
@@ -96,7 +100,7 @@ def test_the_shorter_side_is_resized_and_the_center_kept(tmp_path, width, height
     assert (first - expected[0].int()).abs().max() <= 1 and (second - expected[1].int()).abs().max() <= 1
 
 
-def test_downscaling_is_antialiased_and_keeps_orientation(tmp_path):
+def test_downscaling_is_antialiased(tmp_path):
     stripes = np.zeros((64, 64), np.uint8)
     stripes[::2] = 200  # finer than the result can show: mean 100, in the upper half only
     stripes[32:] = 0
@@ -106,7 +110,7 @@ def test_downscaling_is_antialiased_and_keeps_orientation(tmp_path):
     assert (x[:, 0, :3].int() - 100).abs().max() <= 10 and (x[:, 0, 5:] <= 10).all()
 
 
-def test_photographs_are_turned_upright(tmp_path):
+def test_exif_rotation_is_applied(tmp_path):
     pixels = np.zeros((16, 16, 3), np.uint8)
     pixels[:, 8:] = 255  # stored white on the right; orientation 6 = turn by 90° clockwise: white below
     exif = Image.Exif()
@@ -117,7 +121,7 @@ def test_photographs_are_turned_upright(tmp_path):
     assert (x[:, :, 0] < 20).all() and (x[:, :, -1] > 235).all()
 
 
-def test_images_lie_at_any_depth_in_any_case(tmp_path):
+def test_images_at_any_depth_with_any_suffix_case(tmp_path):
     save(tmp_path / "a.PNG")
     save(tmp_path / "deep" / "er" / "b.JpEg")
     save(tmp_path / "c.webp")
@@ -125,7 +129,7 @@ def test_images_lie_at_any_depth_in_any_case(tmp_path):
     assert len(everything(loaded(tmp_path))[0]) == 3
 
 
-def test_two_images_make_one_of_each_split(tmp_path):
+def test_two_images_are_split_into_one_each(tmp_path):
     for name in "ab":
         save(tmp_path / f"{name}.png")
     for fraction in (0.01, 0.99):
@@ -133,18 +137,18 @@ def test_two_images_make_one_of_each_split(tmp_path):
         assert len(data.train.x) == len(data.test.x) == 1
 
 
-def test_root_must_be_given_and_exist(tmp_path):
+def test_root_must_be_an_existing_directory(tmp_path):
     with pytest.raises(ValueError, match="data.root is not set: type data.root="):
         loaded(None)
-    with pytest.raises(FileNotFoundError, match="data.root=.*/nowhere is not a folder"):
+    with pytest.raises(FileNotFoundError, match="data.root=.*/nowhere is not a directory"):
         loaded(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileNotFoundError, match="data.root=.*/file is not a folder"):
+    with pytest.raises(FileNotFoundError, match="data.root=.*/file is not a directory"):
         loaded(tmp_path / "file")
 
 
 @pytest.mark.parametrize("n", [0, 1])
-def test_an_empty_folder_is_told(tmp_path, n):
+def test_directory_without_images_is_rejected(tmp_path, n):
     for i in range(n):
         save(tmp_path / f"{i}.png")
     (tmp_path / "notes.txt").write_text("no image")
@@ -153,7 +157,7 @@ def test_an_empty_folder_is_told(tmp_path, n):
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", "truncated"])
-def test_a_broken_image_is_named(zoo, content):
+def test_broken_image_is_named(zoo, content):
     broken = zoo / "bee" / "broken.png"
     if content == "truncated":
         Image.effect_noise((64, 64), 50).save(broken)
@@ -163,7 +167,7 @@ def test_a_broken_image_is_named(zoo, content):
         loaded(zoo, num_classes=3)
 
 
-def test_sixteen_bits_are_refused_rather_than_clipped(zoo):
+def test_16_bit_images_are_rejected(zoo):
     Image.fromarray(np.full((8, 8), 4096, np.uint16)).save(zoo / "bee" / "deep.png")
     with pytest.raises(OSError, match="bee/deep.png.*more than 8 bits"):
         loaded(zoo)
@@ -175,18 +179,37 @@ def test_num_classes_must_be_the_number_of_subdirectories(zoo, num_classes):
         loaded(zoo, num_classes=num_classes)
 
 
-def test_a_class_without_images_is_named(zoo):
+def test_class_without_images_is_named(zoo):
     (zoo / "dog").mkdir()
     with pytest.raises(FileNotFoundError, match="dog holds no image"):
         loaded(zoo, num_classes=4)
 
 
+def test_count_classes(zoo, tmp_path):
+    assert count_classes(str(zoo)) == 3
+    assert count_classes(str(zoo / "bee")) == count_classes(str(zoo / "nowhere")) == count_classes(None) == 0
+    (tmp_path / "parent" / "only").mkdir(parents=True)
+    assert count_classes(str(tmp_path / "parent")) == 0  # a single subdirectory says nothing about classes
+    save(zoo / "loose.png")
+    assert count_classes(str(zoo)) == 0  # loose.png has no class
+
+
+def test_conditional_gan_trains_on_class_directories(cli, zoo):
+    words = ["loss=cgan", "data=folder", f"data.root={zoo}", "data.size=8", "data.batch_size=4", "networks.width=4"]
+    words += ["metrics=none", "max_images=16", "eval_every=16", "trainer=cpu", "logger=csv", "hydra.run.dir=run"]
+    assert cli(*words)[0] == 0
+    with open("run/config.yaml") as file:
+        assert "num_classes: 3" in file.read()
+    with open("run/metrics.csv") as file:
+        assert list(csv.DictReader(file))
+
+
 @pytest.mark.parametrize("fraction", [0, 1, 0.0, 1.0, -0.1, float("nan"), "0.1", True])
 def test_test_fraction_is_validated(tmp_path, fraction):
-    with pytest.raises(ValueError, match="data.test_fraction must lie between 0 and 1, got"):
+    with pytest.raises(ValueError, match="data.test_fraction must be a number above 0 and below 1, got"):
         make(tmp_path, test_fraction=fraction)
 
 
 def test_channels_are_validated(tmp_path):
-    with pytest.raises(ValueError, match="data.channels must be 1 to 4 for a folder of images, got 5"):
+    with pytest.raises(ValueError, match="data.channels must be an integer in 1 … 4, got 5"):
         make(tmp_path, channels=5)

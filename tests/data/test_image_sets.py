@@ -16,7 +16,7 @@ def digits(tmp_path, **changes):
     return Digits(**{"channels": 1, "size": 8, "num_classes": 10, "batch_size": 64, "data_dir": str(tmp_path), **changes})
 
 
-def test_digits_are_scikit_learns(tmp_path):
+def test_digits_match_scikit_learn(tmp_path):
     data = digits(tmp_path)
     data.prepare_data()
     data.setup()
@@ -29,7 +29,7 @@ def test_digits_are_scikit_learns(tmp_path):
     assert sorted((tuple(x.tolist()), int(y)) for x, y in rows) == expected
 
 
-def test_digits_are_split_evenly_over_classes_and_always_alike(tmp_path):
+def test_digits_split_is_stratified_and_fixed(tmp_path):
     first, second = digits(tmp_path), digits(tmp_path)
     first.setup()
     torch.manual_seed(1)
@@ -49,14 +49,14 @@ def test_digits_are_split_evenly_over_classes_and_always_alike(tmp_path):
         ({"num_classes": 0}, "type data.num_classes=10"),
     ],
 )
-def test_facts_in_the_config_are_held_to_the_data(tmp_path, change, message):
+def test_configured_shape_and_classes_must_match_the_data(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         digits(tmp_path, **change).setup()
 
 
 @pytest.mark.parametrize("change", [{"size": 0}, {"channels": -1}, {"channels": "gray"}, {"num_classes": -1}])
-def test_facts_are_whole_numbers(tmp_path, change):
-    with pytest.raises(ValueError, match=f"data.{next(iter(change))} must be a whole number of at least"):
+def test_shape_and_classes_are_validated(tmp_path, change):
+    with pytest.raises(ValueError, match=f"data.{next(iter(change))} must be an integer of at least"):
         digits(tmp_path, **change)
 
 
@@ -84,9 +84,9 @@ def cifar(tmp_path, monkeypatch):
     return CIFAR10(channels=3, size=32, num_classes=10, batch_size=2, data_dir=str(tmp_path)), np.concatenate(rows)
 
 
-def test_cifar10_is_read_channels_first(cifar, monkeypatch):
+def test_cifar10_has_channels_first(cifar, monkeypatch):
     data, rows = cifar
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("the files were at hand"))
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("the files are there"))
     data.prepare_data()
     data.setup()
     assert torch.equal(data.train.x, torch.from_numpy(rows).view(20, 3, 32, 32)) and data.train.x.is_contiguous()
@@ -95,7 +95,7 @@ def test_cifar10_is_read_channels_first(cifar, monkeypatch):
 
 
 @pytest.mark.parametrize("harm", ["truncate", "remove"])
-def test_a_damaged_cifar10_file_is_named(cifar, monkeypatch, harm, capfd):
+def test_damaged_cifar10_file_is_named(cifar, monkeypatch, harm, capfd):
     def no_network(*_, **__):
         raise OSError("no network here")
 

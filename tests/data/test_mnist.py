@@ -1,4 +1,4 @@
-"""MNIST's and Fashion-MNIST's files: where they are looked for, and what is said of broken ones."""
+"""MNIST and Fashion-MNIST: where files are looked for, and how broken ones are reported."""
 
 import gzip
 import socket
@@ -16,7 +16,7 @@ NAMES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 
 
 def idx(array):
-    """The bytes of an idx file: 0 0 8 dims, big-endian sizes, data."""
+    """The bytes of an IDX file: 0 0 8 dims, big-endian sizes, data."""
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
@@ -72,10 +72,10 @@ def test_files_are_found_and_read(tmp_path, cls, place, suffix):
         assert split.x.dtype == torch.uint8 and split.y.dtype == torch.int64
         np.testing.assert_array_equal(split.x.numpy(), images[:, None])
         np.testing.assert_array_equal(split.y.numpy(), labels)
-    data.train.x[0] = 0  # the memory is ours
+    data.train.x[0] = 0  # the memory is writable
 
 
-def test_data_dir_goes_before_debian_and_an_incomplete_place_is_passed_over(tmp_path):
+def test_data_dir_has_precedence_and_incomplete_directories_are_skipped(tmp_path):
     debian = write_set(tmp_path / "debian", ".gz", seed=1)
     data_dir = write_set(tmp_path / "data" / "FashionMNIST" / "raw", seed=2)
 
@@ -89,20 +89,20 @@ def test_data_dir_goes_before_debian_and_an_incomplete_place_is_passed_over(tmp_
     np.testing.assert_array_equal(first_image(), debian[0][0])
 
 
-def test_fashion_in_data_dir_is_never_taken_for_mnist(tmp_path):
+def test_fashion_mnist_in_data_dir_is_not_taken_for_mnist(tmp_path):
     write_set(tmp_path / "data")
     with pytest.raises(FileNotFoundError, match="no complete MNIST"):
         make(MNIST, tmp_path / "data").prepare_data()
 
 
-@pytest.mark.parametrize("cls, ways_out", [(FashionMNIST, 3), (MNIST, 2)])
-def test_when_all_fails_one_error_names_the_ways_out(tmp_path, cls, ways_out, capfd):
+@pytest.mark.parametrize("cls, remedies", [(FashionMNIST, 3), (MNIST, 2)])
+def test_failed_download_names_the_remedies(tmp_path, cls, remedies, capfd):
     data, start = make(cls, tmp_path / "data"), time.monotonic()
     with pytest.raises(FileNotFoundError) as caught:
         data.prepare_data()
     message = str(caught.value)
-    assert all(str(place) in message for place in data.places()) and "no network here" in message
-    assert message.count("\n  - ") == ways_out and len(message.splitlines()) == 1 + ways_out
+    assert all(str(directory) in message for directory in data.directories()) and "no network here" in message
+    assert message.count("\n  - ") == remedies and len(message.splitlines()) == 1 + remedies
     assert ("apt-get install dataset-fashion-mnist" in message) == (cls is FashionMNIST)
     assert "connect to the network" in message and all(name in message for name in NAMES)
     assert capfd.readouterr() == ("", "") and time.monotonic() - start < 5
@@ -110,7 +110,7 @@ def test_when_all_fails_one_error_names_the_ways_out(tmp_path, cls, ways_out, ca
         data.setup()
 
 
-def test_a_download_waits_only_so_long_and_leaves_the_process_as_it_was(tmp_path, monkeypatch):
+def test_download_has_a_timeout_and_restores_the_default(tmp_path, monkeypatch):
     waits = []
 
     def silent(*_, **__):
@@ -124,7 +124,7 @@ def test_a_download_waits_only_so_long_and_leaves_the_process_as_it_was(tmp_path
     assert waits and all(0 < wait <= 30 for wait in waits) and socket.getdefaulttimeout() is None
 
 
-def test_an_unwritable_data_dir_is_told(tmp_path):
+def test_unwritable_data_dir_is_reported(tmp_path):
     (tmp_path / "data").write_text("a file where the folder should be")
     with pytest.raises(FileNotFoundError, match="FashionMNIST/raw.*download failed"):
         make(FashionMNIST, tmp_path / "data").prepare_data()
@@ -141,16 +141,16 @@ IMAGES = idx(np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4))
         ("short-ubyte.gz", gzip.compress(IMAGES, mtime=0)[:-12], "truncated or corrupt"),
         ("flipped-ubyte.gz", gzip.compress(IMAGES, mtime=0)[:-6] + b"\0\0\0\0\0\0", "truncated or corrupt"),
         ("plain-ubyte.gz", IMAGES, "truncated or corrupt"),
-        ("page-ubyte", b"<html>not found</html>", "no idx file of 3-d bytes .it starts 0x3c68746d, not 0x803"),
-        ("labels-ubyte", idx(np.arange(24, dtype=np.uint8)), "it starts 0x801, not 0x803"),
-        ("empty-ubyte", b"", "no idx file"),
+        ("page-ubyte", b"<html>not found</html>", "no IDX file of 3-d bytes .it starts with 0x3c68746d, not 0x803"),
+        ("labels-ubyte", idx(np.arange(24, dtype=np.uint8)), "it starts with 0x801, not 0x803"),
+        ("empty-ubyte", b"", "no IDX file"),
         ("header-ubyte", IMAGES[:9], "truncated or corrupt"),
         ("nothing-ubyte", idx(np.zeros((0, 3, 4), np.uint8)), "truncated or corrupt"),
     ],
 )
-def test_a_broken_file_is_named(tmp_path, name, content, message):
+def test_broken_file_is_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(OSError, match=f"{name} .*{message}.*: delete it, or put a sound copy there"):
+    with pytest.raises(OSError, match=f"{name} .*{message}.*: delete it, or replace it with an intact copy"):
         read_idx(tmp_path / name, 3)
 
 
@@ -163,7 +163,7 @@ def test_read_idx_keeps_order_and_shape(tmp_path):
     "labels, message",
     [(np.arange(7, dtype=np.uint8), "12 images but .* 7 labels"), (np.full(12, 10, np.uint8), "label 10")],
 )
-def test_labels_that_do_not_fit_the_images_are_told(tmp_path, labels, message):
+def test_labels_that_do_not_match_the_images_are_rejected(tmp_path, labels, message):
     write_set(tmp_path / "data")
     write(tmp_path / "data" / NAMES[1], idx(labels))
     with pytest.raises(OSError, match=f"{NAMES[1]}.*{message}|{message}"):
@@ -171,7 +171,7 @@ def test_labels_that_do_not_fit_the_images_are_told(tmp_path, labels, message):
 
 
 def test_real_fashion_mnist(tmp_path, monkeypatch):
-    monkeypatch.undo()  # Debian's place again
+    monkeypatch.undo()  # Debian's directory again
     if not FashionMNIST.debian.is_dir():
         pytest.skip("Debian's dataset-fashion-mnist is not installed")
     data = make(FashionMNIST, tmp_path)

@@ -1,4 +1,4 @@
-"""Stacked images: what a stack holds and is called, and that lazy stacks are as good as a tensor."""
+"""Stacked images: images and labels of a stack, and that lazy stacks act like a tensor."""
 
 from itertools import pairwise
 
@@ -34,7 +34,7 @@ class Numbered(Images):
 
 
 class StackedNumbers(Stacked):
-    of = Numbered
+    base_class = Numbered
 
 
 def stacked(cls=StackedNumbers, **changes):
@@ -48,14 +48,14 @@ def dense(split):
     return Split(split.x[:], split.y)
 
 
-def test_mode_numbers_read_like_decimals():
+def test_mode_numbers_are_digits_of_a_number():
     assert mode_number(torch.tensor([[0, 0, 7], [1, 2, 3], [9, 9, 9], [4, 0, 0]]), 10).tolist() == [7, 123, 999, 400]
     assert mode_number(torch.tensor([[3, 1, 2]]), 5).tolist() == [3 * 25 + 5 + 2]
     assert mode_number(torch.tensor([[9, 8, 7, 6]]), 10).tolist() == [9876]
 
 
 @pytest.mark.parametrize("channels, modes", [(1, 4), (3, 64), (4, 256)])
-def test_a_stack_is_base_images_and_its_label_their_classes(channels, modes):
+def test_stacks_hold_base_images_and_their_label_the_classes(channels, modes):
     data = stacked(channels=channels, num_classes=modes)
     assert data.shape == (channels, 2, 2) and len(data.classes) == modes
     for split, n, low, high in ((data.train, 50, 0, 13), (data.test, 20, 100, 107)):
@@ -70,7 +70,7 @@ def test_a_stack_is_base_images_and_its_label_their_classes(channels, modes):
             assert label == int("".join(str("abcd".index(letter)) for letter in letters), 4)
 
 
-def test_images_are_drawn_evenly_and_independently():
+def test_images_are_drawn_uniformly_and_independently():
     indices = stacked(train_size=100_000).train.x.indices.numpy()
     assert indices.shape == (100_000, 3)
     for channel in indices.T:
@@ -79,7 +79,7 @@ def test_images_are_drawn_evenly_and_independently():
         assert chisquare(np.bincount(indices[:, a] * 13 + indices[:, b], minlength=169)).pvalue > 1e-3
 
 
-def test_the_data_seed_alone_decides_the_stacks():
+def test_stacks_follow_from_the_data_seed_alone():
     state = torch.get_rng_state()
     first = stacked()
     assert torch.equal(torch.get_rng_state(), state)
@@ -89,7 +89,7 @@ def test_the_data_seed_alone_decides_the_stacks():
     assert not torch.equal(first.train.x[:], other.train.x[:])
 
 
-def test_stacks_index_like_the_tensor_they_stand_for():
+def test_lazy_stacks_index_like_a_tensor():
     split = stacked().train
     x, lazy = split.x[:], split.x
     assert len(lazy) == 50 and lazy.shape == x.shape
@@ -101,14 +101,14 @@ def test_stacks_index_like_the_tensor_they_stand_for():
         assert torch.equal(a, b)
 
 
-def test_base_images_are_held_once():
+def test_base_images_are_stored_once():
     data = stacked(train_size=5000)
     assert isinstance(data.train.x, LazyStacks) and data.train.x.images.data_ptr() == data.base.train.x.data_ptr()
     assert sum(t.nbytes for t in vars(data.train.x).values() if isinstance(t, torch.Tensor)) < 5000 * 3 * 8 + 100
 
 
 @pytest.mark.parametrize("rank, world_size", [(0, 1), (1, 3)])
-def test_batches_are_those_of_a_tensor(rank, world_size):
+def test_batches_equal_those_of_a_tensor(rank, world_size):
     data, passes = stacked(), []
     for split in (data.train, dense(data.train)):
         torch.manual_seed(4)
@@ -120,7 +120,7 @@ def test_batches_are_those_of_a_tensor(rank, world_size):
     assert any(not torch.equal(a[1], b[1]) for a, b in pairwise(passes[0]))
 
 
-def test_batches_of_an_ensemble_are_those_of_a_tensor():
+def test_ensemble_batches_equal_those_of_a_tensor():
     data = stacked()
     passes = [[*EnsembleBatches(split, 6, seeds=[3, 8])] for split in (data.train, dense(data.train))]
     assert len(passes[0]) == len(passes[1]) == 8 and passes[0][0][0].shape == (2, 6, 3, 2, 2)
@@ -128,7 +128,7 @@ def test_batches_of_an_ensemble_are_those_of_a_tensor():
         assert torch.equal(x, expected_x) and torch.equal(y, expected_y)
 
 
-def test_bytes_travel_and_floats_arrive():
+def test_stacks_become_floats_after_transfer():
     data = stacked()
     x, y = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
     assert x.dtype == torch.float32 and x.shape == (4, 3, 2, 2) and y.shape == (4,)
@@ -166,13 +166,13 @@ def test_fingerprint_sees_base_images_members_and_channels():
         ({"channels": 4}, "data.num_classes is 64 but the data has 256 classes: type data.num_classes=256"),
         ({"num_classes": 4}, "type data.num_classes=64"),
         ({"size": 8}, "the images are 3x2x2, not 3x8x8: type data.channels=3 data.size=2"),
-        ({"channels": 0}, "data.channels must be a whole number of at least 1, got 0"),
-        ({"train_size": 0}, "data.train_size must be a whole number of at least 1, got 0"),
-        ({"test_size": 2.5}, "data.test_size must be a whole number of at least 1, got 2.5"),
-        ({"data_seed": -1}, "data.data_seed must be a whole number of at least 0, got -1"),
+        ({"channels": 0}, "data.channels must be an integer of at least 1, got 0"),
+        ({"train_size": 0}, "data.train_size must be an integer of at least 1, got 0"),
+        ({"test_size": 2.5}, "data.test_size must be an integer of at least 1, got 2.5"),
+        ({"data_seed": -1}, "data.data_seed must be an integer of at least 0, got -1"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(change, message):
+def test_settings_that_do_not_match_the_data_are_rejected(change, message):
     with pytest.raises(ValueError, match=message):
         stacked(**change)
 
@@ -195,7 +195,7 @@ def test_stacked_fashion_is_read(tmp_path):
     assert data.test.x.images.shape == (10_000, 1, 28, 28)
 
 
-def test_missing_files_are_the_base_set_s_matter(monkeypatch):
+def test_missing_files_are_reported_by_the_base_set(monkeypatch):
     def prepare_data(self):
         raise FileNotFoundError("the base set's own sentence")
 
@@ -213,7 +213,7 @@ def composed(*overrides):
 
 
 @pytest.mark.parametrize("name, size", [("stacked_mnist", 28), ("stacked_fashion", 28), ("stacked_digits", 8)])
-def test_a_file_chooses_the_metric_and_holds_pacgan_s_numbers(name, size):
+def test_files_choose_the_metric_and_pacgan_s_settings(name, size):
     """Facts §4: 128k stacked training images, batch 64, 26,000 samples."""
     config = composed(f"data={name}")
     data = instantiate(OmegaConf.to_container(config, resolve=True)["data"])
@@ -223,7 +223,7 @@ def test_a_file_chooses_the_metric_and_holds_pacgan_s_numbers(name, size):
     assert "evaluation" in config.callbacks and composed(f"data={name}", "metrics=none").callbacks.evaluation is None
 
 
-def test_the_variant_of_ten_thousand_modes_builds():
+def test_10000_modes_can_be_configured():
     config = composed("+experiment=stacked", "data.channels=4", "data.num_classes=10000")
     config = OmegaConf.to_container(config, resolve=True)
     gan, data = instantiate(config["gan"], _convert_="all"), instantiate(config["data"])
@@ -232,7 +232,7 @@ def test_the_variant_of_ten_thousand_modes_builds():
     assert data.train.y.max() > 9000 and len(data.train.y.unique()) > 9000
 
 
-def test_the_experiment_holds_pacgan_s_protocol():
+def test_experiment_has_pacgan_s_settings():
     """Facts §4: DCGAN, Adam 2e-4 beta1 0.5, batch 64; its code: width 64, 100 latents, batch norm in D, no averaging."""
     config = composed("+experiment=stacked")
     for player in ("generator", "discriminator"):
@@ -246,7 +246,7 @@ def test_the_experiment_holds_pacgan_s_protocol():
 
 
 @pytest.mark.parametrize("pack", [1, 2, 4])
-def test_a_step_of_the_experiment_is_of_64_packs(pack):
+def test_experiment_has_64_packs_per_batch(pack):
     """As in PacGAN's code, whose training images are packs already: batches of 64 of them, 100,000 steps for every pack."""
     config = composed("+experiment=stacked", f"gan.pack={pack}")
     assert config.data.batch_size == 64 * pack

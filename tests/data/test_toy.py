@@ -29,7 +29,7 @@ def data(request):
 
 
 @pytest.mark.parametrize("modes", [1, 2, 7, 8, 100])
-def test_ring_centers_are_distinct_and_evenly_spaced(modes):
+def test_ring_centers_are_distinct_roots_of_unity(modes):
     centers = ring(num_classes=modes).centers
     assert centers.shape == (modes, 2) and centers.dtype == torch.float32
     roots = np.exp(2j * np.pi * np.arange(modes) / modes)
@@ -45,7 +45,7 @@ def test_grid_centers_are_the_published_ones():
     assert sorted(map(tuple, grid(num_classes=4).centers.tolist())) == [(-1, -1), (-1, 1), (1, -1), (1, 1)]
 
 
-def test_splits_have_the_sizes_types_and_labels(data):
+def test_splits_have_the_configured_sizes_and_uniform_labels(data):
     for split, n in [(data.train, 50_000), (data.test, 25_000)]:
         assert split.x.shape == (n, 2) and split.x.dtype == torch.float32
         assert split.y.shape == (n,) and split.y.dtype == torch.int64
@@ -56,7 +56,7 @@ def test_splits_have_the_sizes_types_and_labels(data):
     assert not set(map(tuple, data.train.x.tolist())) & set(map(tuple, data.test.x.tolist()))
 
 
-def test_points_lie_around_the_center_of_their_label(data):
+def test_points_are_gaussian_around_the_center_of_their_label(data):
     x, y = data.train
     z = ((x.double() - data.centers[y]) / data.std).numpy()
     assert stats.kstest(z.ravel(), "norm").pvalue > 1e-4
@@ -73,7 +73,7 @@ def test_98_89_percent_lie_within_three_sigma_of_the_nearest_center(make):
     assert (distance.argmin(1) == data.train.y.numpy()).all()
 
 
-def test_log_density_is_scipys(data):
+def test_log_density_matches_scipy(data):
     rng = np.random.default_rng(0)
     near = data.train.x[:200].double().numpy()
     x = np.concatenate([near, rng.uniform(-5, 5, (200, 2))])
@@ -85,7 +85,7 @@ def test_log_density_is_scipys(data):
     assert single.dtype == torch.float32 and single.isfinite().all()
 
 
-def test_density_integrates_to_one_and_its_gradient_points_home():
+def test_density_integrates_to_one_and_has_the_exact_gradient():
     data = ring(num_classes=3, std=0.4)
     axis = np.linspace(-4, 4, 401)
     plane = torch.from_numpy(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2))
@@ -97,7 +97,7 @@ def test_density_integrates_to_one_and_its_gradient_points_home():
     torch.testing.assert_close(x.grad, torch.tensor([[-0.05, -0.02]], dtype=torch.float64) / 0.01**2)
 
 
-def test_the_points_depend_on_their_own_seed_only():
+def test_points_follow_from_the_data_seed_alone():
     def points(run_seed, **changes):
         torch.manual_seed(run_seed)
         before = torch.get_rng_state()
@@ -120,7 +120,7 @@ def test_the_points_depend_on_their_own_seed_only():
         ({"std": "wide"}, "data.std"),
         ({"std": True}, "data.std"),
         ({"dim": 3}, "data.dim must be 2.*got 3"),
-        ({"num_classes": 0}, "data.num_classes must be a whole number of at least 1, got 0"),
+        ({"num_classes": 0}, "data.num_classes must be an integer of at least 1, got 0"),
         ({"num_classes": 4.0}, "data.num_classes"),
         ({"train_size": 0}, "data.train_size"),
         ({"test_size": -1}, "data.test_size"),
@@ -128,11 +128,11 @@ def test_the_points_depend_on_their_own_seed_only():
         ({"batch_size": 0}, "data.batch_size"),
     ],
 )
-def test_arguments_are_validated_in_words(make, change, message):
+def test_arguments_are_validated(make, change, message):
     with pytest.raises(ValueError, match=message):
         make(**change)
 
 
-def test_a_grid_needs_a_square_number():
+def test_grid_rejects_non_square_numbers():
     with pytest.raises(ValueError, match="square number.*got 24"):
         grid(num_classes=24)
