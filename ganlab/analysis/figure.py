@@ -18,11 +18,10 @@ from ganlab.utils.files import save_figure
 
 INK, FAINT, BLUE, ORANGE, GREEN, RED = "#1f2430", "#c9ced8", "#2563c9", "#e07b1a", "#2a9d5c", "#cc3333"
 GRAY = "#9aa1ad"
-VERBATIM = {"parse_math": False}  # a docstring's LaTeX may be more than matplotlib knows
 
 
 def draw(path: Path, inspection, others: Sequence[Saturation]) -> None:
-    """Write a PNG of 1600 x 1000 pixels.
+    """Write a PNG of 1600 x 1000 pixels. Texts of the user are not parsed: LaTeX may be more than matplotlib knows.
 
     Args:
         inspection: has title, summary, checks; saturation, dirac_gan and optimal_discriminator, or None for what failed.
@@ -31,7 +30,7 @@ def draw(path: Path, inspection, others: Sequence[Saturation]) -> None:
     with matplotlib.rc_context({"font.size": 9.5, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT}):
         figure = Figure(figsize=(12.8, 8), dpi=125, layout="constrained")
         figure.suptitle(inspection.title, fontsize=17, fontweight="bold", x=0.012, ha="left")
-        figure.text(0.99, 0.985, inspection.summary, ha="right", va="top", color="#6b7280", fontsize=9, **VERBATIM)
+        figure.text(0.99, 0.985, inspection.summary, ha="right", va="top", color="#6b7280", fontsize=9, parse_math=False)
         axes = figure.subplots(2, 2).flat
         for axis in axes:
             axis.spines[["top", "right"]].set_visible(False)
@@ -44,12 +43,12 @@ def draw(path: Path, inspection, others: Sequence[Saturation]) -> None:
 
 def _heading(axis: Axes, text: str, verdict: str = "") -> None:
     axis.set_title(text, loc="left", fontsize=11.5, fontweight="bold", pad=22)
-    axis.text(0, 1.025, verdict, transform=axis.transAxes, fontsize=9.5, color=BLUE, va="bottom", **VERBATIM)
+    axis.text(0, 1.025, verdict, transform=axis.transAxes, fontsize=9.5, color=BLUE, va="bottom", parse_math=False)
 
 
 def _placeholder(axis: Axes, text: str) -> None:
     axis.set_axis_off()
-    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color=GRAY, wrap=True, **VERBATIM)
+    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color=GRAY, wrap=True, parse_math=False)
 
 
 def _draw_saturation(axis: Axes, own: Saturation | None, others: Sequence[Saturation]) -> None:
@@ -72,15 +71,15 @@ def _draw_saturation(axis: Axes, own: Saturation | None, others: Sequence[Satura
         )  # fmt: skip
     axis.axvspan(-30, 0, color="#f4f6fa", zorder=0, lw=0)
     axis.text(-29.3, 2.2e-8, "D recognizes the fake", color="#8a92a0")
-    axis.text(29.3, 2.2e-8, "D takes it for real", color="#8a92a0", ha="right")
+    axis.text(29.3, 2.2e-8, "D is fooled", color="#8a92a0", ha="right")
     axis.set_xlabel("logit f of a fake  (other families in gray)")
     axis.set_ylabel("|dL_G / df|")
 
 
 def _draw_dirac_gan(axis: Axes, own: DiracGAN | None) -> None:
-    if own is None or own.simultaneous is None:
+    if own is None or own.simultaneous is None or own.alternating is None:
         _heading(axis, "Dirac-GAN")
-        return _placeholder(axis, "the Dirac-GAN could not be computed" if own is None else own.not_defined)
+        return _placeholder(axis, own and own.not_defined or "the Dirac-GAN could not be computed")
     _heading(
         axis,
         f"Does the game converge?  (Dirac-GAN, 500 steps of {own.lr:g})",
@@ -140,6 +139,6 @@ def _draw_checks(axis: Axes, checks: Sequence[Check]) -> None:
     for i, (name, oks) in enumerate(answers.items()):
         column, row = divmod(i, rows)
         mark, mark_color, color = ("✗", RED, RED) if False in oks else ("✓", GREEN, INK) if True in oks else ("–", GRAY, GRAY)
-        position = {"y": 0.97 - row * min(0.075, 0.97 / rows), "transform": axis.transAxes, "va": "center"}
-        axis.text(0.52 * column, s=mark, color=mark_color, fontweight="bold", **position)
-        axis.text(0.52 * column + 0.035, s=name, color=color, fontsize=9, **position)
+        x, y = 0.52 * column, 0.97 - row * min(0.075, 0.97 / rows)
+        axis.text(x, y, mark, color=mark_color, fontweight="bold", va="center", transform=axis.transAxes)
+        axis.text(x + 0.035, y, name, color=color, fontsize=9, va="center", transform=axis.transAxes)

@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -43,9 +44,9 @@ class LinearCritic(nn.Module):
 
 def family_class(family: Family) -> type[GAN]:
     """The class behind a family with settings."""
-    while not isinstance(family, type):
+    while isinstance(family, partial):
         family = family.func
-    return family
+    return cast("type[GAN]", family)
 
 
 def shipped_families() -> dict[str, type[GAN]]:

@@ -5,7 +5,7 @@
     python -m ganlab inspect gan._target_=my_gan.MyGAN      # your own class, in my_gan.py in the current directory
 
 It takes the overrides that training takes and one loss at a time, looks at the loss, its settings and its regularizers
-(data and networks do not matter), and prints in about ten seconds:
+(data and networks do not matter), and prints within seconds:
 
   saturation           the generator's gradient where the discriminator recognizes the fakes
   local convergence    the Dirac-GAN (Mescheder et al. 2018): eigenvalues, and the end of two trajectories
@@ -36,6 +36,7 @@ from torch import Tensor
 from ganlab import analysis
 from ganlab.analysis.checks.base import user_location
 from ganlab.analysis.figure import draw
+from ganlab.analysis.minimal import Family
 from ganlab.models.gan import GAN
 from ganlab.utils.files import write_json
 
@@ -129,7 +130,7 @@ def inspect_loss(family: functools.partial[GAN], notes: list[str]) -> Inspection
     return inspection
 
 
-def stable_dirac_gan(family: analysis.Family) -> analysis.DiracGAN:
+def stable_dirac_gan(family: Family) -> analysis.DiracGAN:
     """The Dirac-GAN with the longest step that does not overflow."""
     for lr in STEP_SIZES:
         game = analysis.dirac_gan(family, lr=lr)

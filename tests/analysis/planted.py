@@ -854,6 +854,30 @@ class Attached(NonSaturatingGAN):
         return self.discriminator_terms(outputs), {}
 
 
+@plant(
+    "a discriminator that is not frozen in G's step",
+    "the training step is ganlab's",
+    message="overrides NotFrozen._update_generator (planted.py, line",
+    where="training_step",
+)
+class NotFrozen(NonSaturatingGAN):
+    def _update_generator(self, real, y):
+        self._update("g", 1, self.generator_step, real, y)
+        self.g_updates += 1
+        self.d_steps_since_g = 0
+
+
+@plant(
+    "no training step at all",
+    "the training step is ganlab's",
+    message="overrides NoTrainingStep.training_step (planted.py, line",
+    where="training_step",
+)
+class NoTrainingStep(NonSaturatingGAN):
+    def training_step(self, batch, batch_idx=0):
+        pass
+
+
 class ClipsBefore(NonSaturatingGAN):
     """An ancestor of the family that is checked."""
 

@@ -77,6 +77,7 @@ def describe_error(error: Exception) -> str:
 
 def user_location(method: Callable | property) -> str | None:
     """Where a method of the user is defined, as "my_gan.py, line 12"; None for code of ganlab and of libraries."""
-    function = inspect.unwrap(getattr(method, "fget", method))
-    code = getattr(function, "__code__", None)
+    if isinstance(method, property):
+        return user_location(method.fget) if method.fget else None
+    code = getattr(inspect.unwrap(method), "__code__", None)
     return f"{Path(code.co_filename).name}, line {code.co_firstlineno}" if code and is_user_code(code.co_filename) else None

@@ -83,7 +83,7 @@ def is_named_loss(gan: GAN, name: str) -> None:
         f"{kind.__name__} {relation} {family.__name__}, but its {PLAYER[name]} gradient is "
         f"{_matching_loss(gan, name) or 'that of no known loss'}: {_compare(gan, name, reference)}"
         + ("; if it is meant to be another loss, derive it from GAN" if is_subclass else "")
-        + f" ({FORMULAS.get(family.__name__) or (family.__doc__ or '').strip().splitlines()[0]})"
+        + f" ({(FORMULAS.get(family.__name__) or (family.__doc__ or '').strip().splitlines()[0]).rstrip('.')})"
     )
 
 
@@ -116,10 +116,8 @@ def is_not_clamped(gan: GAN, name: str) -> None:
         is_off = large.isfinite() & ((large - expected).abs() > 0.01 * (expected.abs() + abs(factor)))
         if is_off.any():
             i = int(is_off.nonzero()[0])
-            batch, row, sample = torch.unravel_index(
-                torch.tensor(i), (len(LARGE_LOGITS), len(large) // len(LARGE_LOGITS) // N, N)
-            )
-            side = row_name(name, int(row))
+            batch, row, sample = is_off.view(len(LARGE_LOGITS), -1, N).nonzero()[0].tolist()
+            side = row_name(name, row)
             logit = LARGE_LOGITS[batch][side == "fake"][sample]
             raise CheckFailed(
                 f"is {_times(factor)}{smooth}'s for small logits, but at a {side} logit of {logit:g} its gradient is "

@@ -36,7 +36,7 @@ COEFFICIENTS = ("weight", "gamma", "lambda_", "lam", "lambda_gp", "coefficient")
 def takes_every_shape(regularizer: Regularizer) -> list[tuple[int, ...]]:
     """A sample is a vector, whatever its number of channels."""
     # The shapes it takes: all of them, except points if it refuses these with a ValueError of its own.
-    taken = []
+    taken: list[tuple[int, ...]] = []
     for shape in SHAPES:
         batch = samples(shape, 8)
         try:
@@ -192,7 +192,7 @@ def is_proportional_to_lambda(regularizer: Regularizer) -> None:
     once, twice = (penalty_number(type(regularizer)(**settings | {coefficient: x}), critic, *batch) for x in (3.0, 6.0))
     ratio = twice / once
     if not math.isclose(ratio, 2, rel_tol=1e-3):
-        cause = {1: "lambda is ignored", 4: "lambda counts twice"}.get(round(ratio, 2), "it must be proportional to lambda")
+        cause = {1.0: "lambda is ignored", 4.0: "lambda counts twice"}.get(round(ratio, 2), "it must be proportional to lambda")
         raise CheckFailed(
             f"is {once:.5g} for {coefficient} = 3 and {twice:.5g} for {coefficient} = 6, {ratio:.4g} times that, "
             f"expected 2 times; {cause}"

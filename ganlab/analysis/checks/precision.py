@@ -44,8 +44,8 @@ def is_exact(dtype: torch.dtype, gan: GAN, name: str) -> None:
     for direction in _directions(gan, name):
         for magnitude in MAGNITUDES:
             batch = [x.to(dtype).double() for x in _batch(direction, magnitude)]
-            exact, found = (_numbers(loss, name, *batch, format) for format in (torch.float64, dtype))
-            single = found if dtype == torch.float32 else _numbers(loss, name, *batch, torch.float32)
+            exact, found = (_numbers(loss, name, batch[0], batch[1], format) for format in (torch.float64, dtype))
+            single = found if dtype == torch.float32 else _numbers(loss, name, batch[0], batch[1], torch.float32)
             comparable = exact.isfinite() & ~_near_overflow(exact, dtype) & single.isfinite()
             if not (comparable & ~_within(found, exact, exact, dtype)).any():
                 continue
