@@ -20,7 +20,7 @@ def test_random_command_lines_end_in_a_run_or_in_a_sentence(fuzz, tmp_path):
     fuzz.load()
     lines = [[*fuzz.RING, "seed=2"], *fuzz.command_lines(12, seed=7)]
     found = fuzz.fuzz(lines, tmp_path)
-    violations = [(words, said) for words, (kind, said) in zip(lines, found, strict=True) if kind == "violation"]
+    violations = [(words, message) for words, (kind, message) in zip(lines, found, strict=True) if kind == "violation"]
     assert not violations
     assert found[0] == ("run", "") and [kind for kind, _ in found].count("sentence") >= 5
 
@@ -36,7 +36,7 @@ def test_random_command_lines_end_in_a_run_or_in_a_sentence(fuzz, tmp_path):
         ("import sys; sys.exit('ganlab: one\\nganlab: two')", "exit code 1"),
     ],
 )
-def test_what_it_looks_for_it_finds(fuzz, tmp_path, monkeypatch, planted, complaint):
+def test_violations_are_found(fuzz, tmp_path, monkeypatch, planted, complaint):
     monkeypatch.setattr(fuzz, "main", lambda: exec(planted))
-    kind, said = fuzz.outcome(["seed=1"], tmp_path, seconds=0.5)
-    assert kind == "violation" and complaint in said
+    kind, message = fuzz.outcome(["seed=1"], tmp_path, seconds=0.5)
+    assert kind == "violation" and complaint in message

@@ -1,4 +1,4 @@
-"""Where conf/ is."""
+"""The place of conf/."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pathlib import Path
 
 
 def conf_folder() -> str:
-    """The first conf/ that holds config.yaml: inside the installed package, or beside it in a clone."""
+    """The directory conf/: inside the installed package, or beside it in a clone."""
     here = Path(__file__).resolve().parents[1]
     return str(next(c for c in (here / "conf", here.parent / "conf") if (c / "config.yaml").exists()))

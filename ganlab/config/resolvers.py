@@ -1,4 +1,4 @@
-"""What conf/ asks Python for: `${ganlab.…:}`. Importing this module registers the answers with OmegaConf."""
+"""Resolvers for the interpolations `${ganlab.…:}` in conf/, registered with OmegaConf when this module is imported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganlab.utils.image_folders import count_classes
 
 
 def family(loss: str, target: str) -> str:
-    """What a run's family is called: by the loss preset, or by the class if that is the user's own, or not the preset's."""
+    """The family's name in a run's name: the loss preset, or the class if it is the user's own or not that of the preset."""
     loss, target = str(loss), str(target)
     preset = Path(conf_folder()) / "loss" / f"{loss}.yaml"
     fits = not preset.is_file() or OmegaConf.load(preset)._target_ == target
@@ -24,14 +24,14 @@ def family(loss: str, target: str) -> str:
 
 
 def one_name(text: str) -> str:
-    """The text as one short name of a file: no folders, nothing unprintable."""
+    """The text as a file name of at most 150 bytes, without slashes and unprintable characters."""
     name = "".join(c if c.isprintable() and c != "/" else "_" for c in text).lstrip(".") or "run"
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return name if len(name.encode()) <= 150 else f"{name.encode()[:140].decode(errors='ignore')}_{digest}"
 
 
 def _folder(overrides: str) -> str:
-    """A sweep job's folder: its overrides, safe as one name, short enough for any file system."""
+    """The directory of a sweep's job, named after its overrides."""
     return one_name(overrides or "job")
 
 
@@ -40,9 +40,9 @@ def _accelerator() -> str:
 
 
 def fast_precision(accelerator: str, dim: int | None = None) -> str:
-    """bf16 for images where this machine's device has units for it; a CPU without them emulates it, up to 8 times slower.
+    """trainer.precision for images: bf16 where the device has hardware for it (a CPU without is up to 8 times slower).
 
-    `dim` is that of points, whose coordinates want all of float32.
+    `dim`: that of points, which need float32.
     """
     if dim is not None:
         return "32-true"
@@ -53,13 +53,16 @@ def fast_precision(accelerator: str, dim: int | None = None) -> str:
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
 
-OmegaConf.register_new_resolver("ganlab.accelerator", _accelerator, replace=True)
-OmegaConf.register_new_resolver("ganlab.family", family, replace=True)
-OmegaConf.register_new_resolver("ganlab.fast_precision", fast_precision, replace=True)
-OmegaConf.register_new_resolver("ganlab.folder", _folder, replace=True)
-OmegaConf.register_new_resolver("ganlab.folder_classes", count_classes, replace=True)
-OmegaConf.register_new_resolver("ganlab.product", lambda *factors: math.prod(factors), replace=True)
-OmegaConf.register_new_resolver(
-    "ganlab.when", slurm.run_dir_suffix, replace=True, use_cache=True
-)  # a sweep's jobs keep its folder
-OmegaConf.register_new_resolver("oc.env", secrets.env, replace=True)
+RESOLVERS = {
+    "ganlab.accelerator": _accelerator,
+    "ganlab.family": family,
+    "ganlab.fast_precision": fast_precision,
+    "ganlab.folder": _folder,
+    "ganlab.folder_classes": count_classes,
+    "ganlab.product": lambda *factors: math.prod(factors),
+    "oc.env": secrets.env,
+}
+for _name, _function in RESOLVERS.items():
+    OmegaConf.register_new_resolver(_name, _function, replace=True)
+# Cached: all jobs of a sweep share its directory.
+OmegaConf.register_new_resolver("ganlab.when", slurm.run_dir_suffix, replace=True, use_cache=True)

@@ -3,11 +3,10 @@
     python tests/benchmarks/fuzz.py [N] [SEED]            # 1,000 command lines, drawn from the seed 0
     python tests/benchmarks/fuzz.py 20 0 --processes      # as real processes, one after another
 
-Each command line trains four batches on the ring and has one hostile word (see WORDS). It is run by the real `main()` in
-a process that is forked from one with torch loaded, in a folder of its own, under a limit of memory and time; a run that
-is longer than its time, as `max_images=10**18` asks for, must leave when it is asked to. An audit hook notes what is
-executed and what is written elsewhere. Prints a table, the distinct sentences to `sentences.txt`, and ends with exit code
-1 if there was a violation.
+Each command line trains four batches on the ring and has one hostile word (NASTY, NUMBERS, FREE). `main()` runs it in a fork
+of a process with torch loaded, in an empty directory, under limits of memory and time; a run that exceeds the time, such as
+`max_images=10**18`, must end on SIGTERM. An audit hook records programs that are executed and files that are written
+elsewhere. Prints a table, writes the distinct messages to `sentences.txt`, and exits with 1 after a violation.
 """
 
 import os
@@ -30,7 +29,7 @@ from ganlab.config.paths import conf_folder
 TINY = "max_images=256 eval_every=128 logger=csv trainer=cpu hydra.run.dir=run".split()
 RING = "data=ring data.train_size=256 data.test_size=64 networks.hidden=[2] metrics.samples=16".split()
 DIGITS = "networks.width=2 metrics=none".split()
-SECONDS = 20  # of a command line; then it is asked to stop, and has as long again
+SECONDS = 20  # for a command line; then it gets SIGTERM and as long again
 SECRET = "sk-planted-7f3a9c"
 NASTY = [
     "", "null", "~", "true", "False", "0", "-0", "-1", "1", "2", "0.5", "1e400", "-1e400", "nan", "inf", "1e-320", "1e3",
@@ -74,7 +73,7 @@ def keys() -> list[tuple[str, str]]:
 
 
 def command_lines(n: int, seed: int) -> list[list[str]]:
-    """Words to type: four batches of points or of images, and a key with a nasty value mostly, sometimes a word of no form."""
+    """Command lines of four batches of points or images with, mostly, a key with a nasty value, sometimes a malformed word."""
     draw, known = random.Random(seed), keys()
     lines = []
     for _ in range(n):
@@ -97,8 +96,8 @@ def command_lines(n: int, seed: int) -> list[list[str]]:
     return lines
 
 
-def watched(arguments: list[str], folder: Path) -> None:
-    """What a process does: main(), with notes on what it executes and where else it writes; exits as Python would."""
+def run_main(arguments: list[str], folder: Path) -> None:
+    """Call main() and note what it executes and where else it writes; exit as Python would."""
     notes = (folder.parent / "notes").open("w", buffering=1)
     fork = os.getpid()
 
@@ -148,13 +147,13 @@ def in_a_fork(arguments: list[str], folder: Path) -> int:
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(folder.parent / name, os.O_WRONLY | os.O_CREAT), number)
         sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115
-        watched(arguments, folder)
+        run_main(arguments, folder)
     finally:
         os._exit(99)
 
 
 def load() -> None:
-    """What every run loads, before the forks."""
+    """Import what every run needs, before the forks."""
     import torch
     from hydra.core.plugins import Plugins
 
@@ -172,8 +171,8 @@ def as_a_process(arguments: list[str], folder: Path) -> int:
     return subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, start_new_session=True).pid
 
 
-def ended(child: int, limit: float) -> int | None:
-    """The exit code (negative: the signal that killed it); None if it goes on."""
+def wait_for(child: int, limit: float) -> int | None:
+    """The exit code (negative: the signal that killed it); None if it still runs."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
         found, status = os.waitpid(child, os.WNOHANG)
@@ -184,15 +183,15 @@ def ended(child: int, limit: float) -> int | None:
 
 
 def outcome(words: list[str], folder: Path, start=in_a_fork, seconds: float = SECONDS) -> tuple[str, str]:
-    """(run, stopped or sentence; what it said), or (violation, which)."""
+    """("run", ""), ("stopped" or "sentence", the message), or ("violation", which rule was broken)."""
     folder = folder / "a" / "b" / "c"
     folder.mkdir(parents=True)
     child = start([*TINY, *words], folder)
-    code, asked = ended(child, seconds), False
+    code, asked = wait_for(child, seconds), False
     if code is None:
         asked = True
         os.kill(child, signal.SIGTERM)
-        code = ended(child, seconds)
+        code = wait_for(child, seconds)
     if code is None:
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -209,25 +208,25 @@ def outcome(words: list[str], folder: Path, start=in_a_fork, seconds: float = SE
         return "violation", "the word was executed"
     if any(SECRET in path.read_text(errors="replace") for path in folder.parents[1].rglob("*") if path.is_file()):
         return "violation", f"the secret was written; {err.strip()[-300:]}"
-    return evaluate_rules(code, out, err, asked)
+    return classify(code, out, err, asked)
 
 
-def evaluate_rules(code: int, out: str, err: str, asked: bool) -> tuple[str, str]:
+def classify(code: int, out: str, err: str, interrupted: bool) -> tuple[str, str]:
     if "Traceback" in out + err:
         return "violation", "traceback: " + err.strip().splitlines()[-1]
-    said = [line for line in err.splitlines() if line.startswith("ganlab: ")]
-    if code == 0 and not said:
+    messages = [line for line in err.splitlines() if line.startswith("ganlab: ")]
+    if code == 0 and not messages:
         return "run", ""
-    if asked and code == 128 + signal.SIGTERM and len(said) == 1:
-        return "stopped", said[0]
-    rest = [line for line in err.splitlines() if line and line not in said and "Warning: " not in line and line[0] != " "]
-    if code == 1 and len(said) == 1 and not rest and 20 < len(said[0]) < 1000:
+    if interrupted and code == 128 + signal.SIGTERM and len(messages) == 1:
+        return "stopped", messages[0]
+    rest = [line for line in err.splitlines() if line and line not in messages and "Warning: " not in line and line[0] != " "]
+    if code == 1 and len(messages) == 1 and not rest and 20 < len(messages[0]) < 1000:
         return "sentence", err[err.index("ganlab: ") :].strip()
     return "violation", f"exit code {code}: {err.strip()[:600]}"
 
 
 def normalized(sentence: str) -> str:
-    """With long words and run folders cut, so that equal sentences are equal."""
+    """The message without run directories and the ends of long words, so that equal messages compare equal."""
     sentence = re.sub(r"\S*/a/b/c", "HERE", sentence)
     return re.sub(r"(\S{60})\S+", r"\1…", sentence)
 
@@ -260,15 +259,15 @@ def run(arguments: list[str]) -> int:
     for kind in ("run", "stopped", "sentence", "violation"):
         print(f"{kind:>10}  {counts[kind]:5}")
     sentences: dict[str, list[str]] = {}
-    for (kind, said), words in zip(found, lines, strict=True):
+    for (kind, message), words in zip(found, lines, strict=True):
         if kind != "run":
-            sentences.setdefault(f"[{kind}] {normalized(said)}", []).append(" ".join(words))
+            sentences.setdefault(f"[{kind}] {normalized(message)}", []).append(" ".join(words))
     with open("sentences.txt", "w") as file:
-        for said, typed in sorted(sentences.items()):
-            file.write(f"{said}\n    {len(typed)}x, e.g. {typed[0]!r:.160}\n")
-    for (kind, said), words in zip(found, lines, strict=True):
+        for message, typed in sorted(sentences.items()):
+            file.write(f"{message}\n    {len(typed)}x, e.g. {typed[0]!r:.160}\n")
+    for (kind, message), words in zip(found, lines, strict=True):
         if kind == "violation":
-            print(f"{words!r:.300}\n    {said}")
+            print(f"{words!r:.300}\n    {message}")
     return int(counts["violation"] > 0)
 
 

@@ -1,4 +1,4 @@
-"""Any loss with any regularizer, conditioning, prior and packing: composed as on the command line, and really trained."""
+"""Each loss with each regularizer, conditioning, label prior and packing: composed as on the command line, and trained."""
 
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from ganlab.losses import __all__ as FAMILIES
 from ganlab.regularizers import is_spectrally_normalized
 
 CONF = Path(conf_folder())
-STEPS = 6  # one turn of G at least for five of D's
+STEPS = 6  # at least one step of G with n_critic=5
 pytestmark = pytest.mark.filterwarnings("ignore:WGAN without a Lipschitz constraint")
 TINY = {
     "digits": ["data=digits", "networks.width=2", "networks.latent_dim=3", "data.batch_size=8"],
@@ -29,7 +29,7 @@ def presets(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def one_preset_for_each_family():
+def preset_of_each_family():
     """The preset that adds least to its class: `ns` for NonSaturatingGAN, not `dragan`."""
     chosen = {}
     for name in presets("loss"):
@@ -39,25 +39,25 @@ def one_preset_for_each_family():
     return {target.removeprefix("ganlab."): name for target, (_, name) in chosen.items()}
 
 
-FAMILY_PRESETS = one_preset_for_each_family()
+FAMILY_PRESETS = preset_of_each_family()
 CONDITIONINGS = presets("conditioning")
 REGULARIZERS = presets("regularizer")
 every_family = pytest.mark.parametrize("loss", FAMILY_PRESETS.values())
 
 
 @cache
-def whole(data, *overrides):
+def full_config(data, *overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", [*TINY.get(data, [f"data={data}"]), *overrides, "logger=[]"])
 
 
 def composed(data, *overrides, **gan):
-    config = OmegaConf.merge(whole(data, *overrides), {"gan": gan})
+    config = OmegaConf.merge(full_config(data, *overrides), {"gan": gan})
     return {part: OmegaConf.to_container(config[part], resolve=True) for part in ("gan", "data")}
 
 
 def built(config):
-    """The GAN; if a part is refused, the reason itself and not Hydra's frame around it."""
+    """The GAN; the error of a part that is refused, without Hydra's around it."""
     torch.manual_seed(0)
     try:
         return instantiate(config["gan"], _convert_="all")
@@ -73,7 +73,7 @@ def loaded(data):
 
 
 def weights(gan):
-    """Of both players; biases before a norm layer, and those of a clipped or winning critic, may stay."""
+    """Weights of both networks without biases, some of which no step changes (before a norm layer, or in a clipped critic)."""
     return {
         f"{role}.{name}": p.detach().clone()
         for role, player in (("generator", gan.generator), ("discriminator", gan.discriminator))
@@ -92,7 +92,7 @@ def train(config, data, fit):
     fit(gan, loaded(data), limit_train_batches=STEPS)
     assert (gan.d_updates, gan.g_updates) == (STEPS, STEPS // gan.n_critic)
     after = weights(gan)
-    assert len(after) >= 4 and not [name for name in after if torch.equal(before[name], after[name])], "they moved"
+    assert len(after) >= 4 and not [name for name in after if torch.equal(before[name], after[name])], "all weights changed"
     assert all(p.isfinite().all() for p in gan.parameters())
     y = 1 if gan.conditioning.num_classes else None
     assert gan.sample(3, y, seed=0).isfinite().all()
@@ -106,7 +106,7 @@ def test_every_family_has_a_preset():
 
 
 @pytest.mark.parametrize("loss", presets("loss"))
-def test_every_preset_as_it_is(loss, fit):
+def test_every_loss_preset_trains(loss, fit):
     trained("digits", fit, f"loss={loss}")
 
 
@@ -130,7 +130,7 @@ def with_all_regularizers(data, loss):
 
 
 def with_one_regularizer(data, loss, name):
-    """One of those that were composed at once, which saves most of the time; spectral norm belongs to the network."""
+    """Pick one of those that were composed together, which saves time; spectral norm belongs to the network."""
     if name == "sn":
         return composed(data, f"loss={loss}", "regularizer=[sn]")
     gan = with_all_regularizers(data, loss)["gan"]
@@ -148,7 +148,7 @@ def test_every_family_with_every_regularizer(loss, regularizer, fit):
 
 
 @pytest.mark.parametrize("regularizer", sorted(IMAGES_ONLY))
-def test_images_only(regularizer, fit):
+def test_regularizers_for_images_refuse_points(regularizer, fit):
     with pytest.raises(ValueError, match="is for images .* for points take regularizer=instance_noise"):
         trained("ring", fit, "loss=ns", f"regularizer=[{regularizer}]")
 
@@ -177,7 +177,7 @@ def test_packing_with_every_conditioning(conditioning, pack, data, fit):
 @pytest.mark.parametrize("networks", [name for name in presets("networks") if name not in ("mlp", "dcgan")])
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 def test_other_networks_with_every_conditioning(networks, conditioning, fit):
-    """On images as large as the networks want them; one step, since they are slow."""
+    """On images as large as the networks need; two steps only, since they are slow."""
     pack = 1 if conditioning == "ac" else 2
     tiny = "networks.hidden=[6,6]" if networks.startswith("mlp") else "networks.width=2"
     gan = built(

@@ -41,13 +41,13 @@ def widths(net):
     return [(m.in_features, m.out_features) for m in net.modules() if isinstance(m, nn.Linear)]
 
 
-def kinds(net):
+def layers(net):
     """Layers of the hidden part, in order."""
     return [type(layer).__name__ for layer in net.body]
 
 
 def steps(config, data):
-    """D's turns before the budget is spent, which ends a run when it is reached."""
+    """D's steps until max_images is reached, which ends a run."""
     return -(-config["max_images"] // data.batch_size)
 
 
@@ -58,8 +58,8 @@ def commands(experiment):
     return [[word for word in line.split() if not word.startswith(("-m", "+experiment", "seeds="))] for line in found]
 
 
-def full(experiment):
-    """(gan, data, config) of each command that states its own budget."""
+def full_protocol(experiment):
+    """(gan, data, config) of each command that sets max_images."""
     for overrides in commands(experiment):
         if any(word.startswith("max_images=") for word in overrides):
             overrides = [word for word in overrides if not word.startswith("loss=")]
@@ -74,8 +74,8 @@ def assert_adam(gan, lr, betas):
 
 
 @pytest.mark.parametrize("experiment", ALL)
-def test_what_the_protocols_share(experiment):
-    """z = N(0, I_2), one turn each, no moving average, no penalty, no label, quality of 2,500 samples."""
+def test_settings_shared_by_all_protocols(experiment):
+    """z = N(0, I_2), one step each, no moving average, no penalty, no label, metrics of 2,500 samples."""
     gan, data, config = built(experiment)
     assert gan.generator.latent_dim == 2 and data.shape == (2,)
     z = gan.sample_latents(20_000)
@@ -84,11 +84,11 @@ def test_what_the_protocols_share(experiment):
     assert not gan.regularizers and not gan.conditioning.num_classes
     metric = instantiate(config["metrics"])
     assert isinstance(metric, ToyQuality) and metric.samples == 2500
-    assert config["max_images"] % config["eval_every"] == 0  # the last look is the end of the run
+    assert config["max_images"] % config["eval_every"] == 0  # the last evaluation is at the end of the run
 
 
 @pytest.mark.parametrize("experiment", ALL)
-def test_without_a_moving_average_the_samples_are_the_generator_s_own(experiment, fit, make_batches):
+def test_ema_decay_0_samples_from_the_generator_itself(experiment, fit, make_batches):
     gan, *_ = built(experiment)
     fit(gan, make_batches(2, size=8))
     gan.generator.eval()
@@ -110,8 +110,8 @@ class TestRingAlpha:
         gan, *_ = built("ring_alpha")
         assert widths(gan.generator) == [(2, 400), (400, 400), (400, 400), (400, 400), (400, 2)]
         assert widths(gan.discriminator) == [(2, 200), (200, 200), (200, 200), (200, 200), (200, 1)]
-        assert kinds(gan.generator) == ["Linear", "Identity", "ReLU"] * 4
-        assert kinds(gan.discriminator) == ["Linear", "Identity", "LeakyReLU"] * 4
+        assert layers(gan.generator) == ["Linear", "Identity", "ReLU"] * 4
+        assert layers(gan.discriminator) == ["Linear", "Identity", "LeakyReLU"] * 4
         assert {m.negative_slope for m in gan.discriminator.modules() if isinstance(m, nn.LeakyReLU)} == {0.2}
 
     @pytest.mark.parametrize(
@@ -128,16 +128,16 @@ class TestRingAlpha:
             ),
         ],
     )
-    def test_every_row_of_the_table_has_its_loss_and_its_optimizer(self, overrides, family, settings):
+    def test_loss_and_optimizer_of_each_row(self, overrides, family, settings):
         gan, *_ = built("ring_alpha", *overrides)
         assert type(gan) is family and {name: getattr(gan, name) for name in settings} == settings
         assert_adam(gan, 1e-4, (0.9, 0.999))
         rows = (CONF / "experiment" / "ring_alpha.yaml").read_text()
         assert " ".join(overrides) in rows
 
-    def test_budget(self):
+    def test_length(self):
         """400 epochs, about 156,000 steps and 20 million images; the short form is a tenth."""
-        ((_, data, config),) = full("ring_alpha")
+        ((_, data, config),) = full_protocol("ring_alpha")
         batches = len(data.batches())
         assert batches == 390 and steps(config, data) == 400 * batches == 156_000
         assert config["max_images"] % config["eval_every"] == 0
@@ -163,9 +163,9 @@ class TestPac:
         gan, *_ = built(experiment, f"gan.pack={pack}")
         g, d = gan.generator, gan.discriminator
         assert widths(g) == [(2, 400), (400, 400), (400, 400), (400, 400), (400, 2)]
-        assert kinds(g) == ["Linear", "BatchNorm1d", "ReLU"] * 4
+        assert layers(g) == ["Linear", "BatchNorm1d", "ReLU"] * 4
         assert widths(d) == [(2 * pack, 5 * 200), (200, 5 * 200), (200, 5 * 200), (200, 1)]
-        assert kinds(d) == ["Linear", "Identity", "Maxout"] * 3
+        assert layers(d) == ["Linear", "Identity", "Maxout"] * 3
         assert {m.pieces for m in d.modules() if isinstance(m, Maxout)} == {5}
         for net in (g, d):
             linear = [m for m in net.modules() if isinstance(m, nn.Linear)]
@@ -173,7 +173,7 @@ class TestPac:
             assert weights.std().item() == pytest.approx(0.02, rel=0.01) and not any(m.bias.any() for m in linear)
 
     @pytest.mark.parametrize("pack", [1, 2, 4])
-    def test_a_step_is_of_100_packs(self, experiment, pack):
+    def test_a_step_has_100_packs(self, experiment, pack):
         gan, data, _ = built(experiment, f"gan.pack={pack}")
         real, y = next(iter(data.train_dataloader()))
         outputs = gan.forward_pass(real, y, with_real=True, grad_to_generator=True)
@@ -185,10 +185,10 @@ class TestPac:
         assert type(gan) is ganlab.NonSaturatingGAN
         assert_adam(gan, 1e-4, (0.8, 0.999))
 
-    def test_budget(self, experiment):
+    def test_length(self, experiment):
         """400,000 steps of GAN, PacGAN2 and PacGAN4; the short form, a fortieth, for any pack."""
         packs = []
-        for gan, data, config in full(experiment):
+        for gan, data, config in full_protocol(experiment):
             packs.append(gan.pack)
             assert steps(config, data) == 400_000 and config["max_images"] == 400_000 * 100 * gan.pack
             assert config["max_images"] == 40 * config["eval_every"]
@@ -198,7 +198,7 @@ class TestPac:
             assert steps(config, data) == 10_000 and config["max_images"] == 10 * config["eval_every"]
 
 
-def test_the_grid_s_recipe_keeps_the_protocol_s_data_networks_and_batches():
+def test_grid_recipe_keeps_data_networks_and_batches_of_the_protocol():
     (theirs, data, _), (ours, same, config) = built("grid_pac"), built("grid_recipe")
     assert torch.equal(data.train.x, same.train.x) and data.batch_size == same.batch_size == 100
     for net in ("generator", "discriminator"):
@@ -212,7 +212,7 @@ def test_the_grid_s_recipe_keeps_the_protocol_s_data_networks_and_batches():
 
 @pytest.mark.parametrize("experiment", ALL)
 @pytest.mark.parametrize("loss", ["wgan", "wgan_gp", "rpgan", "hinge"])
-def test_other_losses_can_be_tried_in_a_protocol(experiment, loss, fit):
+def test_other_losses_train_in_a_protocol(experiment, loss, fit):
     gan, data, _ = built(experiment, f"loss={loss}")
     random = torch.Generator().manual_seed(0)
     x = data.train.x[torch.randint(len(data.train.x), (6, 12), generator=random)]
