@@ -17,21 +17,13 @@ from ganlab.callbacks.evaluation import Evaluation
 from ganlab.callbacks.periodic import Periodic, find_callback
 from ganlab.utils import slurm
 from ganlab.utils.files import atomic_torch_save
+from ganlab.utils.signals import Interrupted
 
 log = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 REQUEUE_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)  # from Slurm, if asked for by --signal=USR1@SECONDS, and from submitit
 SIGNAL_SYNC_EVERY = 16  # batches between two all-reduces of the signals that the processes of a run have received
-PENDING_SIGNALS: list[int] = []  # received too late to stop their run
-
-
-class Interrupted(Exception):
-    """The run was stopped by `signal` after saving a checkpoint."""
-
-    def __init__(self, message: str, signal: int):
-        super().__init__(message)
-        self.signal = signal
 
 
 class Checkpoints(Periodic):
@@ -44,6 +36,8 @@ class Checkpoints(Periodic):
     stops at once. On SIGUSR1 in a Slurm job, and on submitit's signal, it also requeues the job. In a Slurm job, SIGTERM only
     saves and training continues: Slurm ends the job itself, and may restart it.
 
+    `pending_signal`: one that arrived during the last evaluation, when training was complete; else None.
+
     Raises:
         OSError: the checkpoint cannot be written; the previous one is kept.
         ValueError: the processes of the run have different run directories.
@@ -54,6 +48,7 @@ class Checkpoints(Periodic):
         self.run_dir = Path(run_dir)
         self._random_states: list[dict] | None = None
         self._signal: int | None = None
+        self.pending_signal: int | None = None
         self._replaced_handlers: dict[int, object] = {}
 
     def setup(self, trainer, gan, stage):
@@ -88,7 +83,7 @@ class Checkpoints(Periodic):
             set_random_state(self._random_states[trainer.global_rank % len(self._random_states)])
             self._random_states = None
         self._signal = None
-        PENDING_SIGNALS.clear()
+        self.pending_signal = None
         if threading.current_thread() is threading.main_thread():
             requeue = [
                 number
@@ -128,19 +123,12 @@ class Checkpoints(Periodic):
 
     def on_train_end(self, trainer, gan):
         super().on_train_end(trainer, gan)
-        if self._signal is not None:  # received during the last evaluation: training is complete
-            PENDING_SIGNALS.append(self._signal)
+        self.pending_signal = self._signal
 
     def teardown(self, trainer, gan, stage):
         for number, handler in self._replaced_handlers.items():
             signal.signal(number, handler)
         self._replaced_handlers = {}
-
-
-def reraise_pending_signal() -> None:
-    """Raise the signal that a run received during its last evaluation, so that it ends what follows, such as a sweep."""
-    if PENDING_SIGNALS:
-        signal.raise_signal(PENDING_SIGNALS.pop())
 
 
 def is_submitit_handler(handler) -> bool:

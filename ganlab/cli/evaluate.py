@@ -22,7 +22,7 @@ from ganlab.data import Stacked, TensorData
 from ganlab.metrics import ClassifierQuality, InceptionQuality, StackedQuality, ToyQuality
 from ganlab.metrics.suite import MIN_SAMPLES, EvaluationSuite, SuiteResults
 from ganlab.runs.loading import build_trusted
-from ganlab.runs.trained import Trained, datamodule, open_run
+from ganlab.runs.open_run import Trained, datamodule, open_run
 from ganlab.utils.files import atomic_path, write_json
 from ganlab.utils.progress import TerminalProgress
 from ganlab.utils.validation import validate_int

@@ -26,8 +26,8 @@ import ganlab
 from ganlab.cli.options import ExportOptions, parse_options
 from ganlab.cli.output import default_path, output_path, sample_shape
 from ganlab.models.gan import GAN
+from ganlab.runs.open_run import Trained, open_run
 from ganlab.runs.run_dir import RunDir
-from ganlab.runs.trained import Trained, open_run
 from ganlab.utils.files import atomic_path, non_finite_to_none, write_json
 
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torchscript": ".pt"}

@@ -1,46 +1,155 @@
-"""Hydra and its errors, between a command line and what it calls."""
+"""Compose the configuration with Hydra and hand it over: to training, in a sweep job by job, or to inspect."""
 
+from __future__ import annotations
+
+import logging
+import math
 import os
-import sys
-from typing import NoReturn
+from collections.abc import Sequence
+from pathlib import Path
 
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+import ganlab.config.resolvers  # noqa: F401  what conf/ asks for
+from ganlab.cli.handler import errors_as_sentences
 from ganlab.config.paths import conf_folder
+from ganlab.config.schema import validate_types
+from ganlab.runs.run_dir import RunDir, RunDirInUse
+from ganlab.utils import slurm
+
+log = logging.getLogger(__name__)
 
 
-def compose(verb: str) -> None:
-    """Hydra composes the configuration from the command line and calls the verb's function, in a sweep for each job."""
-    import hydra
-    from hydra._internal.utils import get_args_parser
+def run_hydra(show_traceback: bool) -> None:
+    """Run what the command line says: `hydra.main` reads it, prints help, or calls the job for each run."""
 
-    from ganlab.cli import job
-    from ganlab.cli.errors import DENIED
-    from ganlab.config import secrets, suggestions
+    def job(cfg: DictConfig) -> float:
+        os.environ["HYDRA_FULL_ERROR"] = str(int(show_traceback))  # for the processes that this one starts
+        return run_job(cfg, show_traceback)
 
-    job.verb = verb
-    if problem := suggestions.misplaced_option(sys.argv[1:]):
-        sys.exit(f"ganlab: {problem}")
-    parser = get_args_parser()
-    parser.error = _exit  # type: ignore[method-assign]
-    parser.parse_args()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing its own traceback
-    try:
-        secrets.validate_words(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(getattr(job, verb))()
-    except BrokenPipeError:  # | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        sys.exit(f"ganlab: {verb} was interrupted")
-    except Exception as error:
-        if job.WANTS_TRACEBACK:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises its errors and does not print them
+    hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(job)()
+
+
+def run_job(cfg: DictConfig, show_traceback: bool) -> float:
+    """Train one run; in a sweep, one of its jobs.
+
+    Returns:
+        the metric's objective, lower is better; nan if there is none, or if a sweep's job failed.
+    """
+    about = HydraConfig.get()
+    run = RunDir(Path(about.runtime.output_dir))
+    is_sweep = about.mode == RunMode.MULTIRUN
+    with errors_as_sentences("train", show_traceback, run):
+        try:
+            return start(cfg, about, run, is_sweep)
+        except RunDirInUse:
             raise
-        if isinstance(error, OSError) and error.errno in DENIED:  # of Hydra, making the job's folder
-            sys.exit(f"ganlab: the output folder cannot be written ({error}); choose another with hydra.run.dir=FOLDER")
-        sentence = job.explain(error)
-        if isinstance(error, (AssertionError, AttributeError, LookupError, TypeError)):  # of Hydra's own code, likewise
-            sentence = f"Hydra cannot use a word of this command line, perhaps of a group or of hydra.* ({sentence}"
-            sentence = sentence.replace("\n", ")\n", 1)
-        sys.exit(f"ganlab: {sentence}")
+        except Exception as error:
+            if is_sweep:
+                return record_failure(run, about, error)
+            if not run.is_run:
+                run.discard()
+            raise
 
 
-def _exit(message: str) -> NoReturn:
-    sys.exit(f"ganlab: {' '.join(message.split())}; python -m ganlab --help lists what there is")
+def record_failure(run: RunDir, about: DictConfig, error: Exception) -> float:
+    """Say why a sweep's job failed, for the sweep's table and for `resume=`; the next job starts."""
+    from ganlab.cli.errors import explain  # start-up time
+
+    sentence = explain(error)
+    if run.status != "failed":  # training writes that, with more in it
+        run.write_command(about.overrides.task)
+        run.write_summary({"status": "refused", "error": sentence, "error_type": type(error).__name__})
+    log.error(f"ganlab: {sentence}")
+    return math.nan
+
+
+def start(cfg: DictConfig, about: DictConfig, run: RunDir, is_sweep: bool) -> float:
+    """Check the configuration and train; continue a job that is started again by its sweep or by Slurm."""
+    validate_types(cfg, Path(conf_folder()))
+    if Path(str(cfg.run_dir)) != run.path:
+        raise ValueError(
+            f"run_dir is the directory that Hydra makes, got {cfg.run_dir!r}; choose it with hydra.run.dir=DIR, and that of a "
+            "sweep with hydra.sweep.dir=DIR"
+        )
+    config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+    from ganlab.report.wandb import log_run_report  # start-up time: torch loads here, after the command line is accepted
+    from ganlab.runs.resume import matches_saved_config
+    from ganlab.runs.train import train
+
+    if is_sweep:
+        require_one_device(config["trainer"], about)
+        os.environ["WANDB_RUN_GROUP"] = Path(about.sweep.dir).name
+    resume = (is_sweep or slurm.is_restart()) and matches_saved_config(run, config)
+    if resume and is_sweep and run.is_complete:
+        log.info(f"{run.path} is {run.status} already")
+        return objective(run.read_summary())
+    result = train(config, overrides=about.overrides.task, resume=resume, on_finish=log_run_report)
+    if is_sweep and result.pending_signal is not None:  # it came when training was over: it stops the jobs that follow
+        raise KeyboardInterrupt
+    return objective(result.summary)
+
+
+def objective(summary: dict) -> float:
+    """The number that a search minimizes; nan where there is none."""
+    found = summary.get("objective")
+    return found["value"] if found and found["value"] is not None else math.nan
+
+
+def require_one_device(trainer: dict, about: DictConfig) -> None:
+    """
+    Raises:
+        ValueError: a job of a sweep on this machine asks for several processes.
+    """
+    if "submitit" not in about.launcher._target_ and (trainer["devices"] != 1 or trainer["num_nodes"] != 1):
+        raise ValueError(
+            f"a local sweep runs one device per job, got trainer.devices={trainer['devices']} and "
+            f"num_nodes={trainer['num_nodes']}: Lightning would start the other processes with the sweep's own command "
+            "line; use trainer.devices=1, or a cluster job per run (hydra/launcher=submitit_slurm)"
+        )
+
+
+def inspect(words: Sequence[str]) -> None:
+    """Compose the configuration without running Hydra's job, and check its loss."""
+    overrides, config_dirs = split_config_dirs(words)
+    if not any(word.startswith("hydra.run.dir=") for word in overrides):
+        overrides.append("hydra.run.dir='outputs/inspect-${ganlab.folder:${name}}_${now:%Y-%m-%d_%H-%M-%S}'")
+    if config_dirs:
+        overrides.append(f"hydra.searchpath=[{','.join(f'file://{Path(folder).resolve()}' for folder in config_dirs)}]")
+    with hydra.initialize_config_dir(conf_folder(), version_base="1.3"):
+        cfg = hydra.compose("config", overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)  # the run's name interpolates the choices made
+    cfg.hydra.runtime.output_dir = cfg.hydra.run.dir
+    about = cfg.pop("hydra")
+    validate_types(cfg, Path(conf_folder()))
+
+    from ganlab.cli.inspect import run  # start-up time: torch loads here, after the command line is accepted
+
+    folder = Path(about.run.dir).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    run(OmegaConf.to_container(cfg, resolve=True), folder)
+
+
+def split_config_dirs(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The overrides, and the directories of `--config-dir DIR` or `--config-dir=DIR`.
+
+    Raises:
+        ValueError: another option.
+    """
+    overrides, config_dirs = [], []
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        option, _, value = word.partition("=")
+        if option in ("--config-dir", "-cd"):
+            config_dirs.append(value or (words.pop(0) if words else ""))
+        elif word.startswith("-"):
+            raise ValueError(f"inspect takes overrides and --config-dir=DIR, got {word}; one loss at a time, so no -m")
+        else:
+            overrides.append(word)
+    return overrides, config_dirs

@@ -23,7 +23,7 @@ from ganlab.cli.options import InterpolateOptions, parse_options
 from ganlab.cli.output import class_labels, class_note, default_path, output_path, sample_shape, validate_grid_size
 from ganlab.models.gan import GAN
 from ganlab.models.latents import sample_normal, slerp
-from ganlab.runs.trained import datamodule, open_run
+from ganlab.runs.open_run import datamodule, open_run
 from ganlab.utils.files import atomic_path
 
 FRAME_MS = 100

@@ -1,82 +1,88 @@
-"""`python -m ganlab [verb] …`: what Hydra composes from conf/ (train, which needs no naming, and inspect), and the verbs
-for what training left.
-"""
+"""`python -m ganlab [VERB] key=value …`: train what conf/ and the overrides compose, or use what training left."""
+
+from __future__ import annotations
 
 import ast
 import io
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from ganlab.cli.hydra_app import compose
+from ganlab.cli.handler import errors_as_sentences
 from ganlab.cli.options import OPTIONS, help_text, parse_options
+from ganlab.config.secrets import validate_words
+from ganlab.config.suggestions import misplaced_option
 from ganlab.utils import slurm
 
-COMPOSED = ("train", "inspect")  # functions of ganlab.cli.job
-MODULES = {  # each has a main(arguments)
-    "evaluate": "ganlab.cli.evaluate",
-    "export": "ganlab.cli.export",
-    "interpolate": "ganlab.cli.interpolate",
-    "neighbors": "ganlab.cli.neighbors",
-    "report": "ganlab.cli.report",
-    "resume": "ganlab.cli.resume",
-    "sample": "ganlab.cli.sample",
-}
-VERBS = (*COMPOSED, *MODULES)
+VERBS = ("inspect", *OPTIONS)
 
 
 def main() -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):  # and no notebook's
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a terminal without Unicode ends no run
-    verb = "train"
-    if len(sys.argv) > 1 and sys.argv[1].isidentifier():
-        verb = sys.argv.pop(1)
-        if verb not in VERBS:
-            sys.exit(f"ganlab: unknown verb {verb!r}; choose one of {', '.join(VERBS)}, or write overrides as key=value")
-
-    late = [word for before, word in zip(sys.argv, sys.argv[1:]) if word in VERBS and not before.startswith("-")]
-    if late:
-        sys.exit(f"ganlab: {late[0]} comes first: python -m ganlab {late[0]} …")
-
-    sys.path.insert(0, os.getcwd())  # a user's own module, in the folder where they stand: gan._target_=my_gan.MyGAN
-    if verb == "train" and any(word.startswith("resume=") for word in sys.argv[1:]):
-        verb = "resume"
-    if verb in ("train", "resume"):
+    """The command line of `python -m ganlab` and of `ganlab`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not in notebooks
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a terminal without Unicode ends no run
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    verb, words = split_verb(sys.argv[1:])
+    with errors_as_sentences(verb or "train", show_traceback):
+        if words[:1] == ["--version"]:
+            print(f"ganlab {import_module('ganlab').__version__}")
+            return
+        require_verb_first(verb, words)
+        validate_words(words)
+        sys.path.insert(0, os.getcwd())  # for a user's own module: gan._target_=my_gan.MyGAN
+        if verb is not None:
+            return use_verb(verb, words)
+        if problem := misplaced_option(words):
+            raise ValueError(problem)
         slurm.requeue_on_signal()
-    if verb in MODULES:
-        return use(verb, sys.argv[1:])
-    if verb == "inspect" and {"-m", "--multirun"} & set(sys.argv):
-        sys.exit("ganlab: inspect looks at one loss at a time and draws the others behind it; leave -m out")
+        from ganlab.cli.hydra_app import run_hydra  # start-up time: the other verbs need no Hydra
 
-    compose(verb)
+        run_hydra(show_traceback)
 
 
-def use(verb: str, arguments: list[str]) -> None:
-    """A verb that composes nothing; `-h` prints what its module says of it, and its options."""
-    try:
-        if {"-h", "--help"} & set(arguments):
-            docstring = ast.get_docstring(ast.parse(Path(find_spec(MODULES[verb]).origin).read_text()))
-            return print(help_text(verb, docstring, OPTIONS[verb]))
-        if verb != "report":  # whose words may be paths
-            parse_options(OPTIONS[verb], arguments)  # before the verb's module loads torch
-        logging.basicConfig(format="%(message)s", stream=sys.stdout)  # as Hydra does for what it calls; of others only warnings
-        logging.getLogger("ganlab").setLevel(logging.INFO)
-        import_module(MODULES[verb]).main(arguments)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        sys.exit(f"ganlab: {verb} was interrupted; nothing is left half-written")
-    except Exception as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        if isinstance(error, (ValueError, OSError)):
-            sys.exit(f"ganlab: {error}")
-        from ganlab.cli.errors import explain
+def split_verb(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The verb and the words after it; no verb means to train, and `resume=RUN` to resume."""
+    if words and words[0].isidentifier():
+        return words[0], list(words[1:])
+    return ("resume" if any(word.startswith("resume=") for word in words) else None), list(words)
 
-        sys.exit(f"ganlab: {explain(error)}")
+
+def require_verb_first(verb: str | None, words: Sequence[str]) -> None:
+    """
+    Raises:
+        ValueError: the verb is unknown, or stands behind other words.
+    """
+    if verb == "train":
+        raise ValueError("training needs no verb: python -m ganlab key=value …")
+    if verb is not None and verb not in VERBS:
+        raise ValueError(f"unknown verb {verb!r}; choose one of {', '.join(VERBS)}, or type overrides as key=value")
+    for before, word in zip(("", *words), words):
+        if word in VERBS and not before.startswith("-"):
+            raise ValueError(f"{word} comes first: python -m ganlab {word} …")
+
+
+def use_verb(verb: str, words: list[str]) -> None:
+    """A verb with a module of its own, below ganlab/cli. Its help and its options are known without importing torch."""
+    module = f"ganlab.cli.{verb}"
+    if {"-h", "--help"} & {*words}:
+        text = ast.get_docstring(ast.parse(Path(find_spec(module).origin).read_text()))
+        print(help_text(verb, text, OPTIONS[verb]) if verb in OPTIONS else text)
+        return
+    if verb in OPTIONS and verb != "report":  # report's words may be paths
+        parse_options(OPTIONS[verb], words)
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)  # as Hydra does; of libraries only warnings
+    logging.getLogger("ganlab").setLevel(logging.INFO)
+    if verb == "inspect":
+        from ganlab.cli.hydra_app import inspect  # start-up time
+
+        return inspect(words)
+    if verb == "resume":
+        slurm.requeue_on_signal()
+    import_module(module).main(words)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from ganlab.cli.options import NeighborsOptions, parse_options
 from ganlab.cli.output import class_labels, class_note, default_path, output_path, sample_shape
 from ganlab.data import to_float, to_uint8
 from ganlab.metrics.knn import BLOCK_SIZE, flatten_samples, iter_blocks, nearest_neighbors
-from ganlab.runs.trained import datamodule, open_run
+from ganlab.runs.open_run import datamodule, open_run
 from ganlab.utils.files import atomic_path, save_figure
 from ganlab.utils.validation import validate_int
 

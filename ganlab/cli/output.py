@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ganlab.models.gan import GAN
-from ganlab.runs.trained import Trained
+from ganlab.runs.open_run import Trained
 
 MAX_PIXELS = 89_478_485  # of a PNG: beyond it Pillow warns of a decompression bomb
 

@@ -27,7 +27,7 @@ from ganlab.callbacks.sample_grid import draw_images, draw_points
 from ganlab.cli.options import SampleOptions, parse_options
 from ganlab.cli.output import class_labels, class_note, default_path, output_path, validate_grid_size
 from ganlab.data import to_uint8
-from ganlab.runs.trained import datamodule, open_run
+from ganlab.runs.open_run import datamodule, open_run
 from ganlab.utils.files import atomic_path
 from ganlab.utils.progress import TerminalProgress
 

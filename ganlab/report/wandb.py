@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyExperiment
 
 from ganlab.callbacks.loggers import Wandb, finish_wandb
+from ganlab.runs.run_dir import RunDir
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,13 @@ def log_report_tables(run, path: Path) -> None:
         log.warning(f"the report's tables did not go to W&B ({type(error).__name__}: {message})")
 
 
+def log_run_report(run: RunDir, loggers: list[Logger]) -> None:
+    """Log the tables of one run to each of its W&B loggers."""
+    for logger in loggers:
+        if isinstance(logger, Wandb):
+            log_report_tables(logger.experiment, run.path)
+
+
 def log_sweep_report(sweep_dir: Path, loggers: dict) -> None:
     """Log the tables of a sweep to a W&B run of the sweep's name, if one of the config's `loggers` is W&B."""
     for settings in loggers.values():
@@ -50,4 +59,3 @@ def log_sweep_report(sweep_dir: Path, loggers: dict) -> None:
             finish_wandb()
 
 
-log_report, report_beside = log_report_tables, log_sweep_report  # until runs/train.py stops importing them

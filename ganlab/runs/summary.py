@@ -1,4 +1,4 @@
-"""What a run leaves for people: `summary.json`, and a table at the end of the terminal's output."""
+"""A run's summary: what `summary.json` holds, and the table at the end of the terminal's output."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from lightning import Trainer
 from rich.console import Console
 from rich.table import Table
 
@@ -18,12 +19,22 @@ from ganlab.callbacks import Evaluation, Periodic, TrainMetrics
 from ganlab.callbacks.periodic import find_callback
 from ganlab.diagnostics import Monitor
 from ganlab.diagnostics.messages import verdict_line
+from ganlab.models.adversarial import AdversarialModule
+from ganlab.runs.run_dir import RunDir
+from ganlab.utils.tracebacks import describe_error
 
 PACKAGES = ("ganlab", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
 
 
-def summarize(config: dict, gan, trainer, seconds: float) -> dict:
-    """Everything that a number needs to be believed, JSON-able; what does not exist is null."""
+def summarize(config: dict, gan: AdversarialModule, trainer: Trainer, seconds: float) -> dict:
+    """What a finished run reports: quality beside what real data scores, protocol, verdicts, counters, times, versions.
+
+    Args:
+        seconds: of this process, from its start; those of the processes before a resume are added.
+
+    Returns:
+        plain values for JSON; what does not exist is None.
+    """
     quality, record, monitor = (find_callback(trainer, kind) for kind in (Evaluation, TrainMetrics, Monitor))
     periodic = {snake_case(type(c).__name__): c.seconds for c in trainer.callbacks if isinstance(c, Periodic)}
     return {
@@ -39,7 +50,7 @@ def summarize(config: dict, gan, trainer, seconds: float) -> dict:
         "objective": quality and {"name": quality.objective, "value": quality.latest[quality.objective], "best": quality.best},
         "protocol": quality and quality.metric.protocol,
         "verdicts": monitor and monitor.verdicts,
-        "clocks": gan.get_extra_state(),
+        "counters": gan.get_extra_state(),
         "seconds": {
             "total": seconds + (record.seconds_before_resume if record else 0),
             "training": record and record.training_seconds,
@@ -57,8 +68,16 @@ def summarize(config: dict, gan, trainer, seconds: float) -> dict:
     }
 
 
-def snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+def summarize_failure(config: dict, trainer: Trainer, error: Exception) -> dict:
+    """What a run reports that ended with an error after it had trained."""
+    monitor = find_callback(trainer, Monitor)
+    return {
+        "name": config["name"],
+        "status": "failed",
+        "error": describe_error(error),
+        "error_type": type(error).__name__,
+        "verdicts": monitor and monitor.verdicts,
+    }
 
 
 def ended_by(config: dict, gan, monitor: Monitor | None) -> str | None:
@@ -85,6 +104,10 @@ def device_name(trainer) -> str:
     return f"{model}, {torch.get_num_threads()} threads"
 
 
+def snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
 def peak_memory(trainer) -> int | None:
     """Bytes: the most that tensors took on a GPU; on a CPU the most that this process ever took (None on Windows)."""
     device = trainer.strategy.root_device
@@ -97,51 +120,52 @@ def peak_memory(trainer) -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def show(summary: dict, folder: Path) -> None:
-    """Prints the table. What cannot be printed, as into a file on a full disk, is in the folder."""
+def print_summary(summary: dict, run_dir: RunDir) -> None:
+    """Print the table. What cannot be printed, as into a file on a full disk, is in the run's directory."""
     with suppress(OSError):
-        _print(summary, folder)
+        _print(summary, run_dir)
 
 
-def _print(summary: dict, folder: Path) -> None:
+def _print(summary: dict, run_dir: RunDir) -> None:
     console = Console(highlight=False, markup=False)  # a name may hold square brackets
-    seeds = summary["seeds"]
     if summary["quality"]:
-        table = Table(title=f"{summary['name']} ({summary['family']})", title_justify="left")
-        table.add_column("quality of the averaged generator" if summary["ema_decay"] else "quality of the generator")
-        table.add_column(f"median of {len(seeds) - len(summary['failed_seeds'])} seeds" if seeds else "value", justify="right")
-        table.add_column("of real data", justify="right", style="dim")
-        for name, value in summary["quality"].items():
-            floor = summary["real"].get(name)
-            table.add_row(name.removeprefix("quality/"), f"{value:.4g}", "" if floor is None else f"{floor:.4g}")
-        console.print(table)
-    for line in standing(summary):
+        console.print(_quality_table(summary))
+    for line in active_verdicts(summary):
         console.print(line, soft_wrap=True)
-    seconds, clocks = summary["seconds"], summary["clocks"]
-    speed = summary["images_per_second"] or math.nan
+    seeds, seconds, counters = summary["seeds"], summary["seconds"], summary["counters"]
     early = f" (ended by {summary['ended_by']})" if summary["ended_by"] else ""
     share = {part: seconds.get(part, 0) / seconds["total"] for part in ("evaluation", "evaluation_setup")}
     console.print(
-        f"{clocks['images_seen']:,} images{early}, {clocks['d_updates']:,} D and {clocks['g_updates']:,} G updates "
-        f"{'of each seed ' if seeds else ''}in "
-        f"{seconds['total']:.0f} s; {speed:,.0f} images/s while training{' over all seeds' if seeds else ''}\n"
-        f"evaluation took {share['evaluation']:.1%} of the time, and its setup {share['evaluation_setup']:.1%}\n"
-        f"pictures     {folder / 'samples.png'}\neverything   {folder}",
+        f"{counters['images_seen']:,} images{early}, {counters['d_updates']:,} D and {counters['g_updates']:,} G updates "
+        f"{'of each seed ' if seeds else ''}in {seconds['total']:.0f} s; "
+        f"{summary['images_per_second'] or math.nan:,.0f} images/s while training{' over all seeds' if seeds else ''}\n"
+        f"evaluation took {share['evaluation']:.1%} of the time, its preparation {share['evaluation_setup']:.1%}\n"
+        f"samples      {run_dir.samples_file}\neverything   {run_dir.path}",
         soft_wrap=True,
     )
 
 
-def standing(summary: dict) -> list[str]:
-    """What stands at the end, a line for each verdict with its evidence, and what to try."""
+def _quality_table(summary: dict) -> Table:
+    seeds = summary["seeds"]
+    table = Table(title=f"{summary['name']} ({summary['family']})", title_justify="left")
+    table.add_column("quality of the averaged generator" if summary["ema_decay"] else "quality of the generator")
+    table.add_column(f"median of {len(seeds) - len(summary['failed_seeds'])} seeds" if seeds else "value", justify="right")
+    table.add_column("real data", justify="right", style="dim")
+    for name, value in summary["quality"].items():
+        real = summary["real"].get(name)
+        table.add_row(name.removeprefix("quality/"), f"{value:.4g}", "" if real is None else f"{real:.4g}")
+    return table
+
+
+def active_verdicts(summary: dict) -> list[str]:
+    """A line for each verdict that holds at the end, with its evidence and what to try."""
     verdicts = summary.get("verdicts")
     if not verdicts:
         return []
-    latest = {entry["verdict"]: entry for entry in verdicts["history"] if entry["active"]}  # a later part may have lost it
-    if seeds := verdicts.get("seeds"):  # of all parts of an ensemble, where an entry knows its own
-        latest |= {name: latest[name] | {"seeds": some} for name, some in seeds.items()}
+    latest = {entry["verdict"]: entry for entry in verdicts["history"] if entry["active"]}
     lines = []
     for name in verdicts["current"]:
-        suggestions = " or ".join(latest[name].get("suggestions", ()))
+        suggestions = " or ".join(latest[name]["suggestions"])
         lines.append(
             verdict_line(name, latest[name], len(summary["seeds"] or [1])) + (f"; try {suggestions}" if suggestions else "")
         )

@@ -1,188 +1,183 @@
-"""One run: build, fit, evaluate, summarize, in that order; or many seeds of it, as ensembles that fit into memory."""
+"""One run: build data, GAN, callbacks, loggers and trainer, fit, and write the summary."""
 
 from __future__ import annotations
 
-import json
 import logging
-import math
-import os
 import time
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning import seed_everything
-from omegaconf import DictConfig, OmegaConf
+from lightning import LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
 
-from ganlab.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, reraise_pending_signal
-from ganlab.callbacks.loggers import CSV, Wandb, finish_wandb
+import ganlab
+from ganlab.callbacks import Checkpoints
+from ganlab.callbacks.checkpoints import AtomicCheckpointIO
+from ganlab.callbacks.loggers import CSV, finish_wandb
+from ganlab.callbacks.periodic import find_callback
+from ganlab.models.adversarial import AdversarialModule
 from ganlab.models.ensemble import Ensemble
 from ganlab.models.gan import GAN
-from ganlab.report.wandb import log_report, report_beside
-from ganlab.runs.folders import lock_run_dir, moved
-from ganlab.runs.loading import read
-from ganlab.runs.memory import available_memory, memory_per_copy
-from ganlab.runs.parts import merge
-from ganlab.runs.summary import show, summarize
+from ganlab.runs.loading import read_checkpoint
+from ganlab.runs.memory import available_memory, memory_per_member
+from ganlab.runs.run_dir import RunDir
+from ganlab.runs.summary import print_summary, summarize, summarize_failure
 from ganlab.utils import slurm
-from ganlab.utils.files import atomic_write, write_json
 from ganlab.utils.library_warnings import silence_library_warnings
+from ganlab.utils.signals import Interrupted
+from ganlab.utils.validation import validate_int
 
 log = logging.getLogger(__name__)
 
-
-def train(cfg: DictConfig) -> float:
-    """Train what the config says; returns the quality's objective (lower is better, nan without a metric)."""
-    silence_library_warnings()
-    config = resolved(cfg)
-    prepare_for_sweep(config["trainer"])
-    summary = run(config) if config["seeds"] is None else run_seeds(config)
-    return objective(summary)
+OnFinish = Callable[[RunDir, list[Logger]], None]
 
 
-def objective(summary: dict) -> float:
-    """The number that a search minimizes; nan where there is none."""
-    found = summary.get("objective")
-    return found["value"] if found and found["value"] is not None else math.nan
+class Result(NamedTuple):
+    """`summary`: what summary.json holds. `pending_signal`: one that arrived when training was over, or None."""
+
+    summary: dict
+    pending_signal: int | None
 
 
-def resolved(cfg: DictConfig) -> dict:
-    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+def train(
+    config: dict, *, resume: bool = False, overrides: Sequence[str] | None = None, on_finish: OnFinish | None = None
+) -> Result:
+    """Train the run that a resolved configuration describes, in `config["run_dir"]`.
 
-
-def build(part: dict):
-    return instantiate(part, _convert_="all")
-
-
-def run(config: dict, seeds: list[int] | None = None, *, resume: bool = False) -> dict:
-    """One fit in one folder, of one GAN or of an ensemble with a copy per seed; returns its summary.
-
-    `resume`: go on from the folder's last checkpoint, or begin again if there is none.
+    Args:
+        config: as conf/config.yaml lays it out, without interpolations.
+        resume: continue from the directory's last checkpoint, or start again if there is none.
+        overrides: what was typed, kept in the run's directory; None keeps what is there.
+        on_finish: called once the summary is written, before the loggers close.
 
     Raises:
-        ValueError: the folder is in use, or holds a run that `resume` does not ask to go on with.
+        RunDirInUse: another process trains in the directory, or it holds a run and `resume` is not given.
+        ValueError: a setting cannot work; nothing was trained then, and the directory is no run.
+        FloatingPointError: a loss or penalty became infinite or NaN.
+        Interrupted: a signal asked the run to stop; it is saved.
     """
-    folder = Path(config["run_dir"])
-    with lock_run_dir(folder, resume):
-        checkpoint = folder / "checkpoints" / "last.ckpt"
-        return fit(config, folder, seeds, checkpoint if resume and checkpoint.is_file() else None)
+    silence_library_warnings()
+    run_dir = RunDir(Path(config["run_dir"]))
+    with run_dir.lock(resume):
+        if overrides is not None:
+            run_dir.write_command(overrides)
+        return _fit(config, run_dir, run_dir.last_checkpoint if resume else None, on_finish, is_new=not resume)
 
 
-def fit(config: dict, folder: Path, seeds: list[int] | None, checkpoint: Path | None) -> dict:
+def _fit(config: dict, run_dir: RunDir, checkpoint: Path | None, on_finish: OnFinish | None, is_new: bool) -> Result:
     started = time.perf_counter()
-    seen = 0 if checkpoint is None else read(checkpoint)["state_dict"]["_extra_state"]["images_seen"]
+    images_seen = 0 if checkpoint is None else read_checkpoint(checkpoint)["state_dict"]["_extra_state"]["images_seen"]
     datamodule = build(config["data"])
-    if seeds is None:
-        game = seeded(config, config["seed"])
-    else:
-        game = Ensemble([seeded(config, seed) for seed in seeds], seeds)
-        datamodule.seeds = seeds
-        seed_everything(config["seed"], workers=True, verbose=False)
-    game.run_config = config
+    gan = build_gan(config, datamodule, resumed=checkpoint is not None)
     callbacks = [build(callback) for callback in config["callbacks"].values() if callback]
-    callbacks.sort(key=lambda callback: isinstance(callback, Checkpoints))  # last, whatever a preset or a user adds
+    callbacks.sort(key=lambda callback: isinstance(callback, Checkpoints))  # last: a checkpoint holds what the others did
     loggers = [build(logger) for logger in config["logger"].values() if logger]
-    trainer = instantiate(config["trainer"], _partial_=True, _convert_="all")(
+    trainer: Trainer = instantiate(config["trainer"], _partial_=True, _convert_="all")(
         callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO(), *slurm.lightning_plugins()]
     )
-
-    if trainer.is_global_zero:
-        atomic_write(folder / "config.yaml", OmegaConf.to_yaml(config))  # before W&B, which may take its time
-    for logger in loggers:
-        logger.log_hyperparams(config)
-    if trainer.is_global_zero:
-        for table in (logger for logger in loggers if isinstance(logger, CSV)):
-            table.drop_rows_after(seen)
-        (folder / "summary.json").unlink(missing_ok=True)  # of a start before this one
-        count = len(seeds) if seeds else 1
-        sizes = [f"{sum(p.numel() for p in part.parameters()) // count:,}" for part in (game.generator, game.discriminator)]
-        copies = f", {count} copies at once" if seeds else ""
-        onward = f", from {seen:,} images on" if seen else ""
-        log.info(f"{config['name']}: {game.family}, {sizes[0]} weights in G and {sizes[1]} in D{copies}, on {folder}{onward}")
     try:
-        trainer.fit(game, datamodule, ckpt_path=checkpoint, weights_only=True)
-        summary = summarize(config, game, trainer, seconds=time.perf_counter() - started)
         if trainer.is_global_zero:
-            write_json(folder / "summary.json", summary)
-            for wandb in (logger for logger in loggers if isinstance(logger, Wandb)):
-                log_report(wandb.experiment, folder)
+            run_dir.write_config(config)  # before W&B, which may take its time
+            run_dir.summary_file.unlink(missing_ok=True)
+        for logger in loggers:
+            logger.log_hyperparams(config)
+        if trainer.is_global_zero:
+            for table in (logger for logger in loggers if isinstance(logger, CSV)):
+                table.drop_rows_after(images_seen)
+            log.info(_first_line(config, gan, run_dir, images_seen))
+        trainer.fit(gan, datamodule, ckpt_path=checkpoint, weights_only=True)
+        summary = summarize(config, gan, trainer, seconds=time.perf_counter() - started)
+        if trainer.is_global_zero:
+            run_dir.write_summary(summary)
+            if on_finish is not None:
+                on_finish(run_dir, loggers)
+    except Interrupted:
+        if trainer.is_global_zero:
+            run_dir.write_summary({"name": config["name"], "status": "interrupted"})
+        raise
+    except SystemExit as end:  # how Lightning ends on Ctrl-C
+        raise end.__context__ if isinstance(end.__context__, KeyboardInterrupt) else end
+    except Exception as error:
+        if trainer.is_global_zero and has_trained(gan, error):
+            run_dir.write_summary(summarize_failure(config, trainer, error))
+        elif is_new:
+            run_dir.discard()
+        raise
     finally:
         finish_wandb()
     if trainer.is_global_zero:
-        show(summary, folder)
-    return summary
+        print_summary(summary, run_dir)
+    return Result(summary, find_callback(trainer, Checkpoints).pending_signal if find_callback(trainer, Checkpoints) else None)
 
 
-def seeded(config: dict, seed: int) -> GAN:
-    """The GAN as a run of this seed begins."""
+def build(config: dict):
+    """What a part of the configuration describes by its `_target_`."""
+    return instantiate(config, _convert_="all")
+
+
+def build_gan(config: dict, datamodule: LightningDataModule, resumed: bool) -> AdversarialModule:
+    """The untrained GAN, or with `seeds` an ensemble of so many, whose seeds count up from `seed`.
+
+    Raises:
+        ValueError: the memory does not hold the ensemble.
+    """
+    seed, count = config["seed"], config["seeds"]
+    if count is None:
+        gan = seeded_gan(config, seed)
+    else:
+        validate_int("seeds", count)
+        if not resumed:  # however little is free now, it began with all of them
+            require_memory(config, count, datamodule)
+        seeds = list(range(seed, seed + count))
+        datamodule.seeds = seeds
+        gan = Ensemble([seeded_gan(config, seed) for seed in seeds], seeds)
+        seed_everything(seed, workers=True, verbose=False)
+    gan.run_config = config
+    return gan
+
+
+def seeded_gan(config: dict, seed: int) -> GAN:
+    """The GAN as a run of this seed starts with it."""
     seed_everything(seed, workers=True, verbose=False)
     return build(config["gan"])
 
 
-def run_seeds(config: dict, *, resume: bool = False) -> dict:
-    """`seeds` copies, from `seed` on, in as few ensembles as the memory allows; several have a folder each."""
-    count, at_once = config["seeds"], config["seeds_at_once"]
-    for name, number, otherwise in (
-        ("seeds", count, "one run"),
-        ("seeds_at_once", 1 if at_once is None else at_once, "as many as fit"),
-    ):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1 (or null for {otherwise}), got {number!r}")
-    seeds = list(range(config["seed"], config["seed"] + count))
-    folder = Path(config["run_dir"])
-    begun = resume and (folder / "checkpoints" / "last.ckpt").is_file()  # as a whole, however little memory is free now
-    at_once = count if begun else at_once or seeds_that_fit(config, count)
-    if at_once >= count:
-        return run(config, seeds, resume=resume)
-    config = config | {"seeds_at_once": at_once}  # whoever resumes this cuts it into the same parts
-    with lock_run_dir(folder, resume):
-        atomic_write(folder / "config.yaml", OmegaConf.to_yaml(config))
-        (folder / "summary.json").unlink(missing_ok=True)
-        return run_parts(config, folder, seeds, resume)
-
-
-def run_parts(config: dict, folder: Path, seeds: list[int], resume: bool) -> dict:
-    parts, failed, at_once = [], [], config["seeds_at_once"]
-    for chunk in (seeds[i : i + at_once] for i in range(0, len(seeds), at_once)):
-        part = moved(config, str(folder), str(folder / f"seeds_{chunk[0]}-{chunk[-1]}"))
-        done = Path(part["run_dir"]) / "summary.json"
-        if resume and done.exists():
-            parts.append(json.loads(done.read_text()))
-            continue
-        try:
-            parts.append(run(part | {"seed": chunk[0], "seeds": len(chunk)}, chunk, resume=resume))
-            reraise_pending_signal()
-        except FloatingPointError as error:  # all of these failed; the others have not been tried
-            log.warning(str(error))
-            failed += chunk
-    if not parts:
-        raise FloatingPointError(f"all {len(seeds)} seeds failed; lower the learning rates, or use regularizer=r1")
-    summary = merge(folder, parts, failed)
-    report_beside(folder, config["logger"])
-    show(summary, folder)
-    return summary
-
-
-def seeds_that_fit(config: dict, count: int) -> int:
-    """How many copies the device's free memory holds; says what a copy takes."""
+def require_memory(config: dict, count: int, datamodule: LightningDataModule) -> None:
+    """
+    Raises:
+        ValueError: the device's free memory does not hold so many members; says which sweep of ensembles it holds.
+    """
     trainer = instantiate(config["trainer"], _convert_="all", logger=False)
-    device = trainer.strategy.root_device
-    each, free = memory_per_copy(seeded(config, config["seed"]), build(config["data"])), available_memory(device)
-    at_once = count if free is None else max(1, int(0.8 * free / each))
-    log.info(f"{count} seeds of about {each / 2**20:,.1f} MiB each: {min(at_once, count)} at a time")
-    return at_once
-
-
-def prepare_for_sweep(trainer: dict) -> None:
-    """In a sweep: group its runs in W&B, and refuse jobs of several processes in one process."""
-    hydra = HydraConfig.get()
-    if hydra.mode != RunMode.MULTIRUN:
-        return
-    os.environ["WANDB_RUN_GROUP"] = Path(hydra.sweep.dir).name
-    if "submitit" not in hydra.launcher._target_ and (trainer["devices"] != 1 or trainer["num_nodes"] != 1):
+    free = available_memory(trainer.strategy.root_device)
+    each = memory_per_member(seeded_gan(config, config["seed"]), datamodule)
+    fit = count if free is None else max(1, int(0.8 * free / each))
+    if fit < count:
+        first = config["seed"]
+        starts = ",".join(str(seed) for seed in range(first, first + count - fit + 1, fit))
         raise ValueError(
-            f"a local sweep runs one device per job, got trainer.devices={trainer['devices']} and "
-            f"num_nodes={trainer['num_nodes']}: Lightning would start the other processes with the sweep's own command "
-            "line; use trainer.devices=1, or a cluster job per run (hydra/launcher=submitit_slurm)"
+            f"{count} seeds of about {each / 2**20:,.1f} MiB each do not fit into {free / 2**20:,.0f} MiB of free memory; "
+            f"train them as a sweep of ensembles: -m seeds={fit} seed={starts}, and the rest likewise"
         )
+
+
+def has_trained(gan: AdversarialModule, error: Exception) -> bool:
+    """Whether a run that failed says something about its loss: it took a step, or crashed in its first one.
+
+    What ganlab itself refuses there in a sentence (a pack larger than the batch …) is a setting, not a failure.
+    """
+    if gan.d_updates > 0 or isinstance(error, FloatingPointError):
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    is_refusal = isinstance(error, ValueError) and Path(frames[-1].filename).is_relative_to(Path(ganlab.__file__).parent)
+    return not is_refusal and any(frame.name in ("training_step", "discriminator_step", "generator_step") for frame in frames)
+
+
+def _first_line(config: dict, gan: AdversarialModule, run_dir: RunDir, images_seen: int) -> str:
+    count = len(gan.seeds or [gan])
+    g, d = (sum(p.numel() for p in network.parameters()) // count for network in (gan.generator, gan.discriminator))
+    members = f", {count} seeds at once" if gan.seeds else ""
+    resumed = f", from {images_seen:,} images on" if images_seen else ""
+    return f"{config['name']}: {gan.family}, {g:,} weights in G and {d:,} in D{members}, in {run_dir.path}{resumed}"

@@ -1,10 +1,18 @@
-"""Find the user's own code in a traceback."""
+"""Describe an exception in one line, and find the user's own code in its traceback."""
 
 from __future__ import annotations
 
 import sysconfig
 import traceback
 from pathlib import Path
+
+
+def describe_error(error: Exception) -> str:
+    """The error's message, after its type's name unless the message is a sentence by itself (a ValueError's is)."""
+    message = " ".join(str(error).split())
+    if isinstance(error, (ValueError, OSError, ArithmeticError)) and message:
+        return message
+    return f"{type(error).__name__}: {message}".rstrip(": ")
 
 
 def line_in_user_code(error: Exception) -> traceback.FrameSummary | None:

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
-import ganlab.cli.job  # noqa: F401  registers the resolvers that the config uses
+import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the config uses
 import ganlab.losses
 from ganlab import CGAN, GAN, LSGAN, WGAN, AlphaGAN, HingeGAN, MinimaxGAN, NonSaturatingGAN, RpGAN
 from ganlab.analysis import Check, assert_conforms, conformance

@@ -26,7 +26,7 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import OmegaConf
 
-import ganlab.cli.job  # noqa: F401  registers the resolvers that the config uses
+import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the config uses
 from ganlab.callbacks import MaxImages, TrainMetrics
 from ganlab.config.paths import conf_folder
 from ganlab.models.ensemble import Ensemble

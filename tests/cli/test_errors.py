@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from ganlab.cli.job import stem
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 
 from ganlab.cli.errors import explain
-from ganlab.cli.job import stem
 from ganlab.config.paths import conf_folder
 
 

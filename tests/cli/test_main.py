@@ -38,7 +38,7 @@ def test_a_run_leaves_everything_that_a_reader_needs(cli, tmp_path):
 
     summary = json.loads((run / "summary.json").read_text())
     assert summary["status"] == "finished" and summary["seed"] == 1 and summary["family"] == "CGAN"
-    assert summary["clocks"] == {"images_seen": 640, "d_updates": 10, "g_updates": 10, "d_steps_since_g": 0}
+    assert summary["counters"] == {"images_seen": 640, "d_updates": 10, "g_updates": 10, "d_steps_since_g": 0}
     assert summary["protocol"]["extractor"]["accuracy"] > 0.9
     assert {"quality/frechet_classifier_360", "quality/label_agreement_360", "quality/classes_360"} <= set(summary["quality"])
     assert summary["quality"].keys() == summary["real"].keys()

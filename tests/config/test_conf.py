@@ -1,7 +1,5 @@
 """Every experiment composes, names only keys that exist, and builds."""
 
-import inspect
-import re
 from pathlib import Path
 
 import pytest
@@ -9,12 +7,11 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-import ganlab.cli.job  # registers the resolvers that the config uses
+import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the config uses
 from ganlab import GAN
 from ganlab.config.paths import conf_folder
 
 CONF = Path(conf_folder())
-PACKAGE = Path(ganlab.__file__).parent
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 OUTSIDE_A_JOB = ["name=test", "run_dir=somewhere"]  # these two read Hydra's own state
 
@@ -31,13 +28,18 @@ def keys(config: dict, prefix: str = "") -> set[str]:
     return found
 
 
+def test_the_issue_s_experiments_exist():
+    wanted = "digits cgan_fashion ns_fashion minimax_fashion wgan_fashion wgan_gp_fashion ring grid cgan_mnist cgan_cifar10"
+    assert set(wanted.split()) <= set(EXPERIMENTS)
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_begins_with_its_question_and_sets_known_keys(experiment):
+def test_an_experiment_asks_a_question_and_names_only_known_keys(experiment):
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
     package, question = text.splitlines()[:2]
-    assert package == "# @package _global_" and question.startswith("# ") and "?" in question
+    assert package == "# @package _global_" and question.startswith("# ")
     body = OmegaConf.to_container(OmegaConf.create(text))
-    body.pop("published", None)  # a paper's results, with settings as keys
+    body.pop("published", None)  # a paper's figures, by settings' names
     overrides = []
     for entry in body.pop("defaults"):
         if isinstance(entry, str):  # another experiment that this one varies, or _self_
@@ -63,12 +65,12 @@ def test_an_experiment_builds(experiment):
     assert trainer.max_epochs == -1
 
 
-def test_a_run_without_overrides_is_the_digits_experiment():
+def test_a_bare_run_is_the_digits_experiment():
     assert composed() == composed("+experiment=digits")
 
 
 def test_presets_hold_the_papers_numbers():
-    """WGAN RMSprop 5e-5, ±0.01, 5; WGAN-GP Adam 1e-4 (0, 0.9), weight 10, 5; DCGAN Adam 2e-4, beta1 0.5."""
+    """Facts §6: WGAN RMSprop 5e-5, ±0.01, 5; WGAN-GP Adam 1e-4 (0, 0.9), weight 10, 5; DCGAN Adam 2e-4, beta1 0.5."""
     wgan, gp, ns = composed("loss=wgan"), composed("loss=wgan_gp"), composed("loss=ns", "optimizer=adam")
     for player in ("generator", "discriminator"):
         assert wgan.optimizer[player] == {"_target_": "torch.optim.RMSprop", "_partial_": True, "lr": 5e-5}
@@ -79,27 +81,14 @@ def test_presets_hold_the_papers_numbers():
     assert ns.gan.n_critic == 1 and not ns.regularizer
 
 
-def test_every_top_level_key_is_used():
-    """By an interpolation in conf/, or by name in the package."""
-    text = "".join(path.read_text() for path in [*CONF.rglob("*.yaml"), *PACKAGE.rglob("*.py")])
-    unused = [
-        key for key in OmegaConf.load(CONF / "config.yaml") if not re.search(rf'"{key}"|\${{{key}[.}}]|cfg\.{key}\b', text)
-    ]
-    assert set(unused) <= {"defaults", "hydra"}
-
-
-def test_every_key_of_gan_is_a_parameter():
-    assert set(OmegaConf.load(CONF / "config.yaml").gan) <= set(inspect.signature(GAN).parameters)
-
-
 def test_named_regularizers_merge():
     config = composed("loss=ns", "regularizer=[r1,gp]", "regularizer.r1.gamma=10")
     assert config.regularizer.r1.gamma == 10 and config.regularizer.gp.weight == 10
 
 
 @pytest.mark.parametrize("trainer", sorted(path.stem for path in (CONF / "trainer").glob("*.yaml")))
-def test_trainer_presets_have_the_same_keys(trainer):
+def test_trainer_presets_differ_only_in_what_they_say(trainer):
     config = OmegaConf.to_container(composed(f"trainer={trainer}").trainer)
     assert set(config) == set(composed("trainer=auto").trainer)
     if trainer in ("ddp", "multi_node"):
-        assert config["strategy"] == "ddp_find_unused_parameters_true"  # each step gives gradients to one network only
+        assert config["strategy"] == "ddp_find_unused_parameters_true"  # each turn gives gradients to one player only

@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-import ganlab.cli.job  # noqa: F401  registers the resolvers that the config uses
+import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the config uses
 from ganlab.config.paths import conf_folder
 from ganlab.losses import __all__ as FAMILIES
 from ganlab.regularizers import is_spectrally_normalized

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 import ganlab
-import ganlab.cli.job  # registers the resolvers that the config uses
+import ganlab.config.resolvers  # registers the resolvers that the config uses
 from ganlab.config.paths import conf_folder
 from ganlab.metrics import ToyQuality
 from ganlab.networks.mlp import Maxout

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from scipy.stats import chisquare
 
-import ganlab.cli.job  # noqa: F401  registers the resolvers that the config uses
+import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the config uses
 from ganlab.config.paths import conf_folder
 from ganlab.data import Batches, Digits, FashionMNIST, Images, Split, Stacked, StackedDigits, StackedFashionMNIST
 from ganlab.data.batches import EnsembleBatches

@@ -9,7 +9,7 @@ from calibration.collect import EVERY
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-import ganlab.cli.job  # noqa: F401  registers the resolvers that the config uses
+import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the config uses
 from ganlab.config.paths import conf_folder
 from ganlab.diagnostics.history import VerdictHistory, merged
 from ganlab.diagnostics.messages import MESSAGES, verdict_text

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-import ganlab.cli.job  # noqa: F401  registers the resolvers that the config uses
+import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the config uses
 from ganlab.config.paths import conf_folder
 from ganlab.losses import NonSaturatingGAN
 from ganlab.models.ensemble import Ensemble

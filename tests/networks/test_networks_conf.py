@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-import ganlab.cli.job  # noqa: F401  registers the resolvers that the config uses
+import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the config uses
 from ganlab.config.paths import conf_folder
 from ganlab.regularizers import is_spectrally_normalized
 

@@ -17,15 +17,13 @@ from lightning import Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_only
 
 from ganlab.callbacks import MaxImages
-from ganlab.cli import resume as resuming
 from ganlab.cli.main import main as command
-from ganlab.config.schema import REQUIRED
 from ganlab.data import Split, TensorData
 from ganlab.losses import WGAN, NonSaturatingGAN
 from ganlab.models.conditioning import ClassLabels
 from ganlab.networks import MLPDiscriminator, MLPGenerator
 from ganlab.regularizers import R1, GradientPenalty
-from ganlab.runs.folders import lock_run_dir
+from ganlab.runs.run_dir import RunDir
 
 WHOLE, STEPS = 12, 8
 
@@ -138,9 +136,9 @@ def trained(case, batch_size, **settings):
         enable_progress_bar=False, enable_model_summary=False, **settings,
     )  # fmt: skip
     trainer.fit(gan, Points(batch_size))
-    clocks = gan.get_extra_state()
+    counters = gan.get_extra_state()
     state = {k: v.clone() for k, v in gan.state_dict().items() if k != "_extra_state"}
-    return {"start": start, "state": state, "clocks": clocks, "noise": list(getattr(gan, "noted", ()))}
+    return {"start": start, "state": state, "counters": counters, "noise": list(getattr(gan, "noted", ()))}
 
 
 def meeting():
@@ -227,8 +225,8 @@ def test_two_processes_on_halves_equal_one_on_the_whole_batch(ranks, case):
         warnings.simplefilter("ignore")
         one = trained(case, WHOLE, devices=1)
     two = ranks[0][case]
-    assert one["clocks"] == two["clocks"]
-    assert one["clocks"] == {
+    assert one["counters"] == two["counters"]
+    assert one["counters"] == {
         "images_seen": WHOLE * STEPS,
         "d_updates": STEPS,
         "g_updates": STEPS // 2,
@@ -307,26 +305,14 @@ def test_two_processes_go_on_bit_for_bit(undisturbed, tmp_path, monkeypatch, num
     assert one == two
 
 
-def test_resuming_tells_its_other_processes_the_folder(tmp_path, monkeypatch):
-    """Lightning starts them with this process's command line, in the folder that it stands in by then."""
-    (tmp_path / "run").mkdir()
-    config = dict.fromkeys((*REQUIRED, "seeds")) | {"name": "a", "run_dir": "x"}
-    (tmp_path / "run" / "config.yaml").write_text(json.dumps(config))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["ganlab"])
-    monkeypatch.setattr(resuming, "guarded", lambda *_, **__: None)
-    resuming.main(["resume=run", "trust=mine,yours"])
-    assert sys.argv[1:] == [f"resume={tmp_path / 'run'}", "trust=mine,yours"]
-
-
 @pytest.mark.parametrize("variable", ["NODE_RANK", "GROUP_RANK"])
 def test_the_first_node_claims_the_folder_for_all(tmp_path, monkeypatch, variable):
     monkeypatch.setenv(variable, "0")
-    with lock_run_dir(tmp_path, resume=False):
-        with pytest.raises(ValueError, match="another process trains"), lock_run_dir(tmp_path, resume=False):
+    with RunDir(tmp_path).lock(resume=False):
+        with pytest.raises(ValueError, match="another process trains"), RunDir(tmp_path).lock(resume=False):
             pass
         monkeypatch.setenv(variable, "1")
-        with lock_run_dir(tmp_path, resume=False):
+        with RunDir(tmp_path).lock(resume=False):
             pass
 
 

@@ -58,7 +58,6 @@ CLOCKS = ("seconds", "training_seconds", "images_per_second", "seconds_before_re
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch, tmp_path):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # as where a person stands: a launcher's processes look there too
     (tmp_path / "planted.py").write_text(PLANTED)
 
@@ -250,7 +249,7 @@ def test_a_signal_while_nothing_trains_asks_too_once_for_all_processes(process, 
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_PROCID", str(process))
     monkeypatch.setattr(slurm, "requeue", lambda: "asked")
-    monkeypatch.setattr("ganlab.cli.main.compose", lambda verb: os.kill(os.getpid(), signal.SIGUSR1))
+    monkeypatch.setattr("ganlab.cli.hydra_app.run_hydra", lambda _: os.kill(os.getpid(), signal.SIGUSR1))
     monkeypatch.setattr(sys, "argv", ["ganlab"])
     monkeypatch.setattr(sys, "path", [*sys.path])
     before, code = signal.getsignal(signal.SIGUSR1), 0

@@ -224,7 +224,7 @@ def test_another_version_whose_checkpoints_fit_is_loaded(run, forge):
 
 
 @pytest.mark.parametrize(
-    "clocks", [None, {"sample": 3}, {"images_seen": "x", "d_updates": 1, "g_updates": 1, "d_steps_since_g": 0}], ids=str
+    "counters", [None, {"sample": 3}, {"images_seen": "x", "d_updates": 1, "g_updates": 1, "d_steps_since_g": 0}], ids=str
 )
 def test_clocks_that_are_none_are_refused(forge, clocks):
     """A GAN takes them for attributes of its own."""

@@ -22,11 +22,12 @@ from omegaconf import OmegaConf
 from ganlab.callbacks import Evaluation, checkpoints
 from ganlab.callbacks.checkpoints import AtomicCheckpointIO, Interrupted
 from ganlab.callbacks.loggers import CSV
-from ganlab.cli import resume as resuming
-from ganlab.config import schema
+from ganlab.cli import hydra_app
 from ganlab.config.paths import conf_folder
 from ganlab.diagnostics.rules import RULES
-from ganlab.runs import begun, train
+from ganlab.runs import train
+from ganlab.runs.resume import config_to_resume, resume_command
+from ganlab.runs.run_dir import RunDir, latest_unfinished
 
 SMALL = [
     "name=t",
@@ -71,11 +72,11 @@ def config(folder, *overrides, base=SMALL):
 
 
 def start(config):
-    return train.run(config) if config["seeds"] is None else train.run_seeds(config)
+    return train.train(config)
 
 
 def again(folder):
-    return begun.go_on(begun.prepared(folder))
+    return train.train(config_to_resume(RunDir(folder)), resume=True)
 
 
 class Stop(Callback):
@@ -167,7 +168,6 @@ MORE = {
     ],
     "ensemble": ["seeds=3"],
     "ensemble of wgan_gp": ["seeds=2", "loss=wgan_gp"],
-    "ensemble in parts": ["seeds=3", "seeds_at_once=2"],
     "images": ["data=digits", "regularizer=[diffaugment]"],
     "more monitors": [  # one measures in the batch of the checkpoint
         "monitor=[verdicts,counterfactual,vanishing]",
@@ -177,7 +177,7 @@ MORE = {
 
 
 CASES = {loss: [f"loss={loss}"] for loss in LOSSES} | MORE
-BASES = dict.fromkeys(("ns", "labels", "ensemble", "ensemble in parts"), WITH_PICTURES) | {"images": IMAGES}
+BASES = dict.fromkeys(("ns", "labels", "ensemble"), WITH_PICTURES) | {"images": IMAGES}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -188,10 +188,7 @@ def test_resumed_is_bit_identical(tmp_path, case):
     stopped(resumed, 2 * resumed["max_images"] // (3 * resumed["data"]["batch_size"]) + 3)
     assert list((tmp_path / "resumed").rglob("last.ckpt")), "there is something to go on from"
     again(tmp_path / "resumed")
-    parts = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("checkpoints")]
-    assert len(parts) == (2 if case == "ensemble in parts" else 1)
-    for part in parts:
-        assert_same(tmp_path / "whole" / part.parent, tmp_path / "resumed" / part.parent)
+    assert_same(tmp_path / "whole", tmp_path / "resumed")
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path):
@@ -202,19 +199,18 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path):
     assert_same(tmp_path / "whole", tmp_path / "resumed")
 
 
-@pytest.mark.parametrize("copies", [[], ["seeds=3", "seeds_at_once=2"]], ids=["one", "in parts"])
-def test_a_killed_run_has_no_word_of_the_start_before(tmp_path, copies):
+def test_a_killed_run_keeps_no_summary_of_an_earlier_start(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "summary.json").write_text('{"status": "refused"}')
-    stopped(config(tmp_path / "a", *copies), 9)
-    assert not (tmp_path / "a" / "summary.json").exists()
+    stopped(config(tmp_path / "a"), 9)
+    assert RunDir(tmp_path / "a").status == "interrupted"
 
 
 def test_a_resumed_run_says_where_it_goes_on_and_what_it_sees(tmp_path, cli, monkeypatch):
     stopped(config(tmp_path / "a"), 23)
     monkeypatch.setattr(logging.root, "handlers", [])  # as in a process of its own; pytest has some
     code, printed = cli(f"resume={tmp_path / 'a'}")
-    assert code == 0 and f"in D, on {tmp_path / 'a'}, from 320 images on\n" in printed
+    assert code == 0 and f"in D, in {tmp_path / 'a'}, from 320 images on\n" in printed
     assert "        480 images   modes_50 " in printed
 
 
@@ -254,7 +250,7 @@ def test_sigkill_anywhere(tmp_path):
         folder = tmp_path / str(attempt)
         died = in_a_child(lambda: start(config(folder, "eval_every=96")), kill_after=draw.uniform(0.05, 1) * length)
         for life in range(2):
-            if not died or begun.over(folder):  # killed when everything was written
+            if not died or RunDir(folder).is_complete:  # killed when everything was written
                 died = 0
             elif (folder / "config.yaml").exists():
                 died = in_a_child(lambda: again(folder), kill_after=draw.uniform(0.1, 1) * length if life == 0 else None)
@@ -297,7 +293,7 @@ def asked_to_stop(ours, at, number, monkeypatch):
         start(ours)
     assert stop.value.signal == number
     folder = train.Path(ours["run_dir"])
-    assert not (folder / "summary.json").exists()
+    assert RunDir(folder).status == "interrupted"
     del ours["callbacks"]["ask"]
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(ours))
 
@@ -336,8 +332,8 @@ def ctrl_c(*_, **__):
 def test_interrupted_where_nothing_can_be_saved_it_says_so(cli, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     for part, name, said in (
-        (Evaluation, "setup", "ganlab: interrupted; python -m ganlab resume="),
-        (schema, "validate_types", "ganlab: train was interrupted"),
+        (Evaluation, "setup", "ganlab: train was interrupted; python -m ganlab resume="),
+        (hydra_app, "validate_types", "ganlab: train was interrupted"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(part, name, ctrl_c)
@@ -346,8 +342,7 @@ def test_interrupted_where_nothing_can_be_saved_it_says_so(cli, monkeypatch):
     signal.signal(signal.SIGINT, before)  # which Lightning ignores from then on
 
 
-@pytest.mark.parametrize("words", [["-m", "seed=1,2"], ["seeds=2", "seeds_at_once=1"]], ids=["sweep", "ensemble in parts"])
-def test_ctrl_c_in_the_last_looks_is_no_matter_for_this_run_and_ends_what_comes_after(tmp_path, cli, monkeypatch, words):
+def test_ctrl_c_after_training_leaves_the_run_finished_and_ends_the_sweep(tmp_path, cli, monkeypatch):
     look = checkpoints.Checkpoints.run
 
     def looking(self, trainer, gan):
@@ -356,7 +351,7 @@ def test_ctrl_c_in_the_last_looks_is_no_matter_for_this_run_and_ends_what_comes_
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(checkpoints.Checkpoints, "run", looking)
-    code, out = cli(*words, *WORDS, "eval_every=200", "hydra.run.dir=a", "hydra.sweep.dir=a")  # the last one is after the end
+    code, out = cli("-m", "seed=1,2", *WORDS, "eval_every=200", "hydra.sweep.dir=a")  # the last one is after the end
     assert code == 1 and "ganlab: train was interrupted" in out
     (ended,) = (tmp_path / "a").rglob("checkpoints/last.ckpt")
     assert json.loads((ended.parents[1] / "summary.json").read_text())["status"] == "finished"
@@ -367,8 +362,8 @@ def test_a_kill_while_w_and_b_is_awaited_leaves_a_run_that_can_go_on(tmp_path, m
     with pytest.raises(KeyboardInterrupt):
         start(config(tmp_path / "a"))
     monkeypatch.undo()
-    begun.go_on(begun.prepared(tmp_path / "a"))
-    assert begun.over(tmp_path / "a")
+    again(tmp_path / "a")
+    assert RunDir(tmp_path / "a").is_complete
 
 
 @pytest.mark.parametrize(
@@ -397,12 +392,12 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, erro
 def test_two_runs_in_one_folder(tmp_path):
     ours = config(tmp_path / "a")
     start(ours)
-    with pytest.raises(ValueError, match=r"holds a run already; go on with it \(python -m ganlab resume=.*a\)"):
+    with pytest.raises(ValueError, match=r"holds a run already; continue it \(python -m ganlab resume=.*a\)"):
         start(ours)
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        with train.lock_run_dir(tmp_path / "b", resume=False):
+        with RunDir(tmp_path / "b").lock(resume=False):
             os.write(writer, b"!")
             time.sleep(60)
     os.read(reader, 1)
@@ -417,42 +412,46 @@ def test_a_refused_run_leaves_the_other_one_s_summary_alone(cli, tmp_path):
     arguments = [*WORDS, f"hydra.run.dir={tmp_path / 'a'}"]
     assert cli(*arguments)[0] == 0
     before = (tmp_path / "a" / "summary.json").read_bytes()
-    words = (tmp_path / "a" / ".hydra" / "overrides.yaml").read_text()
+    words = (tmp_path / "a" / "command.yaml").read_text()
     code, out = cli(*arguments, "loss=wgan")
-    assert code == 1 and "holds a run already" in out and "choose another hydra.run.dir=FOLDER" in out
+    assert code == 1 and "holds a run already" in out and "choose another directory with hydra.run.dir=DIR" in out
     assert (tmp_path / "a" / "summary.json").read_bytes() == before
-    assert (tmp_path / "a" / ".hydra" / "overrides.yaml").read_text() == words
+    assert (tmp_path / "a" / "command.yaml").read_text() == words
 
 
 def test_a_folder_that_is_trained_in_is_left_as_it_is(cli, tmp_path):
-    with train.lock_run_dir(tmp_path / "a", resume=False):
+    with RunDir(tmp_path / "a").lock(resume=False):
         code, out = cli(*WORDS, "hydra.run.dir=a")
-    assert code == 1 and "another process trains in a; wait for it" in out
-    assert not (tmp_path / "a" / ".hydra").exists()
+    assert code == 1 and "a; wait for it, or choose another directory" in out
+    assert not (tmp_path / "a" / "command.yaml").exists()
 
 
 def test_a_folder_that_hydra_did_not_make_is_refused(cli, tmp_path):
     code, out = cli(*SMALL, f"run_dir={tmp_path / 'mine'}", "hydra.run.dir=a")
-    assert code == 1 and "run_dir is the folder that Hydra makes, got" in out and "with hydra.run.dir=FOLDER" in out
+    assert code == 1 and "run_dir is the directory that Hydra makes, got" in out and "with hydra.run.dir=DIR" in out
     assert not (tmp_path / "mine").exists()
 
 
-def test_an_ensemble_that_began_as_a_whole_goes_on_as_one(tmp_path, monkeypatch):
-    """Although less memory is free than when it began."""
-    start(config(tmp_path / "whole", "seeds=3", "seeds_at_once=3"))
-    monkeypatch.setattr(train, "seeds_that_fit", lambda config, count: 3)
+def test_an_ensemble_resumes_although_less_memory_is_free(tmp_path, monkeypatch):
+    start(config(tmp_path / "whole", "seeds=3"))
     stopped(config(tmp_path / "resumed", "seeds=3"), 23)
-    monkeypatch.setattr(train, "seeds_that_fit", lambda config, count: 1)
+    monkeypatch.setattr(train, "available_memory", lambda device: 1)
     again(tmp_path / "resumed")
     assert_same(tmp_path / "whole", tmp_path / "resumed")
 
 
+def test_seeds_that_do_not_fit_are_refused_with_the_sweep_that_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "memory_per_member", lambda gan, datamodule: 2**20)
+    monkeypatch.setattr(train, "available_memory", lambda device: 5 * 2**20)
+    with pytest.raises(ValueError, match=r"10 seeds of about 1.0 MiB .* 5 MiB .*: -m seeds=4 seed=1,5, and the rest"):
+        start(config(tmp_path / "a", "seeds=10"))
+    assert not (tmp_path / "a" / "config.yaml").exists()
+
+
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True])
-def test_a_number_of_copies_that_is_none_is_refused(tmp_path, bad):
-    for name in ("seeds", "seeds_at_once"):
-        ours = config(tmp_path, "seeds=2") | {name: bad}
-        with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1 .* got {bad}"):
-            train.run_seeds(ours)
+def test_a_wrong_number_of_seeds_is_refused(tmp_path, bad):
+    with pytest.raises(ValueError, match=f"seeds must be an integer of at least 1, got {bad}"):
+        start(config(tmp_path, "seeds=2") | {"seeds": bad})
 
 
 def test_the_latest_run_may_have_failed_of_a_full_disk(tmp_path, monkeypatch):
@@ -461,7 +460,7 @@ def test_the_latest_run_may_have_failed_of_a_full_disk(tmp_path, monkeypatch):
         (folder / "config.yaml").write_text("{}")
         (folder / "summary.json").write_text(json.dumps({"status": "failed", "error_type": error}))
     monkeypatch.chdir(tmp_path)
-    assert resuming.unfinished().name == "full"
+    assert latest_unfinished().path.name == "full"
 
 
 def test_what_lies_beside_runs_is_none(tmp_path, monkeypatch):
@@ -473,7 +472,7 @@ def test_what_lies_beside_runs_is_none(tmp_path, monkeypatch):
     (tmp_path / "outputs" / "done" / "summary.json").write_text('{"status": "finished"}')
     for summary in ("", "[]", "{}"):
         (tmp_path / "outputs" / "a" / "summary.json").write_text(summary)
-        assert resuming.unfinished().name == "a"
+        assert latest_unfinished().path.name == "a"
 
 
 @pytest.mark.parametrize(
@@ -483,15 +482,14 @@ def test_what_lies_beside_runs_is_none(tmp_path, monkeypatch):
         ("config.yaml", "\0", "config.yaml cannot be read"),
         ("config.yaml", "", "is of no run of ganlab"),
         ("config.yaml", "run_dir: a", "is of no run of ganlab"),
-        (".hydra/hydra.yaml", "{: [", "hydra.yaml cannot be read"),
-        (".hydra/hydra.yaml", "", "config.yaml is of no run of ganlab"),  # it is not needed
+        ("command.yaml", "{: [", "config.yaml is of no run of ganlab"),  # it is not needed
         ("multirun.yaml", "", "is of no sweep"),
         ("multirun.yaml", "- 1", "is of no sweep"),
     ],
 )
 def test_a_configuration_of_no_run(tmp_path, cli, name, text, said):
     """Or of one whose files a power cut left empty."""
-    (tmp_path / "a" / ".hydra").mkdir(parents=True)
+    (tmp_path / "a").mkdir()
     (tmp_path / "a" / "config.yaml").write_text("a: 1")
     (tmp_path / "a" / name).write_text(text)
     code, out = cli("resume=a")
@@ -501,11 +499,11 @@ def test_a_configuration_of_no_run(tmp_path, cli, name, text, said):
 def test_what_cannot_be_resumed(tmp_path, cli):
     start(config(tmp_path / "done"))
     code, out = cli(f"resume={tmp_path / 'done'}")
-    assert code == 1 and "done is finished, there is nothing to go on with" in out
+    assert code == 1 and "done is finished, there is nothing to continue" in out
     code, out = cli(f"resume={tmp_path / 'nowhere'}")
     assert code == 1 and "nowhere holds no run (no config.yaml) and no sweep" in out
     code, out = cli("resume=latest")
-    assert code == 1 and "every run at or below ./outputs is finished" in out
+    assert code == 1 and "there is no run at or below ./outputs; train first" in out
     stopped(config(tmp_path / "damaged"), 23)
     last = tmp_path / "damaged" / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:5000])
@@ -535,8 +533,7 @@ def owned(tmp_path, monkeypatch):
 
 def test_resuming_imports_nothing_from_a_stranger_s_folder(tmp_path, cli, owned):
     stopped(config(tmp_path / "a"), 23)
-    (tmp_path / "a" / ".hydra").mkdir()
-    (tmp_path / "a" / ".hydra" / "hydra.yaml").write_text(f"hydra: {{runtime: {{cwd: {tmp_path / 'stranger'}}}}}")
+    (tmp_path / "a" / "command.yaml").write_text(f"cwd: {tmp_path / 'stranger'}")
     code, out = cli(f"resume={tmp_path / 'a'}")
     assert code == 0 and not owned.exists(), out
     assert str(tmp_path / "stranger") not in sys.path
@@ -553,7 +550,6 @@ def test_resuming_imports_nothing_from_a_stranger_s_folder(tmp_path, cli, owned)
     ],
 )
 def test_resuming_a_sweep_builds_no_class_that_nobody_trusts(tmp_path, cli, owned, monkeypatch, word, said):
-    monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
     (tmp_path / "conf").mkdir()
     dirs = ["--config-dir=conf"] if word == "--config-dir" else []
     assert cli("-m", *dirs, *WORDS, "seed=1,2", "max_images=16", "hydra.sweep.dir=sweep")[0] == 0
@@ -569,7 +565,6 @@ def test_resuming_a_sweep_builds_no_class_that_nobody_trusts(tmp_path, cli, owne
 
 def test_a_sweep_asks_for_trust_once(tmp_path, cli, monkeypatch):
     """In a folder of presets, in a class that only these name, and in a word of the command."""
-    monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
     (tmp_path / "conf" / "loss").mkdir(parents=True)
     (tmp_path / "conf" / "loss" / "my.yaml").write_text("# @package gan\n_target_: my_gan.MyGAN\n")
     (tmp_path / "my_gan.py").write_text("from ganlab import NonSaturatingGAN\nclass MyGAN(NonSaturatingGAN): pass")
@@ -580,19 +575,19 @@ def test_a_sweep_asks_for_trust_once(tmp_path, cli, monkeypatch):
     left_out.unlink()
     code, out = cli("resume=sweep")
     (names,) = re.findall(r"add trust=(\S+)", out)
-    assert code == 1 and sorted(names.split(",")) == sorted([str(tmp_path / "conf"), "mine", "my_gan"])
+    assert code == 1 and sorted(names.split(",")) == sorted([str(tmp_path / "conf"), "mine"])
     code, out = cli("resume=sweep", f"trust={names}")
     assert code == 0 and json.loads(left_out.read_text())["status"] == "finished", out
 
 
 def test_the_way_on_can_be_pasted_into_a_shell_and_names_whom_to_trust(tmp_path):
     (folder := tmp_path / "a run").mkdir()
-    assert begun.way_on(folder) == f"python -m ganlab 'resume={folder}'"  # whatever it holds
+    assert resume_command(RunDir(folder)) == f"python -m ganlab 'resume={folder}'"  # whatever it holds
     classes = [
         {"_target_": name} for name in ("ganlab.GAN", "torch.optim.Adam", "lightning.Trainer", "mine.A", "other.B", "mine.C")
     ]
     (folder / "config.yaml").write_text(OmegaConf.to_yaml({"parts": classes}))
-    assert begun.way_on(folder) == f"python -m ganlab 'resume={folder}' trust=mine,other"
+    assert resume_command(RunDir(folder)) == f"python -m ganlab 'resume={folder}' trust=mine,other"
 
 
 def test_a_run_that_goes_on_adds_to_its_log(tmp_path, cli, monkeypatch):
@@ -608,7 +603,6 @@ def test_a_run_that_goes_on_adds_to_its_log(tmp_path, cli, monkeypatch):
 
 def test_a_sweep_runs_only_what_is_missing(tmp_path, cli, monkeypatch):
     """Of four jobs one finished, one was killed before its summary, one became infinite, and one never began."""
-    monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
     (here := tmp_path / "Zoë's runs (a, b=1)").mkdir()  # what Hydra does not read without quotes
     monkeypatch.chdir(here)
     assert cli("-m", *WORDS, "seed=1,2,3,4", "hydra.sweep.dir=sweep")[0] == 0

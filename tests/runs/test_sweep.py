@@ -13,11 +13,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ganlab.cli.job import trained
 from ganlab.cli.sweep import SweepTable
 from ganlab.config.paths import conf_folder
 from ganlab.report.sweep import print_sweep_table, read_jobs
-from ganlab.runs.begun import Died, note_start
 
 spec = importlib.util.spec_from_file_location("folders", Path(__file__).parents[1] / "report" / "folders.py")
 folders = importlib.util.module_from_spec(spec)
@@ -98,34 +96,6 @@ def test_the_table_of_jobs_counts_seeds(tmp_path, capsys):
     assert (ls["status"], ls["error"]) == ("failed", "ended without a word (killed, or no memory left?)")
 
 
-@pytest.mark.parametrize("part", ["", "seeds_3-4"], ids=["whole", "an ensemble in parts"])
-def test_a_job_whose_process_died_twice_ends_no_third_sweep(tmp_path, part):
-    """Unless it saved something in between, or ended with a word; each start alone counts for nothing."""
-    job, checkpoint = tmp_path / "job", tmp_path / "job" / part / "checkpoints" / "last.ckpt"
-    note_start(job)
-    note_start(job)
-    for _ in range(2):
-        with pytest.raises(Died, match=rf"ended twice without a word .*; python -m ganlab resume={job} tries it alone"):
-            note_start(job)
-    (job / "summary.json").write_text('{"status": "failed", "error_type": "Died"}')
-    with pytest.raises(Died) as died:
-        note_start(job)
-    assert trained(died.value, job), "no refusal of a setting: it says something about the loss"
-    (job / "summary.json").write_text('{"status": "failed", "error_type": "RuntimeError"}')
-    note_start(job)
-    assert not (job / "summary.json").exists(), "of the start before"
-    note_start(job)
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.touch()
-    note_start(job)
-    note_start(job)
-    with pytest.raises(Died):
-        note_start(job)
-    (job / "summary.json").write_text('{"status": "finished"}')
-    note_start(job)
-    assert (job / "summary.json").exists(), "what it brought"
-
-
 TINY = ["logger=csv", "trainer=cpu", "data=ring", "loss=ns", "data.train_size=64", "data.test_size=20", "data.batch_size=16"]
 TINY += ["networks.hidden=[8]", "monitor=[]"]
 
@@ -140,13 +110,11 @@ def test_the_same_sweep_typed_again_goes_on_and_another_is_refused(cli, tmp_path
     files = sorted((tmp_path / "sweep").rglob("last.ckpt"))
     times = [path.stat().st_mtime_ns for path in files]
     assert [path.parts[-3] for path in files] == ["seed-1", "seed-2"]
-    monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
     code, out = cli("resume=sweep")
     assert code == 1 and f"add trust={tmp_path / 'conf'}" in out
     for again in (words, ["resume=sweep", f"trust={tmp_path / 'conf'}"]):
         code, out = cli(*again)
         assert code == 0 and out.count("is finished already") == 2, out
-    monkeypatch.setenv("GANLAB_RESUME", "")
     mine.write_text("# @package _global_\nmax_images: 128")
     code, out = cli(*words)
     assert code == 1 and "holds a run already" in out
@@ -173,7 +141,6 @@ def test_a_search_goes_on_where_it_died(cli, tmp_path, monkeypatch):
     lost = sorted(trials, key=trials.get)[-1]
     shutil.rmtree(tmp_path / "search" / lost)
     (tmp_path / "search" / "optimization_results.yaml").unlink()
-    monkeypatch.setenv("GANLAB_RESUME", "")  # main() sets it, and this puts it back
     assert cli("resume=search")[0] == 0
     again = {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "search").glob("*/summary.json")}
     assert again.keys() == trials.keys() and {name for name in again if again[name] != trials[name]} == {lost}

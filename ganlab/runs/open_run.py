@@ -10,8 +10,8 @@ import torch
 
 from ganlab.data import TensorData
 from ganlab.models.gan import GAN
-from ganlab.runs.finding import find, folder_of
-from ganlab.runs.loading import build_trusted, from_checkpoint, read
+from ganlab.runs.loading import build_trusted, gan_from_checkpoint, read_checkpoint
+from ganlab.runs.run_dir import find_checkpoint, run_dir_of
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ def open_run(run: str, seed: int | None = None, trust: Sequence[str] = ()) -> Tr
         FileNotFoundError: there is no checkpoint.
         ValueError: the file is not a whole checkpoint of ganlab, or has no such seed.
     """
-    checkpoint = find(run, seed)
-    content = read(checkpoint)
-    gan, copy = from_checkpoint(content, checkpoint, trust, seed)
+    checkpoint = find_checkpoint(run)
+    content = read_checkpoint(checkpoint)
+    gan, copy = gan_from_checkpoint(content, checkpoint, trust, seed)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    config, folder = gan.run_config, folder_of(checkpoint)
+    config, folder = gan.run_config, run_dir_of(checkpoint).path
     return Trained(
         gan=gan.to(device),
         config=config,

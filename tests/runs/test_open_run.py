@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import ganlab
-from ganlab.runs.finding import find
-from ganlab.runs.trained import datamodule, open_run
+from ganlab.runs.open_run import datamodule, open_run
+from ganlab.runs.run_dir import find_checkpoint as find
 
 
 @pytest.fixture
@@ -42,31 +42,16 @@ def test_latest_is_the_newest_with_a_checkpoint_also_in_sweeps(here):
     (here / "outputs" / "newest_without").mkdir()
     place(here / "elsewhere")
     assert find("latest").parents[1].name == "seed=2"
-    place(here / "outputs" / "parts" / "seeds_3-4", age=5)
-    place(here / "outputs" / "parts" / "seeds_1-2", age=6)
-    assert find("latest").parents[1].name == "seeds_1-2" and find("latest", seed=3).parents[1].name == "seeds_3-4"
-
-
-def test_the_part_of_an_ensemble_that_has_the_seed(here):
-    for name in ("seeds_1-9", "seeds_10-12"):
-        place(here / "run" / name)
-    (here / "run" / "seeds_13-14").mkdir()
-    found = {seed: find("run", seed).parents[1].name for seed in (None, 1, 9, 10, 12)}
-    assert found == {None: "seeds_1-9", 1: "seeds_1-9", 9: "seeds_1-9", 10: "seeds_10-12", 12: "seeds_10-12"}
-    with pytest.raises(ValueError, match="has the seeds 1 … 14, got 15"):
-        find("run", 15)
-    with pytest.raises(FileNotFoundError, match="no checkpoint at run/seeds_13-14"):
-        find("run", 13)
 
 
 @pytest.mark.parametrize(
     "left, words",
     [
-        ({}, "no checkpoint at run; give a run's folder"),
-        ({"config.yaml": "a: 1"}, "the run is unfinished: killed, or not yet at its first look; give"),
+        ({}, "no checkpoint at run; give a run's directory"),
+        ({"config.yaml": "a: 1"}, "the run is unfinished: killed, or not yet at its first evaluation; give"),
         ({"summary.json": json.dumps({"status": "failed", "error": "d/loss is nan\n  in x"})}, r"the run failed \(d/loss is nan\); give"),
         ({"summary.json": json.dumps({"status": "finished"})}, r"the run finished \(it kept none\); give"),
-        ({"summary.json": "{"}, "its summary.json cannot be read; give"),
+        ({"summary.json": "{"}, r"the run failed \(its summary.json cannot be read .*\); give"),
     ],
 )  # fmt: skip
 def test_a_folder_without_checkpoint_says_what_became_of_the_run(here, left, words):

@@ -1,0 +1,106 @@
+"""Inspect a run's directory, or a sweep's, and say how to continue it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from ganlab.runs.run_dir import RunDir, read_yaml
+from ganlab.runs.trust import ALWAYS, LIBRARIES, modules_to_trust, require_trusted, targets, untrusted
+
+REQUIRED = ("callbacks", "data", "gan", "logger", "max_images", "name", "run_dir", "seed", "seeds", "trainer")
+
+# Of a sweep's overrides of Hydra itself, those that cannot run anything: others could name classes or shell commands.
+HARMLESS = re.compile(r"hydra/(launcher|sweeper)(/\w+)?=\w+|hydra\.(launcher|sweeper)\.[\w.]+=[\w.+-]*|hydra\.sweep\.subdir=.*")
+
+
+def config_to_resume(run: RunDir, trust: Sequence[str] = ()) -> dict:
+    """The saved configuration of an unfinished run, with the run's directory where it is now.
+
+    Raises:
+        ValueError: the run is complete, is none of this version of ganlab, or names a class of an untrusted module.
+    """
+    if run.is_complete:
+        raise ValueError(f"{run.path} is {run.status}, there is nothing to continue; start a new run")
+    config = run.read_config()
+    if "look_every" in config:
+        raise ValueError(f"{run.config_file} is of ganlab 0.1, whose runs this version does not continue; train again")
+    if missing := [key for key in REQUIRED if key not in config]:
+        raise ValueError(f"{run.config_file} is of no run of ganlab (it has no {missing[0]}); give a run's directory")
+    require_trusted(targets(config), (*LIBRARIES, *trust))
+    return relocate_paths(config, config["run_dir"], str(run.path))
+
+
+def matches_saved_config(run: RunDir, config: dict) -> bool:
+    """Whether the directory holds the very run that this configuration describes."""
+    if not run.is_run:
+        return False
+    saved = run.read_config()
+    return relocate_paths(saved, str(saved.get("run_dir")), config["run_dir"]) == config
+
+
+def relocate_paths(config, old: str, new: str):
+    """The configuration with every path at or below the directory `old` moved to `new`."""
+    if isinstance(config, dict):
+        return {key: relocate_paths(value, old, new) for key, value in config.items()}
+    if isinstance(config, list):
+        return [relocate_paths(value, old, new) for value in config]
+    inside = isinstance(config, str) and (config == old or config.startswith(f"{old}/"))
+    return new + config[len(old) :] if inside else config
+
+
+def resume_command(run: RunDir) -> str:
+    """The command that continues a run, quoted for a shell, with the modules to trust."""
+    names: list[str] = []
+    with suppress(ValueError):
+        names = [name.partition(".")[0] for name in targets(run.read_config())]
+    users = [name for name in dict.fromkeys(names) if name not in (*ALWAYS, *LIBRARIES, "torch")]
+    return shlex.join(["python", "-m", "ganlab", f"resume={run.path}", *([f"trust={','.join(users)}"] if users else [])])
+
+
+class SweepCommand(NamedTuple):
+    """`words`: the arguments of `python -m ganlab` that continue a sweep; `cwd`: where they were typed first."""
+
+    words: list[str]
+    cwd: str | None
+
+
+def sweep_command(folder: Path, trust: Sequence[str] = ()) -> SweepCommand:
+    """The sweep's own command, in its own directory: jobs that are complete stay, others are continued or started.
+
+    Whatever of it could run code is trusted by name: classes by their module, `--config-dir` by its path, overrides of Hydra
+    beyond the choice of launcher and sweeper by their key.
+
+    Raises:
+        ValueError: multirun.yaml is of no sweep, or something is not trusted.
+    """
+    file = folder / "multirun.yaml"
+    content = read_yaml(file)
+    hydra = content.get("hydra") if isinstance(content, dict) else None
+    if not hydra:
+        raise ValueError(f"{file} is of no sweep (it has no hydra); give a sweep's directory")
+    task, own = hydra["overrides"]["task"], hydra["overrides"]["hydra"]
+    own = [word for word in own if not word.startswith(("hydra.sweep.dir=", "hydra.mode="))]
+    config_dirs = [s["path"] for s in hydra["runtime"]["config_sources"] if s["provider"] == "command-line"]
+
+    classes = untrusted((target for word in task for target in _targets_in(word)), (*LIBRARIES, *trust))
+    others = [word for word in (*own, *config_dirs) if not HARMLESS.fullmatch(word) and word.partition("=")[0] not in trust]
+    if classes or others:
+        names = [*modules_to_trust(trust, classes), *(word.partition("=")[0] for word in others)]
+        raise ValueError(
+            f"this sweep has {' and '.join([*classes, *others])}, which may run anything; if it is yours, add "
+            f"trust={','.join(names)}"
+        )
+    quoted = str(folder).replace("'", r"\'")  # Hydra reads few characters without quotes
+    words = ["-m", *(f"--config-dir={path}" for path in config_dirs), *task, *own, f"hydra.sweep.dir='{quoted}'"]
+    return SweepCommand(words, hydra["runtime"].get("cwd"))
+
+
+def _targets_in(word: str) -> list[str]:
+    """The classes that an override names."""
+    key, _, value = word.partition("=")
+    return value.split(",") if key.endswith("_target_") else re.findall(r"_target_: *([\w.]+)", value)
