@@ -11,7 +11,7 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 import ganlab.config.resolvers  # noqa: F401  what conf/ asks for
 from ganlab.cli.handler import errors_as_sentences
@@ -124,14 +124,14 @@ def inspect(words: Sequence[str]) -> None:
     with hydra.initialize_config_dir(conf_folder(), version_base="1.3"):
         cfg = hydra.compose("config", overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)  # the run's name interpolates the choices made
-    cfg.hydra.runtime.output_dir = cfg.hydra.run.dir
-    about = cfg.pop("hydra")
+    folder = Path(cfg.hydra.run.dir).resolve()
+    cfg.run_dir = str(folder)
+    with open_dict(cfg):
+        del cfg.hydra
     validate_types(cfg, Path(conf_folder()))
 
     from ganlab.cli.inspect import run  # start-up time: torch loads here, after the command line is accepted
 
-    folder = Path(about.run.dir).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     run(OmegaConf.to_container(cfg, resolve=True), folder)
 
 

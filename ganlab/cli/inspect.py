@@ -79,6 +79,7 @@ def run(config: dict, folder: Path) -> None:
     inspection = inspect_loss(family, notes)
     kind = analysis.family_class(family)
     others = [analysis.saturation(other) for other in analysis.shipped_families().values() if other is not kind]
+    folder.mkdir(parents=True, exist_ok=True)
     draw(folder / "inspect.png", inspection, others)
     inspection.seconds = time.perf_counter() - started
     results = as_json(asdict(inspection)) | {"failed": len(inspection.failed), "version": version("ganlab")}

@@ -152,7 +152,10 @@ def require_memory(config: dict, count: int, datamodule: LightningDataModule) ->
     """
     trainer = instantiate(config["trainer"], _convert_="all", logger=False)
     free = available_memory(trainer.strategy.root_device)
-    each = memory_per_member(seeded_gan(config, config["seed"]), datamodule)
+    try:
+        each = memory_per_member(seeded_gan(config, config["seed"]), datamodule)
+    except Exception:  # a step of the user's loss that fails: training raises it again, and says where
+        return
     fit = count if free is None else max(1, int(0.8 * free / each))
     if fit < count:
         first = config["seed"]

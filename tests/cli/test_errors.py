@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from ganlab.cli.job import stem
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 
 from ganlab.cli.errors import explain
 from ganlab.config.paths import conf_folder
+from ganlab.config.resolvers import one_name
 
 
 @pytest.mark.parametrize(
@@ -64,5 +64,5 @@ def test_a_part_that_cannot_be_built_is_explained(part, sentence):
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", "..", "", "é" * 200, "a\nb"])
 def test_a_run_name_makes_one_directory(name):
-    made = stem(name)
+    made = one_name(name)
     assert "/" not in made and made.isprintable() and 0 < len(made.encode()) < 200 and not made.startswith(".")

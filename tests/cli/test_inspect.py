@@ -9,7 +9,6 @@ from PIL import Image
 from ganlab.cli.inspect import stable_dirac_gan
 from ganlab.losses import WGAN
 from ganlab.regularizers import GradientPenalty
-from ganlab.report.runs import find_runs
 
 GOOD = """
 from ganlab import GAN
@@ -95,10 +94,8 @@ def test_a_class_that_is_not_a_gan_is_refused(cli, tmp_path):
     (tmp_path / "my_gan.py").write_text("class MyGAN:\n    pass\n")
     code, printed = cli("inspect", "gan._target_=my_gan.MyGAN")
     assert code == 1 and "gan._target_ must be a subclass of ganlab.GAN, got my_gan.MyGAN" in printed
-    assert "must be a subclass of ganlab.GAN" in written_files(tmp_path)[0]["error"]
-    with pytest.raises(ValueError, match="there is no run in"):
-        find_runs([tmp_path / "outputs"])
+    assert not (tmp_path / "outputs").exists()
     code, printed = cli("inspect", "-m", "loss=ns,wgan")
     assert code == 1 and "one loss at a time" in printed
     code, printed = cli("inspekt", "loss=ns")
-    assert code == 1 and "unknown verb 'inspekt'; choose one of train, inspect, evaluate" in printed
+    assert code == 1 and "unknown verb 'inspekt'; choose one of inspect, evaluate" in printed

@@ -3,12 +3,12 @@
 import os
 from pathlib import Path
 
-import ganlab.cli.job  # noqa: F401  registers the resolvers that the config uses
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the config uses
 from ganlab.config.paths import conf_folder
 from ganlab.config.schema import validate_devices, validate_types
 

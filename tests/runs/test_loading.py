@@ -304,7 +304,7 @@ UNTRUSTED = [
     "stranger.run",
     "stranger.Mine",
     "builtins.eval",
-    "ganlab.cli.job.os.system",
+    "ganlab.runs.run_dir.os.system",
     "ganlab.runs.loading.torch.load",
     "ganlab.runs.loading.load",
     "ganlab.losses.wgan.GAN.load_from_checkpoint",
