@@ -57,5 +57,3 @@ def log_sweep_report(sweep_dir: Path, loggers: dict) -> None:
                            group=sweep_dir.name)  # fmt: skip
             log_report_tables(logger.experiment, sweep_dir)
             finish_wandb()
-
-
