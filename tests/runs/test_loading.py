@@ -226,10 +226,10 @@ def test_another_version_whose_checkpoints_fit_is_loaded(run, forge):
 @pytest.mark.parametrize(
     "counters", [None, {"sample": 3}, {"images_seen": "x", "d_updates": 1, "g_updates": 1, "d_steps_since_g": 0}], ids=str
 )
-def test_clocks_that_are_none_are_refused(forge, clocks):
+def test_counters_that_are_none_are_refused(forge, counters):
     """A GAN takes them for attributes of its own."""
-    path = forge(lambda content: content["state_dict"].update(_extra_state=clocks))
-    with pytest.raises(ValueError, match="its clocks are not ganlab's"):
+    path = forge(lambda content: content["state_dict"].update(_extra_state=counters))
+    with pytest.raises(ValueError, match="its counters are not ganlab's"):
         ganlab.load(path)
 
 
