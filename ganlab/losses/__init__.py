@@ -1,7 +1,7 @@
-"""The families. Logits r of real and f of fake, softplus s(x) = log(1 + e^x), sigma = sigmoid; high logit = "real".
+"""GAN losses, one class per family. In formulas: logits r of real and f of fake, s = softplus, sigma = sigmoid.
 
-A trap that popular write-ups fall into: -log D(G(z)) is the *non-saturating* loss, and log(1 - D(G(z)))
-the *minimax* loss whose gradient vanishes when the discriminator wins; they are often named the wrong way round.
+-log D(G(z)) is the *non-saturating* loss; log(1 - D(G(z))) is the *minimax* loss, whose gradient vanishes when D wins.
+Popular write-ups often name them the wrong way round.
 """
 
 from ganlab.losses.alpha import AlphaGAN

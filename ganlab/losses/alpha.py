@@ -1,4 +1,4 @@
-"""The (alpha_D, alpha_G)-GAN: one family from the exponential over the logistic to the linear probability loss."""
+"""The (alpha_D, alpha_G)-GAN: from the exponential through the logistic to the linear probability loss."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from ganlab.models.gan import GAN
 
 
 class AlphaGAN(GAN):
-    """(alpha_D, alpha_G)-GAN (Welfert et al. 2023, eq. 8-10), from the alpha-loss of p = sigma(logit), the right answer's probability:
+    """(alpha_D, alpha_G)-GAN (Welfert et al. 2023, eq. 8-10): the alpha-loss of the probability p of the right answer.
 
     l_a(p) = A (1 - p^(1/A)), A = a/(a - 1); a = 1: -log p. D: l_aD(sigma(r)) + l_aD(sigma(-f)); G saturating:
-    -l_aG(sigma(-f)), non-saturating: l_aG(sigma(f)). (1, 1) is the minimax or the non-saturating GAN.
-    alpha_D < 1 lets D pull harder where it is wrong, which helps against mode dropping; below about 0.3 its
-    exponentials explode.
+    -l_aG(sigma(-f)), non-saturating: l_aG(sigma(f)). (1, 1) is the minimax or the non-saturating GAN. alpha_D < 1 gives D
+    larger gradients where it is wrong, which helps against dropped modes; below about 0.3 its exponentials explode.
 
     Args:
         alpha_d, alpha_g: above 0; infinity is allowed.
-        saturating: G's form.
+        saturating: whether G minimizes the saturating form.
     """
 
-    def __init__(self, *players, alpha_d: float = 1.0, alpha_g: float = 1.0, saturating: bool = False, **settings):
-        super().__init__(*players, **settings)
+    def __init__(self, *networks, alpha_d: float = 1.0, alpha_g: float = 1.0, saturating: bool = False, **settings):
+        super().__init__(*networks, **settings)
         for name, alpha in (("alpha_d", alpha_d), ("alpha_g", alpha_g)):
             if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha > 0:
                 raise ValueError(f"gan.{name} must be a number above 0, got {alpha!r}")
@@ -41,19 +40,19 @@ class AlphaGAN(GAN):
     def optimal_logit(self, p, q):
         """alpha_D log p/q."""
         log_ratio = (p / q).log()
-        return torch.where(log_ratio == 0, log_ratio, self.alpha_d * log_ratio)  # infinity times 0 is no number
+        return torch.where(log_ratio == 0, log_ratio, self.alpha_d * log_ratio)  # infinity * 0 is NaN
 
     def divergence(self, p, q):
         """A (sum (p^a + q^a)^(1/a) - 2), Arimoto's divergence up to a shift."""
         if self.alpha_d == 1:
             return ((p * (p / (p + q)).log()) + q * (q / (p + q)).log()).sum()
-        a, most = self.alpha_d, torch.maximum(p, q)  # most stays outside the power, where a large a would make it 0
-        norms = most * ((p / most) ** a + (q / most) ** a) ** (1 / a)
+        a, largest = self.alpha_d, torch.maximum(p, q)  # factored out, since its power would underflow for a large a
+        norms = largest * ((p / largest) ** a + (q / largest) ** a) ** (1 / a)
         return (norms.sum() - 2) / (1 - 1 / a)
 
 
 def alpha_loss(logits: Tensor, alpha: float) -> Tensor:
-    """l_alpha(sigma(logits)), elementwise; exact at alpha = 1 and beside it."""
+    """l_alpha(sigma(logits)), elementwise; exact at and near alpha = 1."""
     power = 1 - 1 / alpha  # = 1/A
     log_p = logsigmoid(logits)
     return -log_p if power == 0 else -exp_minus_one(power * log_p) / power

@@ -1,4 +1,4 @@
-"""Divergences of two probability vectors p, q [k], by their definitions: what families say that D measures."""
+"""Divergences of two probability vectors p, q [k], by their definitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""f-GANs: D estimates an f-divergence through its convex conjugate."""
+"""f-GANs: D estimates an f-divergence through the convex conjugate of f."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from ganlab.models.gan import GAN
 
 
 class FGAN(GAN):
-    """D minimizes -E T(r) + E f*(T(f)) (Nowozin et al. 2016, eq. 6-7): a lower bound of D_f(real, fake), tight at D's best.
+    """D minimizes -E T(r) + E f*(T(f)) (Nowozin et al. 2016, eq. 6-7): minus a lower bound of D_f(real, fake).
 
-    T = `activation`(logit), increasing, keeps D's output where the conjugate f* is finite; both are in the paper's
-    tables 2 and 6. G minimizes the bound, -E f*(T(f)) (`saturating`), or, as the paper trains it (sec. 3.2), -E T(f).
+    The bound is tight at the optimal D. T = `activation`(logit) is increasing and keeps D's output where the conjugate f*
+    is finite; both are in the paper's tables 2 and 6. G minimizes the bound, -E f*(T(f)) (`saturating`), or, as the paper
+    trains it (sec. 3.2), -E T(f).
 
-    Where f* o T is an exponential, it overflows float32 above a logit of 88: these need small learning rates or a penalty.
+    An exponential f* o T overflows float32 above a logit of 88: use small learning rates or a penalty.
     """
 
-    def __init__(self, *players, saturating: bool = False, **settings):
-        super().__init__(*players, **settings)
+    def __init__(self, *networks, saturating: bool = False, **settings):
+        super().__init__(*networks, **settings)
         self.saturating = saturating
 
     @staticmethod
@@ -44,7 +45,7 @@ class FGAN(GAN):
 
 
 class KLGAN(FGAN):
-    """f-GAN of KL(real, fake): T = v, f* = e^(v - 1). It covers modes, at the price of fakes between them."""
+    """f-GAN of KL(real, fake): T = v, f* = e^(v - 1). It covers all modes, with fakes between them."""
 
     @staticmethod
     def activation(logits):
@@ -66,7 +67,7 @@ class KLGAN(FGAN):
 
 
 class ReverseKLGAN(FGAN):
-    """f-GAN of KL(fake, real): T = -e^-v, f* = v - 1. It prefers good fakes to all modes: expect dropped ones."""
+    """f-GAN of KL(fake, real): T = -e^-v, f* = v - 1. It prefers good fakes over all modes: expect dropped ones."""
 
     @staticmethod
     def activation(logits):
@@ -88,10 +89,10 @@ class ReverseKLGAN(FGAN):
 
 
 class PearsonGAN(FGAN):
-    """f-GAN of Pearson's chi^2: T = v, f* = v^2/4 + v, and -1 below v = -2, since densities are not negative.
+    """f-GAN of Pearson's chi^2: T = v, f* = v^2/4 + v for v >= -2, else -1.
 
-    (The paper's table leaves the bend out, and would there push fakes the wrong way.) Where q is small it is dominated
-    by few samples.
+    The paper's table omits the second case, in which its f* would push fakes the wrong way. Few samples dominate the loss
+    where q is small.
     """
 
     @staticmethod
@@ -117,7 +118,7 @@ class PearsonGAN(FGAN):
 class SquaredHellingerGAN(FGAN):
     """f-GAN of the squared Hellinger distance sum (sqrt p - sqrt q)^2: T = 1 - e^-v, f* = e^v - 1.
 
-    Symmetric and bounded by 2, but both of D's terms are exponentials.
+    Symmetric and at most 2, but both of D's terms are exponentials.
     """
 
     @staticmethod
@@ -140,7 +141,7 @@ class SquaredHellingerGAN(FGAN):
 
 
 class JensenShannonGAN(FGAN):
-    """f-GAN of 2 JS: T = log 2 - s(-v), f* = s(v) - log 2: the minimax game up to constants; it fails as those do."""
+    """f-GAN of 2 JS: T = log 2 - s(-v), f* = s(v) - log 2: the minimax loss up to constants."""
 
     @staticmethod
     def activation(logits):

@@ -11,8 +11,8 @@ from ganlab.models.gan import GAN
 class HingeGAN(GAN):
     """Hinge loss (Lim & Ye 2017; Miyato et al. 2018, eq. 16-17): D: relu(1 - r) + relu(1 + f); G: -f.
 
-    D stops where it is right by a margin of 1, and then G's gradient is D's slope there, which nothing keeps from
-    vanishing: it needs spectral norm or a penalty.
+    D stops learning where it is right by a margin of 1. G's gradient is then D's slope, which may vanish: use spectral norm
+    or a gradient penalty.
     """
 
     @staticmethod

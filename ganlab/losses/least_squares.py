@@ -1,4 +1,4 @@
-"""Least squares on raw outputs."""
+"""The least-squares loss."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ganlab.models.gan import GAN
 class LSGAN(GAN):
     """Least squares (Mao et al. 2017, eq. 9): D: (r - 1)^2/2 + f^2/2; G: (f - 1)^2/2, on raw outputs, never on sigmoids.
 
-    The target for "real" is the logit 1, for "fake" 0. G's pull f - 1 grows without bound with D's error, so that
-    outliers lead; on a logit far above 1 it pulls back.
+    The targets are the logits 1 for real and 0 for fake. G's gradient f - 1 grows without bound, so that outliers
+    dominate; above a logit of 1 it changes sign.
     """
 
     @staticmethod

@@ -13,7 +13,7 @@ from ganlab.models.gan import GAN
 class MinimaxGAN(GAN):
     """Minimax loss (Goodfellow et al. 2014, eq. 1): D: s(-r) + s(f); G: -s(f) = log(1 - sigma(f)).
 
-    dG/df = -sigma(f) dies as f -> -inf: once D tells fakes apart, G stops learning (4.5e-5 at f = -10).
+    dG/df = -sigma(f) -> 0 as f -> -inf: once D recognizes the fakes, G stops learning (|dG/df| = 4.5e-5 at f = -10).
     """
 
     @staticmethod

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 from torch.nn.functional import softplus
 
-from ganlab.losses.divergences import jensen_shannon
+from ganlab.losses.minimax import MinimaxGAN
 from ganlab.models.gan import GAN
 
 
 class NonSaturatingGAN(GAN):
-    """Non-saturating loss (Goodfellow et al. 2014, sec. 3): D: s(-r) + s(f); G: s(-f) = -log sigma(f).
+    """Non-saturating loss (Goodfellow et al. 2014, sec. 3): D: s(-r) + s(f), as minimax; G: s(-f) = -log sigma(f).
 
-    dG/df = -(1 - sigma(f)) -> -1 when D wins, so G keeps learning; it fails by dropping modes and, without
-    a gradient penalty, by circling the equilibrium instead of reaching it.
+    dG/df = -(1 - sigma(f)) -> -1 when D wins, so G keeps learning. It fails by dropping modes and, without a gradient
+    penalty, by circling the equilibrium.
     """
 
     @staticmethod
@@ -25,12 +23,5 @@ class NonSaturatingGAN(GAN):
     def generator_loss(fake_logits, real_logits=None):
         return softplus(-fake_logits).mean()
 
-    @staticmethod
-    def optimal_logit(p, q):
-        """log p/q."""
-        return (p / q).log()
-
-    @staticmethod
-    def divergence(p, q):
-        """2 JS(p, q) - log 4."""
-        return 2 * jensen_shannon(p, q) - math.log(4)
+    optimal_logit = staticmethod(MinimaxGAN.optimal_logit)
+    divergence = staticmethod(MinimaxGAN.divergence)

@@ -1,4 +1,4 @@
-"""e^x - 1 with the value and the slope that it has."""
+"""Numerically stable functions that several losses use."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def exp_minus_one(x: Tensor) -> Tensor:
-    """e^x - 1, elementwise: expm1's value near 0, where the difference cancels, with the slope of e^x.
+    """e^x - 1, elementwise, with an exact value (expm1's near 0) and an exact gradient (that of e^x).
 
-    expm1 alone would not do: torch takes its derivative as its value + 1, which is 0 where e^x is less than the rounding of 1.
+    The gradient of expm1 itself is computed as its value + 1: 0 where e^x is below the rounding of 1.
     """
     difference = x.exp() - 1
     return difference + torch.where(x.abs() < 1, torch.expm1(x) - difference, 0).detach()

@@ -1,4 +1,4 @@
-"""Relativistic losses: only differences of logits between real and fake count."""
+"""Relativistic losses: functions of the differences between real and fake logits."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ganlab.models.gan import GAN
 class RpGAN(GAN):
     """Relativistic pairing (Jolicoeur-Martineau 2018; R3GAN, Huang et al. 2024, eq. 2): D: s(-(r - f)); G: s(-(f - r)).
 
-    Each fake is compared with a real sample, so that D cannot call all fakes wrong from afar: no local minima in which
-    modes stay dropped. Alone it circles or diverges; R3GAN adds R1 and R2 (`loss=r3gan`).
+    Pairing each fake with a real sample removes the local minima in which modes stay dropped. Without a
+    penalty it circles or diverges; R3GAN adds R1 and R2 (`loss=r3gan`).
     """
 
     generator_sees_real = True
@@ -34,16 +34,16 @@ class RpGAN(GAN):
 
     @staticmethod
     def divergence(p, q):
-        """JS(p x q, q x p) - log 2, of pairs in right and wrong order."""
-        right = p[:, None] * q
-        return jensen_shannon(right.flatten(), right.T.flatten()) - math.log(2)
+        """JS(p x q, q x p) - log 2, of pairs (real, fake) and (fake, real)."""
+        pairs = p[:, None] * q
+        return jensen_shannon(pairs.flatten(), pairs.T.flatten()) - math.log(2)
 
 
 class RaGAN(GAN):
-    """Relativistic average (Jolicoeur-Martineau 2018, sec. 4.2): each side against the batch mean of the other.
+    """Relativistic average (Jolicoeur-Martineau 2018, sec. 4.2): each logit minus the batch mean of the other side.
 
-    D: (s(-(r - mean f)) + s(f - mean r))/2; G: (s(-(f - mean r)) + s(r - mean f))/2. The means make the loss depend
-    on the batch size; like RpGAN it needs a penalty to converge.
+    D: (s(-(r - mean f)) + s(f - mean r))/2; G: (s(-(f - mean r)) + s(r - mean f))/2. The loss depends on the batch size
+    through the means; like RpGAN it needs a penalty to converge.
     """
 
     generator_sees_real = True

@@ -9,9 +9,9 @@ from ganlab.models.gan import GAN
 class WGAN(GAN):
     """Wasserstein loss (Arjovsky et al. 2017, eq. 2): critic: f - r; G: -f, on linear outputs.
 
-    With a 1-Lipschitz critic, -loss estimates the earth mover's distance. The constraint is a regularizer:
-    weight clipping (WGAN) or gradient penalty (WGAN-GP, Gulrajani et al. 2017). Without one it explodes;
-    clipped, the critic is slow and biased to simple functions.
+    With a 1-Lipschitz critic, -loss estimates the earth mover's distance. The constraint is a regularizer: weight
+    clipping (WGAN) or a gradient penalty (WGAN-GP, Gulrajani et al. 2017). Without one the loss explodes; with clipping
+    the critic learns slowly and prefers simple functions.
     """
 
     requires_lipschitz = True

@@ -1,4 +1,4 @@
-"""What acts on D besides its loss: terms (added to it), projections (after the step), augmentation (of what D sees)."""
+"""Regularizers of D: penalties (added to its loss), projections (after its update), augmentations (of its inputs)."""
 
 from ganlab.regularizers.augmentation import DiffAugment
 from ganlab.regularizers.base import Regularizer, at_least_float32, is_spectrally_normalized

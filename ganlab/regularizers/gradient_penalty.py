@@ -1,4 +1,4 @@
-"""Penalties on the slope of the discriminator, by its gradient with respect to the samples."""
+"""Penalties on the discriminator's gradient with respect to the samples: R1, R2, WGAN-GP, DRAGAN."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from ganlab.regularizers.base import Regularizer, above_zero, at_least, at_least_float32
+from ganlab.regularizers.base import Regularizer, at_least_float32
+from ganlab.utils.validation import validate_number
 
 
 class R1(Regularizer):
@@ -16,7 +17,7 @@ class R1(Regularizer):
 
     def __init__(self, gamma: float, every: int = 1):
         super().__init__(every)
-        self.gamma = at_least("gamma", gamma, 0)
+        self.gamma = validate_number("a regularizer's `gamma`", gamma, minimum=0)
 
     def penalty(self, discriminator, outputs):
         return self.gamma / 2 * squared_gradient_norm(discriminator, outputs.real, outputs.real_y).mean()
@@ -35,27 +36,28 @@ class R2(R1):
 class GradientPenalty(Regularizer):
     """weight * E (||grad_x D(x)||_2 - center)^2 between real and fake (Gulrajani et al. 2017, eq. 3; weight 10, center 1).
 
-    x = u * real + (1 - u) * fake with one u ~ U(0, 1) per sample; the norm is over all of a sample's values.
-    The point between a real and a fake wears the real one's label. `one_sided` punishes only slopes above the
-    center (the same paper, sec. 4). Center 0 converges locally where center 1 does not (Mescheder et al. 2018).
+    x = u * real + (1 - u) * fake with one u ~ U(0, 1) per sample and the real sample's label; the norm is over all of a
+    sample's values. `one_sided` penalizes only norms above the center (the same paper, sec. 4). Center 0 converges locally
+    where center 1 does not (Mescheder et al. 2018).
     """
 
     lipschitz = per_sample = True
 
     def __init__(self, weight: float, every: int = 1, center: float = 1.0, one_sided: bool = False):
         super().__init__(every)
-        self.weight, self.center = at_least("weight", weight, 0), at_least("center", center, 0)
+        self.weight = validate_number("a regularizer's `weight`", weight, minimum=0)
+        self.center = validate_number("a regularizer's `center`", center, minimum=0)
         self.one_sided = one_sided
 
     def points(self, outputs) -> Tensor:
-        """Where the slope is measured, [n, ...]."""
+        """Where the gradient is taken, [n, ...]."""
         real, fake = at_least_float32(outputs.real), at_least_float32(outputs.fake.detach())
         u = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
         return u * real + (1 - u) * fake
 
     def penalty(self, discriminator, outputs):
         squared = squared_gradient_norm(discriminator, self.points(outputs), outputs.real_y)
-        # sqrt has no gradient at 0, where a dead critic sits; 1e-12 moves the norm by at most 1e-6
+        # sqrt has no gradient at 0, the norm of a constant critic; 1e-12 changes a norm by at most 1e-6
         return self._value((squared + 1e-12).sqrt()).mean()
 
     def closed_form_linear(self, slope):
@@ -69,15 +71,15 @@ class GradientPenalty(Regularizer):
 class DRAGAN(GradientPenalty):
     """weight * E (||grad_x D(x + d)||_2 - 1)^2 around real samples (Kodali et al. 2017, sec. 2.3).
 
-    d ~ N(0, (noise * s)^2), s = the standard deviation of all values of the real batch. It flattens the sharp
-    slopes around the data in which such games get stuck; far from the data D is free.
+    d ~ N(0, (noise * s)^2), s = the standard deviation of all values of the real batch. It removes sharp gradients near
+    the data, at which training gets stuck; far from the data D is free.
     """
 
     lipschitz = False
 
     def __init__(self, weight: float, noise: float, every: int = 1):
         super().__init__(weight, every)
-        self.noise = above_zero("noise", noise)
+        self.noise = validate_number("a regularizer's `noise`", noise, above=0)
 
     def points(self, outputs):
         real = at_least_float32(outputs.real)
@@ -85,7 +87,7 @@ class DRAGAN(GradientPenalty):
 
 
 def squared_gradient_norm(discriminator: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
-    """||grad_x D(x, y)||^2 per sample, [n], with a graph back to D's weights."""
+    """||grad_x D(x, y)||^2 per sample, [n]; differentiable with respect to D's weights."""
     x = at_least_float32(x.detach())
     try:
         x.requires_grad_()

@@ -1,30 +1,29 @@
-"""Noise on everything that D sees."""
+"""Instance noise."""
 
 from __future__ import annotations
 
 import torch
 
-from ganlab.regularizers.base import Regularizer, above_zero, elementwise
+from ganlab.regularizers.base import Regularizer, elementwise
+from ganlab.utils.validation import validate_int, validate_number
 
 
 class InstanceNoise(Regularizer):
-    """Real and fake samples with N(0, sigma^2) added, in both turns (Sønderby et al. 2017; Arjovsky & Bottou 2017).
+    """N(0, sigma^2) added to real samples and fakes before D gets them (Sønderby et al. 2017; Arjovsky & Bottou 2017).
 
-    Two distributions that share no support overlap once they are blurred, so that D cannot win and its gradient
-    does not vanish; the Dirac-GAN then converges. G learns the data less its last `sigma` of detail.
+    Distributions with disjoint supports overlap once they are blurred, so that D cannot win and its gradient does not
+    vanish; the Dirac-GAN then converges. G learns the data without detail finer than `sigma`.
 
     Args:
         sigma: standard deviation, in the data's units.
-        fade: updates of D over which the noise falls linearly to none, so that G learns the detail after all; None
-            keeps it.
+        fade: updates of D over which the noise falls linearly to 0, so that G learns the detail after all; None: constant.
     """
 
     def __init__(self, sigma: float, fade: int | None = None):
         super().__init__()
-        if fade is not None and (isinstance(fade, bool) or not isinstance(fade, int) or fade < 1):
-            raise ValueError(f"instance noise's `fade` must be an integer of at least 1, or null, got {fade!r}")
-        self.sigma, self.fade = above_zero("sigma", sigma), fade
-        # a tensor, so that a recorded step reads today's; not kept, since it follows from the step
+        self.sigma = validate_number("a regularizer's `sigma`", sigma, above=0)
+        self.fade = None if fade is None else validate_int("instance noise's `fade`", fade)
+        # a tensor, since a CUDA graph would keep a number's value; not saved, since it follows from the step
         self.register_buffer("left", torch.ones(()), persistent=False)
 
     @elementwise

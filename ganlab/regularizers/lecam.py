@@ -1,25 +1,26 @@
-"""LeCam regularization of D's logits."""
+"""LeCam regularization."""
 
 from __future__ import annotations
 
 import torch
 from torch.nn.functional import relu
 
-from ganlab.regularizers.base import Regularizer, at_least
+from ganlab.regularizers.base import Regularizer
+from ganlab.utils.validation import validate_number
 
 
 class LeCam(Regularizer):
     """weight * (E relu(r - a_F)^2 + E relu(a_R - f)^2), a_R, a_F = moving averages of the logits (Tseng et al. 2021).
 
-    It keeps D from drifting apart on little data. The averages (`decay`) run from the first step; the term begins
-    at D's update `start`. They are saved with the checkpoint.
+    For small datasets: it keeps real and fake logits from drifting apart. The averages (`decay`) run from the first
+    update, are saved with checkpoints, and the penalty begins at D's update `start`.
     """
 
     def __init__(self, weight: float, start: int = 1000, decay: float = 0.99):
         super().__init__()
-        self.weight, self.start, self.decay = at_least("weight", weight, 0), at_least("start", start, 0), decay
-        if not isinstance(decay, (int, float)) or not 0 <= decay < 1:
-            raise ValueError(f"a regularizer's `decay` must be in [0, 1), got {decay!r}")
+        self.weight = validate_number("a regularizer's `weight`", weight, minimum=0)
+        self.start = validate_number("a regularizer's `start`", start, minimum=0)
+        self.decay = validate_number("a regularizer's `decay`", decay, minimum=0, below=1)
         self.register_buffer("real_average", torch.zeros(()))
         self.register_buffer("fake_average", torch.zeros(()))
 

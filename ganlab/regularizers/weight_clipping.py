@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from ganlab.regularizers.base import Regularizer, above_zero, elementwise
+from ganlab.regularizers.base import Regularizer, elementwise
+from ganlab.utils.validation import validate_number
 
 
 class WeightClipping(Regularizer):
-    """Every parameter of D clipped to [-bound, bound] after each of its steps (Arjovsky et al. 2017, alg. 1; 0.01)."""
+    """Clip D's parameters to [-bound, bound] after each of its updates (Arjovsky et al. 2017, alg. 1; bound 0.01)."""
 
     lipschitz = True
 
     def __init__(self, bound: float):
         super().__init__()
-        self.bound = above_zero("bound", bound)
+        self.bound = validate_number("a regularizer's `bound`", bound, above=0)
 
     @elementwise
     @torch.no_grad()
