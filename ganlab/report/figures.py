@@ -123,17 +123,17 @@ def _seeds_shown(ranking: Ranking, run: Run) -> str:
 
 def plot_curves(ranking: Ranking, metric: str, against: str) -> bytes | None:
     """PNG: the median over seeds of each group with the quartiles as a band, against "images" or "seconds"."""
-    lines = [(g.name, *quartile_band(g, metric, against, ranking.metric_protocol)) for g in ranking.groups[:MAX_CURVES]]
-    lines = [line for line in lines if len(line[1])]
-    if not lines:
+    bands = {g.name: quartile_band(g, metric, against, ranking.metric_protocol) for g in ranking.groups[:MAX_CURVES]}
+    bands = {name: band for name, band in bands.items() if band[0]}
+    if not bands:
         return None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.2, 4.4), dpi=150, layout="constrained")
         axes = figure.add_subplot()
-        for color, (name, x, low, middle, high) in zip(COLORS, lines, strict=False):
+        for color, (name, (x, low, middle, high)) in zip(COLORS, bands.items(), strict=False):
             axes.plot(x, middle, "o-", ms=3.5, lw=1.8, color=color, label=_wrap(name, 40))
             axes.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
-        _scale(axes, [value for line in lines for part in line[2:] for value in part])
+        _scale(axes, [value for band in bands.values() for part in band[1:] for value in part])
         if metric in ranking.real:
             axes.axhline(ranking.real[metric], color=INK, lw=1, ls=":", label=ranking.real_name)
         axes.set_xlim(left=0)
@@ -141,7 +141,7 @@ def plot_curves(ranking: Ranking, metric: str, against: str) -> bytes | None:
         axes.set_ylabel(f"median {metric}" if ranking.has_several_seeds else metric)
         if against == "images":
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        columns = 3 if max(len(line[0]) for line in lines) < 18 else 2 if len(lines) > 3 else 1
+        columns = 3 if max(map(len, bands)) < 18 else 2 if len(bands) > 3 else 1
         figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5)
         return _to_png(figure)
 
@@ -160,10 +160,10 @@ def quartile_band(group: RunGroup, metric: str, against: str, metric_protocol: d
                 at[images].append((math.nan, worst))
     x, bands = [], []
     for images in sorted(at):
-        seconds = [s for s, _ in at[images] if not math.isnan(s)]
-        if against == "seconds" and not seconds:
+        times = [seconds for seconds, _ in at[images] if not math.isnan(seconds)]
+        if against == "seconds" and not times:
             continue
-        x.append(images if against == "images" else float(np.median(seconds)))
+        x.append(images if against == "images" else float(np.median(times)))
         bands.append(quartiles([value for _, value in at[images]]))
     return x, *([list(part) for part in zip(*bands)] or ([], [], []))
 
@@ -186,7 +186,7 @@ def plot_seeds(ranking: Ranking, metric: str) -> bytes | None:
             jitter = random.uniform(-0.2, 0.2, len(shown)) if len(shown) > 1 else np.zeros(len(shown))
             axes.plot(shown, place + jitter, "o", ms=5, mew=0, alpha=0.55, color=COLORS[place % len(COLORS)])
             estimate = ranking.estimate(group, metric)
-            if math.isfinite(estimate.value) and estimate.low is not None:
+            if estimate and estimate.low is not None and estimate.high is not None:
                 axes.plot([estimate.low, estimate.high], [place + 0.34] * 2, "-", lw=2.2, color=INK)
                 axes.plot([estimate.value], [place + 0.34], "|", ms=10, mew=2.2, color=INK)
             if infinite := len(row) - len(shown):
@@ -241,7 +241,7 @@ def plot_over_density(run: Run) -> bytes | None:
         figure = Figure(figsize=(4.2, 4.2), dpi=130, layout="constrained")
         axes = figure.add_subplot(aspect="equal")
         axes.imshow(density, extent=(-limit, limit) * 2, origin="lower", cmap="Greys", vmin=-6, vmax=3, aspect="equal")
-        axes.scatter(*points.T, s=4, c="#cc3333", lw=0, alpha=0.5)
+        axes.scatter(points[:, 0], points[:, 1], s=4, c="#cc3333", lw=0, alpha=0.5)
         axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
         return _to_png(figure)
 
@@ -255,18 +255,18 @@ def training_gif(run: Run) -> bytes | None:
     frames = []
     for path in paths:
         try:
-            with Image.open(path) as image:
-                image = image.convert("RGB")
+            with Image.open(path) as file:
+                image = file.convert("RGB")
         except DAMAGED:
             continue
         image.thumbnail((size, size), Image.Resampling.LANCZOS)
         frames.append(image.quantize(48, dither=Image.Dither.NONE))
     if len(frames) < 2:
         return None
-    file = io.BytesIO()
+    gif = io.BytesIO()
     times = [max(120, 4000 // len(frames))] * (len(frames) - 1) + [2500]  # milliseconds
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True)
-    return file.getvalue()
+    frames[0].save(gif, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True)
+    return gif.getvalue()
 
 
 def _scale(axes: Axes, values: Sequence[float]) -> None:

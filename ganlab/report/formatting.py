@@ -21,7 +21,7 @@ def format_number(x: float, sign: bool = False) -> str:
 def format_estimate(estimate: Estimate, sign: bool = False) -> Cell:
     """A value over its interval."""
     value = format_number(estimate.value, sign)
-    if estimate.low is None:
+    if estimate.low is None or estimate.high is None:
         return value
     return value, f"{format_number(estimate.low, sign)} … {format_number(estimate.high, sign)}"
 
@@ -33,7 +33,9 @@ def format_rate(estimate: Estimate, sign: bool = False, unit: str = "%", counts:
         return f"{100 * x:{'+' if sign and x else ''}.3g}"
 
     value = f"{percent(estimate.value)} {unit}" + (f" ({counts[0]} of {counts[1]})" if counts else "")
-    return value if estimate.low is None else (value, f"{percent(estimate.low)} … {percent(estimate.high)} {unit}")
+    if estimate.low is None or estimate.high is None:
+        return value
+    return value, f"{percent(estimate.low)} … {percent(estimate.high)} {unit}"
 
 
 def cell_text(cell: Cell) -> str:

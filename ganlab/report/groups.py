@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 
 from ganlab.report.naming import name_groups
@@ -53,7 +54,7 @@ def flatten(value, path: str = "") -> dict[str, str]:
     """{"gan": {"n_critic": 5}} -> {"gan.n_critic": "5"}; a list is one value."""
     if not isinstance(value, dict) or not value:
         return {path: json.dumps(value, default=str).strip('"')} if path else {}
-    flat = {}
+    flat: dict[str, str] = {}
     for key, item in value.items():
         flat |= flatten(item, f"{path}.{key}" if path else str(key))
     return flat
@@ -67,16 +68,13 @@ def _settings_of(run: Run) -> dict[str, str]:
 def _split_by_protocol(runs: list[Run]) -> list[list[Run]]:
     """Runs of one config by the protocol of their results. A run without a result joins the run with one that started
     nearest to it, whose data it most likely had."""
-    protocols = {}
-    for run in runs:
-        if measured := run.summary.get("protocol"):
-            group = RunGroup([run], settings=_settings_of(run))
-            protocols[run.dir.path] = json.dumps(protocol_of(group, measured), sort_keys=True)
-    measured_runs = [run for run in runs if run.dir.path in protocols]
+    measured = [run for run in runs if run.summary.get("protocol")]
     split: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        nearest = min(measured_runs, key=lambda other: abs(other.started - run.started), default=run)
-        split[protocols.get(run.dir.path) or protocols.get(nearest.dir.path, "")].append(run)
+        nearest = min(measured, key=lambda other: abs(other.started - run.started), default=run)
+        source = run if run.summary.get("protocol") else nearest
+        protocol = protocol_of(RunGroup([source], settings=_settings_of(source)), source.summary.get("protocol") or {})
+        split[json.dumps(protocol, sort_keys=True)].append(run)
     return list(split.values())
 
 
@@ -98,22 +96,15 @@ def _assign_protocols(groups: list[RunGroup]) -> None:
     measured: dict[str, dict] = {}
     for group in groups:
         if group.metric_protocol:
-            measured.setdefault(_data_and_metrics(group), group.metric_protocol)
+            measured.setdefault(str(_data_and_metrics(group)), group.metric_protocol)
     for group in groups:
-        group.protocol = protocol_of(group, group.metric_protocol or measured.get(_data_and_metrics(group), {}))
+        group.protocol = protocol_of(group, group.metric_protocol or measured.get(str(_data_and_metrics(group)), {}))
     _join_packed_budgets(groups)
 
 
-def _data_and_metrics(group: RunGroup) -> str:
-    return json.dumps(_comparable(group.settings), sort_keys=True)
-
-
-def _comparable(settings: dict[str, str]) -> dict[str, str]:
-    return {
-        key: value
-        for key, value in settings.items()
-        if key.partition(".")[0] in ("data", "metrics") and key.rpartition(".")[2] not in NOT_IN_PROTOCOL
-    }
+def _data_and_metrics(group: RunGroup) -> dict[str, str]:
+    settings = {key: value for key, value in group.settings.items() if key.startswith(("data.", "metrics."))}
+    return {key: settings[key] for key in sorted(settings) if key.rpartition(".")[2] not in NOT_IN_PROTOCOL}
 
 
 def protocol_of(group: RunGroup, measured: dict) -> dict[str, str]:
@@ -129,7 +120,7 @@ def protocol_of(group: RunGroup, measured: dict) -> dict[str, str]:
     if "samples" in measured:
         protocol[SAMPLES] = f"{measured['samples']:,}"
     if not measured:
-        protocol |= _comparable(group.settings)
+        protocol |= _data_and_metrics(group)
     protocol.setdefault("split", "the modes' exact centers" if "modes" in measured else "unknown")
     protocol["precision"] = first_known("precision", (config.get("trainer") or {}).get("precision", "unknown"))
     protocol["EMA of the generator"] = first_known("ema_decay", (config.get("gan") or {}).get("ema_decay", "unknown"))
@@ -157,5 +148,4 @@ def _join_packed_budgets(groups: list[RunGroup]) -> None:
 def _discriminator_updates(config: dict) -> int | None:
     """How many batches the budget has; None if the config does not tell."""
     images, batch = config.get("max_images"), (config.get("data") or {}).get("batch_size")
-    known = all(isinstance(value, int) and value > 0 for value in (images, batch))
-    return -(-images // batch) if known else None
+    return math.ceil(images / batch) if isinstance(images, int) and isinstance(batch, int) and batch > 0 else None

@@ -102,11 +102,8 @@ def _parts(groups: list[RunGroup]) -> Iterator[Part]:
 
     yield _write_module, [group.settings.get("gan._target_") for group in groups]
     yield _write_regularizers, [_regularizers(group) for group in groups]
-    for key in FIRST:
-        if matters(key):
-            yield _assignment(key), [row.get(key) for row in presets]
-    for key in dict.fromkeys(key for row in presets for key in row):
-        if key not in (*FIRST, *SEPARATE) and matters(key):
+    for key in dict.fromkeys([*FIRST, *(key for row in presets for key in row)]):
+        if key not in SEPARATE and matters(key):
             yield _assignment(key), [row.get(key) for row in presets]
     own = list(dict.fromkeys(key for group in groups for key in group.settings))
     top_level = list(dict.fromkeys(key.partition(".")[0] for key in own))  # gan first, max_images last

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from ganlab.report import figures, tables
 from ganlab.report.figures import Picture
-from ganlab.report.formatting import cell_text, plural, shorten_value
+from ganlab.report.formatting import Cell, cell_text, plural, shorten_value
 from ganlab.report.groups import differing_fields
 from ganlab.report.published import published_table
 from ganlab.report.ranking import Ranking, rank_runs
@@ -76,6 +76,7 @@ def write_report(paths: list[Path], out: Path | None = None, metric: str | None 
 def build_report(paths: list[Path], metric: str | None = None) -> Report:
     """The report on every run at or below the paths."""
     rankings = rank_runs(paths, metric)
+    differences = differing_fields([ranking.protocol for ranking in rankings])
     groups = [group for ranking in rankings for group in ranking.groups]
     states = [seed.status for group in groups for seed in group.seeds]
     counts = ", ".join(f"{states.count(s):,} {s}" for s in ("finished", "failed", "unfinished") if s in states)
@@ -83,9 +84,9 @@ def build_report(paths: list[Path], metric: str | None = None) -> Report:
     return Report(
         title=f"ganlab report: {plural(sum(len(group.runs) + group.replaced for group in groups), 'run')}",
         about=f"{plural(len(groups), 'setting')}, {plural(len(states), 'seed')} ({counts}), from {names}.",
-        warnings=_warnings(rankings, metric),
+        warnings=_warnings(rankings, differences, metric),
         sections=[_build_section(ranking, chr(97 + i) if i < 26 else str(i + 1)) for i, ranking in enumerate(rankings)],
-        protocol_differences=_protocol_differences(rankings),
+        protocol_differences=_protocol_differences(rankings, differences) if differences else None,
     )
 
 
@@ -107,13 +108,11 @@ def _build_section(ranking: Ranking, stem: str) -> Section:
     )
 
 
-def _warnings(rankings: list[Ranking], metric: str | None) -> list[str]:
+def _warnings(rankings: list[Ranking], differences: dict[str, list[str]], metric: str | None) -> list[str]:
     warnings = []
-    if len(rankings) > 1:
-        fields = differing_fields([ranking.protocol for ranking in rankings])
-        names = [name.replace("_", " ") for name in fields]
-        if len(fields) <= 3:
-            names = [f"{n} ({' / '.join(map(shorten_value, v))})" for n, v in zip(names, fields.values(), strict=True)]
+    if differences:
+        values = [f" ({' / '.join(map(shorten_value, row))})" * (len(differences) <= 3) for row in differences.values()]
+        names = [name.replace("_", " ") + value for name, value in zip(differences, values, strict=True)]
         warnings.append(
             f"These runs were not trained and measured under one protocol, so they stand in {len(rankings)} rankings that "
             f"must not be compared. The protocols differ in: {', '.join(names)}."
@@ -130,11 +129,8 @@ def _warnings(rankings: list[Ranking], metric: str | None) -> list[str]:
     return warnings
 
 
-def _protocol_differences(rankings: list[Ranking]) -> Table | None:
-    if len(rankings) == 1:
-        return None
-    fields = differing_fields([ranking.protocol for ranking in rankings])
-    rows = [[name.replace("_", " "), *map(shorten_value, values)] for name, values in fields.items()]
+def _protocol_differences(rankings: list[Ranking], differences: dict[str, list[str]]) -> Table:
+    rows: list[list[Cell]] = [[name.replace("_", " "), *map(shorten_value, values)] for name, values in differences.items()]
     return Table("Where the protocols differ", ["", *(ranking.label for ranking in rankings)], rows)
 
 

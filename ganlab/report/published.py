@@ -33,8 +33,7 @@ def published_table(ranking: Ranking) -> Table | None:
             matched.add(name)
             for wanted, value in figures[name].items():
                 metric = ranking.full_name(wanted)
-                estimate = ranking.estimate(group, metric) if metric else None
-                if estimate is None:
+                if metric is None or (estimate := ranking.estimate(group, metric)) is None:
                     continue
                 inside = "–" if estimate.low is None else "yes" if estimate.low <= value <= estimate.high else "no"
                 theirs = format_rate(Estimate(value)) if metric in RATES else format_number(value)

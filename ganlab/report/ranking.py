@@ -30,48 +30,29 @@ class Ranking:
     def __init__(self, groups: list[RunGroup], metric: str | None = None, label: str = ""):
         self.label = label
         self.metrics = list(dict.fromkeys(n for g in groups for seed in g.seeds for n in (*seed.final, *seed.history)))
+        self.protocol = groups[0].protocol
+        self.is_toy = self.protocol["data"] in TOYS
+        self.has_ensembles = any(group.is_ensemble for group in groups)
+        self.has_several_seeds = any(len(group.seeds) > 1 for group in groups)
         self.metric_protocol = next((group.metric_protocol for group in groups if group.metric_protocol), {})
-        self.modes = self.metric_protocol.get("modes")
+        self.modes: int | None = self.metric_protocol.get("modes")
         self.modes_metric = next((name for name in self.metrics if name.startswith("modes_")), None)
+        self.has_success = self.modes is not None and self.modes_metric is not None
         summaries = [run.summary for group in groups for run in group.runs]
         objectives = (s["objective"]["name"].removeprefix(PREFIX) for s in summaries if s.get("objective"))
         self.objective = next(objectives, self.metrics[-1] if self.metrics else None)
-        real = next((summary["real"] for summary in summaries if summary.get("real")), {})
+        real: dict = next((summary["real"] for summary in summaries if summary.get("real")), {})
         self.real = {name.removeprefix(PREFIX): value for name, value in real.items() if value is not None}
+        self.real_name = "real data" if self.modes is None else "a perfect sampler"  # what scores `real`
         self._estimates: dict[tuple[int, str], Estimate | None] = {}
         self.metric = self.full_name(metric) or self.objective
         self.groups = sorted(groups, key=lambda group: (self._sort_key(group), group.name))
-
-    @property
-    def protocol(self) -> dict[str, str]:
-        return self.groups[0].protocol
 
     @property
     def title(self) -> str:
         budget, packed, _ = self.protocol[BUDGET].partition(" (")
         parts = [self.protocol["data"], f"N = {self.protocol[SAMPLES]}", budget if packed else f"{budget} images"]
         return f"{self.label}: {', '.join(parts)}" if self.label else ", ".join(parts)
-
-    @property
-    def has_success(self) -> bool:
-        return bool(self.modes and self.modes_metric)
-
-    @property
-    def is_toy(self) -> bool:
-        return self.protocol["data"] in TOYS
-
-    @property
-    def has_ensembles(self) -> bool:
-        return any(group.is_ensemble for group in self.groups)
-
-    @property
-    def has_several_seeds(self) -> bool:
-        return any(len(group.seeds) > 1 for group in self.groups)
-
-    @property
-    def real_name(self) -> str:
-        """What scores `real`."""
-        return "a perfect sampler" if self.modes else "real data"
 
     def names(self) -> list[str]:
         """What it can be ranked by: the metrics and the rates."""
@@ -86,15 +67,9 @@ class Ranking:
 
     # Values
 
-    @staticmethod
-    def is_over(group: RunGroup) -> bool:
-        """Whether the group can be ranked: a seed finished, or all failed."""
-        states = {seed.status for seed in group.seeds}
-        return "finished" in states or states == {"failed"}
-
     @cached_property
     def ranked(self) -> list[RunGroup]:
-        return [group for group in self.groups if self.is_over(group)]
+        return [group for group in self.groups if group.is_over]
 
     def values(self, group: RunGroup, metric: str) -> dict[int, float]:
         """seed -> value; a seed that did not finish scores the worst value. {} if the group lacks the metric."""
@@ -108,7 +83,7 @@ class Ranking:
     def _outcome(self, seed: SeedResult) -> str:
         if seed.status != "finished":
             return "failure"
-        if not self.has_success:
+        if self.modes is None or self.modes_metric is None:
             return "neither"
         modes = seed.score(self.modes_metric)
         return "success" if modes >= self.modes else "failure" if modes == 0 else "neither"
@@ -145,19 +120,15 @@ class Ranking:
             return None
         return paired_difference(self.values(one, metric), self.values(other, metric))
 
-    @staticmethod
-    def lower_is_better(metric: str) -> bool:
-        return not higher_is_better(metric)
-
     def _sort_key(self, group: RunGroup) -> tuple:
         """Groups that are not over come last. An infinite mean ranks by how many are infinite, then by the rest's mean."""
         values = list(self.values(group, self.metric).values()) if self.metric else []
-        if not values:
-            return not self.is_over(group), 1.0, math.inf
+        if self.metric is None or not values:
+            return not group.is_over, 1.0, math.inf
         finite = [value for value in values if math.isfinite(value)]
         mean = fmean(finite) if finite else math.inf
         infinite_share = (len(values) - len(finite)) / len(values)
-        return not self.is_over(group), infinite_share, mean if self.lower_is_better(self.metric) else -mean
+        return not group.is_over, infinite_share, -mean if higher_is_better(self.metric) else mean
 
     # Conclusions
 
@@ -185,15 +156,15 @@ class Ranking:
         best = f"{leader.name}: {what} {cell_text(self.cell(leader, self.metric))} over {plural(n, 'seed')}"
         if not others:
             return f"{best}."
-        return f"First of {len(self.ranked)}, {best}. {self._compare(leader, others[0])}"
+        return f"First of {len(self.ranked)}, {best}. {self._compare(leader, others[0], self.metric)}"
 
-    def _compare(self, leader: RunGroup, second: RunGroup) -> str:
-        difference = self.paired(leader, second, self.metric)
+    def _compare(self, leader: RunGroup, second: RunGroup, metric: str) -> str:
+        difference = self.paired(leader, second, metric)
         if difference is None:
             return f"It has no seed to compare with the next, {second.name}."
         if difference.pairs < MIN_PAIRS:
             return f"{plural(difference.pairs, 'seed')} in common: too few to tell it from the next, {second.name}."
-        if difference.mean.low is None:
+        if difference.mean.low is None or difference.mean.high is None:
             return f"Its difference from the next, {second.name}, is infinite: see how many seeds have no number."
         if difference.mean.low <= 0 <= difference.mean.high:
             return f"The {difference.pairs} seeds in common do not tell it from the next, {second.name}."

@@ -99,6 +99,12 @@ class RunGroup:
         return self.runs[0].is_ensemble
 
     @property
+    def is_over(self) -> bool:
+        """Whether it can be ranked: a seed finished, or all failed."""
+        states = {seed.status for seed in self.seeds}
+        return "finished" in states or states == {"failed"}
+
+    @property
     def metric_protocol(self) -> dict:
         """What the metric wrote down of itself; {} if no run has a result."""
         return next((run.summary["protocol"] for run in self.runs if run.summary.get("protocol")), {})

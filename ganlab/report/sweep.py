@@ -11,7 +11,6 @@ from textwrap import wrap
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from ganlab.report.formatting import format_number, shorten_value
 from ganlab.report.runs import PREFIX, Run, read_run
@@ -68,7 +67,7 @@ def _error(job: Run) -> str | None:
 def print_sweep_table(jobs: list[Run], sweep_dir: Path) -> None:
     """Print the table, and below it why jobs did not finish."""
     console = Console()
-    console.print(sweep_table(jobs, console.width))
+    console.print(sweep_table(jobs, console))
     for job in jobs:
         if job.status != "finished":
             error = escape(f"{job.dir.path.relative_to(sweep_dir)}: {_error(job)}")
@@ -76,35 +75,38 @@ def print_sweep_table(jobs: list[Run], sweep_dir: Path) -> None:
     console.print(f"every job    {sweep_dir / 'sweep.csv'}", soft_wrap=True, highlight=False, markup=False)
 
 
-def sweep_table(jobs: list[Run], width: int) -> Table:
-    """The median over the seeds of each setting, over the quartiles where there are several. `width`: characters per line."""
+def sweep_table(jobs: list[Run], console: Console) -> Table:
+    """The median over the seeds of each setting, over the quartiles where there are several; the metrics that fit."""
     groups = _group_by_setting(jobs)
-    metrics = list(dict.fromkeys(name for job in jobs for name in job.summary.get("quality") or {}))
-    metrics = [name.removeprefix(PREFIX) for name in metrics]
     objectives = (job.summary["objective"]["name"] for job in jobs if job.summary.get("objective"))
     objective = next(objectives, "").removeprefix(PREFIX)
+    groups.sort(key=lambda item: _median(item[1], objective))
+    names = dict.fromkeys(name for job in jobs for name in job.summary.get("quality") or {})
+    metrics = sorted((name.removeprefix(PREFIX) for name in names), key=lambda metric: metric != objective)
     several = any(len(job.seeds) > 1 for job in jobs) or len(groups) < len(jobs)
-    rows = [
-        (name, _seeds_cell(group), {metric: _metric_cell(group, metric) for metric in metrics})
-        for name, group in sorted(groups, key=lambda item: _median(item[1], objective))
-    ]
-    widths = {m: 3 + max(map(_text_width, (_heading(m), *(cells[m] for *_, cells in rows)))) for m in metrics}
-    setting_width = min(28, max(_text_width(name) for name, *_ in rows) + 4)
-    seeds_width = max(_text_width(seeds) for _, seeds, _ in rows) + 8
-    shown = _fitting_columns(widths, objective, width - setting_width - seeds_width)
     best = f", best first by {'the median of ' * several}{PREFIX}{objective}" if objective else ""
-    table = Table(title=f"sweep of {len(jobs)} jobs{best}", title_justify="left", show_lines=True)
-    table.add_column("setting", overflow="fold")
-    for name in ("seeds", *shown):
-        table.add_column(_heading(name), justify="right", overflow="fold")
-    for name, seeds, cells in rows:
-        table.add_row(name, seeds, *(cells[metric] for metric in shown))
+    title, shown = f"sweep of {len(jobs)} jobs{best}", metrics.copy()
+    unlimited = console.options.update(width=10_000)
+    table = _build_table(groups, shown, title)
+    while len(shown) > 1 and console.measure(table, options=unlimited).maximum > console.width:
+        shown.pop()
+        table = _build_table(groups, shown, title)
     notes = []
     if several and metrics:
         notes.append("median over the seeds, below it the quartiles; a seed that failed counts with the worst value there is")
-    if hidden := [metric for metric in metrics if metric not in shown]:
+    if hidden := metrics[len(shown) :]:
         notes.append(f"no room here for {', '.join(hidden)}")
     table.caption = "\n".join(notes)
+    return table
+
+
+def _build_table(groups: list[tuple[str, list[Run]]], metrics: list[str], title: str) -> Table:
+    table = Table(title=title, title_justify="left", show_lines=True)
+    table.add_column("setting", overflow="fold", max_width=25)
+    for heading in ("seeds", *("\n".join(wrap(name.replace("_", "_ "), 10)).replace("_ ", "_") for name in metrics)):
+        table.add_column(heading, justify="right", overflow="fold")
+    for name, group in groups:
+        table.add_row(name, _seeds_cell(group), *(_metric_cell(group, metric) for metric in metrics))
     return table
 
 
@@ -141,22 +143,3 @@ def _seeds_cell(group: list[Run]) -> str:
     states = [_status(job) if job.status in ("refused", "unfinished") else seed.status for job in group for seed in job.seeds]
     bad = "".join(f"\n[red]{n} {state}[/]" for state in ("failed", "refused") if (n := states.count(state)))
     return f"{len(states)}{bad}"
-
-
-def _heading(metric: str) -> str:
-    """A metric's name, in several lines where it is long."""
-    return "\n".join(wrap(metric.replace("_", "_ "), 10)).replace("_ ", "_")
-
-
-def _text_width(markup: str) -> int:
-    return max(map(len, Text.from_markup(markup).plain.splitlines()))
-
-
-def _fitting_columns(widths: dict[str, int], objective: str, available: int) -> list[str]:
-    """The metrics whose columns fit, the objective always and first."""
-    shown: list[str] = []
-    for metric in sorted(widths, key=lambda metric: metric != objective):
-        if not shown or widths[metric] <= available:
-            available -= widths[metric]
-            shown.append(metric)
-    return shown

@@ -21,7 +21,7 @@ from ganlab.report.formatting import (
 )
 from ganlab.report.groups import BUDGET
 from ganlab.report.ranking import MIN_PAIRS, RATES, Ranking
-from ganlab.report.runs import Run, RunGroup, SeedResult
+from ganlab.report.runs import Run, RunGroup, SeedResult, higher_is_better
 from ganlab.utils.statistics import time_to_target, wilson_interval
 
 MAX_UNFINISHED = 50  # rows
@@ -64,7 +64,7 @@ def leaderboard(ranking: Ranking) -> Table:
         for place, group in enumerate(ranking.ranked, 1)
     ]
     for group in ranking.groups:
-        if not ranking.is_over(group):
+        if not group.is_over:
             rows.append(row("–", group, [*("" for _ in rates), *(_latest_cell(group, name) for name in metrics)]))
     if ranking.real:
         cells = [format_number(ranking.real[name]) if name in ranking.real else "" for name in metrics]
@@ -75,7 +75,7 @@ def leaderboard(ranking: Ranking) -> Table:
 def _leaderboard_notes(ranking: Ranking) -> list[str]:
     groups, notes = ranking.ranked, []
     if ranking.metric and groups:
-        better = "lower" if ranking.lower_is_better(ranking.metric) else "higher"
+        better = "higher" if higher_is_better(ranking.metric) else "lower"
         notes.append(f"Sorted by {ranking.metric}, {better} is better. The values at the end of training.")
     if any(len(group.seeds) > 1 for group in groups):
         notes.append(
@@ -113,7 +113,7 @@ def _leaderboard_notes(ranking: Ranking) -> list[str]:
 def seeds_cell(group: RunGroup) -> Cell:
     states = [seed.status for seed in group.seeds]
     remarks = [f"{states.count(state)} {state}" for state in ("failed", "unfinished") if state in states]
-    if early := [seed.images_seen for run in group.runs for seed in run.ended_early]:
+    if early := [seed.images_seen for run in group.runs for seed in run.ended_early if seed.images_seen is not None]:
         remarks.append(f"{len(early)} ended early at {format_range(early)} images")
     return (str(len(states)), ", ".join(remarks)) if remarks else str(len(states))
 
@@ -128,7 +128,8 @@ def _latest_cell(group: RunGroup, metric: str) -> Cell:
 
 def _verdict_cell(group: RunGroup) -> str:
     """The verdicts that hold at the end, each with the number of seeds it holds for."""
-    counts, seeds = Counter(), 0
+    counts: Counter[str] = Counter()
+    seeds = 0
     for run in group.runs:
         if verdicts := run.summary.get("verdicts"):
             seeds_of = verdicts.get("seeds") or {}
@@ -152,14 +153,13 @@ def paired_differences(ranking: Ranking) -> Table | None:
         if difference is None:
             rows.append([other.name, "0", *["–"] * (len(header) - 2)])
             continue
-        lower = ranking.lower_is_better(ranking.metric)
-        better = difference.smaller if lower else difference.pairs - difference.smaller - difference.equal
+        larger = difference.pairs - difference.smaller - difference.equal
+        better = larger if higher_is_better(ranking.metric) else difference.smaller
         ties = f"{difference.equal} equal" if difference.equal else ""
-        row = [other.name, str(difference.pairs), format_estimate(difference.mean, sign=True)]
-        row.append((f"{better} of {difference.pairs}", ties))
-        if with_success:
-            row.append(format_rate(ranking.paired(leader, other, "success").mean, sign=True, unit="points"))
-        rows.append(row)
+        better_in = (f"{better} of {difference.pairs}", ties)
+        rows.append([other.name, str(difference.pairs), format_estimate(difference.mean, sign=True), better_in])
+        if with_success and (success := ranking.paired(leader, other, "success")):
+            rows[-1].append(format_rate(success.mean, sign=True, unit="points"))
     notes = [
         f"Leader minus other, over the seeds that both have, with a 95 % bootstrap interval. If it holds 0, or with "
         f"fewer than {MIN_PAIRS} seeds in common, these runs do not tell the two apart. The leader was chosen by the "
@@ -171,13 +171,19 @@ def paired_differences(ranking: Ranking) -> Table | None:
 
 
 def time_to_all_modes(ranking: Ranking) -> Table | None:
-    if not ranking.has_success:
+    metric, modes = ranking.modes_metric, ranking.modes
+    if metric is None or modes is None:
         return None
+
+    def first_times(times: list[float], seed: SeedResult) -> float:
+        values = seed.history.get(metric, [])
+        return time_to_target(times[: len(values)], values, modes)
+
     header = ["setting", "seeds that ever had all modes", "images seen (median)", "wall time (median)"]
     rows: list[list[Cell]] = []
     for group in ranking.ranked:
-        images = [_first_time(ranking, seed, seed.images) for seed in group.seeds]
-        seconds = [_first_time(ranking, seed, seed.seconds) for seed in group.seeds]
+        images = [first_times(seed.images, seed) for seed in group.seeds]
+        seconds = [first_times(seed.seconds, seed) for seed in group.seeds]
         reached = sum(map(math.isfinite, images))
         rate = format_rate(wilson_interval(reached, len(images)), counts=(reached, len(images)))
         rows.append([group.name, rate, format_quartiles(images, "{:,.0f}".format), format_quartiles(seconds, format_duration)])
@@ -195,11 +201,6 @@ def time_to_all_modes(ranking: Ranking) -> Table | None:
     return Table(f"Time to all {ranking.modes} modes", header, rows, notes)
 
 
-def _first_time(ranking: Ranking, seed: SeedResult, times: list[float]) -> float:
-    modes = seed.history.get(ranking.modes_metric, [])
-    return time_to_target(times[: len(modes)], modes, ranking.modes)
-
-
 def cost(ranking: Ranking) -> Table:
     header = ["setting", "seeds at once", "wall time of a run (median)", "images/s, all seeds (median)",
               "peak memory (largest)", "device"]  # fmt: skip
@@ -211,16 +212,11 @@ def cost(ranking: Ranking) -> Table:
         all_devices |= set(devices)
         memory = [s["memory_bytes"] for s in summaries if s.get("memory_bytes")]
         speeds = [s["images_per_second"] for s in summaries if s.get("images_per_second")]
-        rows.append(
-            [
-                group.name,
-                ", ".join(map(str, sorted({run.members for run in group.runs}))),
-                format_quartiles([s["seconds"]["total"] for s in summaries], format_duration),
-                format_quartiles(speeds, "{:,.0f}".format),
-                f"{max(memory) / 2**20:,.0f} MiB" if memory else "–",
-                "; ".join(devices) or "–",
-            ]
-        )
+        at_once = ", ".join(map(str, sorted({run.members for run in group.runs})))
+        times = format_quartiles([s["seconds"]["total"] for s in summaries], format_duration)
+        peak = f"{max(memory) / 2**20:,.0f} MiB" if memory else "–"
+        speed = format_quartiles(speeds, "{:,.0f}".format)
+        rows.append([group.name, at_once, times, speed, peak, "; ".join(devices) or "–"])
     notes = [
         "Median and quartiles over the runs that ended; images/s while training, without evaluations, of an ensemble all its "
         "seeds' images together."

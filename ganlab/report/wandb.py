@@ -32,7 +32,7 @@ def log_report_tables(run, path: Path) -> None:
         for ranking in rankings:
             prefix = f"report/{ranking.label}/" if ranking.label else "report/"
             for table in ranking_tables(ranking):
-                columns = [heading or f"column {place}" for place, heading in enumerate(table.header, 1)]
+                columns: list[str | int] = [heading or f"column {place}" for place, heading in enumerate(table.header, 1)]
                 rows = [[cell_text(cell) for cell in row] for row in table.rows]
                 logged[prefix + table.title] = wandb.Table(columns=columns, data=rows)
             run.summary.update({f"{prefix}{name}": value for name, value in ranking.finite_numbers().items()})
