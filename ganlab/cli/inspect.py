@@ -4,13 +4,13 @@
     python -m ganlab inspect loss=wgan 'regularizer=[gp]' regularizer.gp.weight=1
     python -m ganlab inspect gan._target_=my_gan.MyGAN      # your own class, in my_gan.py in the current directory
 
-It takes the overrides that training takes and one loss at a time, looks at the loss, its settings and its regularizers
-(data and networks do not matter), and prints within seconds:
+It takes the overrides that training takes, one loss at a time. Only the loss, its settings and its regularizers matter,
+not the data and the networks. Within seconds it prints:
 
   saturation           the generator's gradient where the discriminator recognizes the fakes
   local convergence    the Dirac-GAN (Mescheder et al. 2018): eigenvalues, and the end of two trajectories
   what D measures      the divergence that the class declares, against D's loss at its minimum
-  conformance          checks of both losses, each regularizer and the training step, with the papers they stand on
+  conformance          checks of both losses, each regularizer and the training step, each with its paper
 
 It writes inspect.png (these four as a picture) and inspect.json (all numbers and checks) into the output directory,
 outputs/inspect-…; choose another with hydra.run.dir=DIR. The exit code is 1 if a check failed, else 0.

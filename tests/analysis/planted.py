@@ -819,7 +819,7 @@ class LambdaTwiceInTheSum(NonSaturatingGAN):
 
 
 @plant(
-    "a generator that follows another loss than its own",
+    "a generator that follows another loss than generator_loss",
     "G's term is its loss",
     message="g/loss is",
     where="training_step",
@@ -898,7 +898,7 @@ plant(
 )(partial(ClipsFirst, regularizers={"clip": WeightClipping(0.05)}))
 
 
-# Right, in unusual words: nothing may be flagged
+# Right, but unusual: no check may fail
 
 RIGHT = {}
 
@@ -1188,7 +1188,7 @@ class UniformAroundReal(Regularizer):
 
 @right_penalty(strength=0.9)
 class Shrinks(Regularizer):
-    """A projection of its own."""
+    """A projection that ganlab does not have."""
 
     def __init__(self, strength):
         super().__init__()

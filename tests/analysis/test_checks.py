@@ -166,8 +166,8 @@ def test_every_check_has_a_paper_and_a_message_unless_ok():
     ],
 )
 def test_a_class_is_named_like_a_loss_only_if_its_name_says_nothing_else(name, family):
-    hooks = ("discriminator_loss", "generator_loss")
-    kind = type(name, (GAN,), {hook: staticmethod(getattr(LSGAN, hook)) for hook in hooks})
+    losses = ("discriminator_loss", "generator_loss")
+    kind = type(name, (GAN,), {loss: staticmethod(getattr(LSGAN, loss)) for loss in losses})
     found = {check.where: check for check in conformance(kind) if check.name == "the loss its name says"}
     if family is None:
         assert found["generator_loss"].ok is None

@@ -128,5 +128,5 @@ def test_lengths_must_agree(make_gan, make_batches):
 def test_shipped_families_are_all_public_ones_except_those_that_only_require_labels(family):
     shipped = shipped_families()
     assert (shipped.get(family.__name__) is family) == (not family.requires_labels)
-    if family.requires_labels:  # the stated reason: on the same logits it is a family that is asked
+    if family.requires_labels:  # its loss is another family's
         assert any(family.generator_loss is other.generator_loss for other in shipped.values())

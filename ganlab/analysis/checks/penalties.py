@@ -35,7 +35,7 @@ COEFFICIENTS = ("weight", "gamma", "lambda_", "lam", "lambda_gp", "coefficient")
 
 def takes_every_shape(regularizer: Regularizer) -> list[tuple[int, ...]]:
     """A sample is a vector, whatever its number of channels."""
-    # The shapes it takes: all of them, except points if it refuses these with a ValueError of its own.
+    # The shapes it takes: all of them, except points if it refuses these with a ValueError that its code raises.
     taken: list[tuple[int, ...]] = []
     for shape in SHAPES:
         batch = samples(shape, 8)
@@ -120,7 +120,7 @@ def _is_equal_in_every_shape(regularizer: Regularizer, shapes: list[tuple[int, .
 
 
 def is_mean_over_samples(regularizer: Regularizer) -> None:
-    """Penalties are expectations over samples (same equations)."""
+    """Penalties are expectations over samples (Mescheder et al. 2018, eq. 9; Gulrajani et al. 2017, eq. 3)."""
     critic, (real, fake) = linear_critic(IMAGE_SHAPE, 2.5), samples(IMAGE_SHAPE, 8)
     if is_random(regularizer, critic, real, fake):
         raise NotApplicable("the penalty is random on a linear critic")
