@@ -1,7 +1,5 @@
 """Base classes of data sets that fit into memory."""
 
-from __future__ import annotations
-
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

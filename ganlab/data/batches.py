@@ -1,7 +1,5 @@
 """Shuffled batches of a split in memory: by epoch, for ensembles, and as an endless stream that can be resumed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple

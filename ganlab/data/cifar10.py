@@ -1,7 +1,5 @@
 """CIFAR-10 (Krizhevsky 2009)."""
 
-from __future__ import annotations
-
 import torch
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity

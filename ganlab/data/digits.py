@@ -1,7 +1,5 @@
 """scikit-learn's handwritten digits."""
 
-from __future__ import annotations
-
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split

@@ -1,7 +1,5 @@
 """Downloads through torchvision, with a timeout and an error message that names the remedies."""
 
-from __future__ import annotations
-
 import socket
 from http.client import HTTPException
 from pathlib import Path

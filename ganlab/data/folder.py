@@ -1,7 +1,5 @@
 """Your own images in a directory."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 

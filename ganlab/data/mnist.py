@@ -1,7 +1,5 @@
 """MNIST and Fashion-MNIST, each in four IDX files."""
 
-from __future__ import annotations
-
 import gzip
 import math
 import zlib

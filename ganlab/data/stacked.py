@@ -1,7 +1,5 @@
 """Gray images stacked as channels: many modes of known number (Metz et al. 2017; VEEGAN, Srivastava et al. 2017)."""
 
-from __future__ import annotations
-
 import hashlib
 from functools import cached_property
 from itertools import product
@@ -39,7 +37,7 @@ class LazyStacks:
         self.shape, self.dtype = torch.Size([*indices.shape, *images.shape[2:]]), images.dtype
         self.device, self.nbytes = images.device, images.nbytes + indices.nbytes
 
-    def to(self, device: torch.device) -> LazyStacks:
+    def to(self, device: torch.device) -> "LazyStacks":
         return LazyStacks(self.images.to(device), self.indices.to(device))
 
     def __len__(self) -> int:

@@ -1,7 +1,5 @@
 """2-D Gaussian mixtures with known centers and density, on which mode collapse can be counted."""
 
-from __future__ import annotations
-
 import math
 
 import torch

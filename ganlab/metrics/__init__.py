@@ -1,13 +1,9 @@
 """Quality metrics: torchmetrics `Metric`s that compare samples with real data.
 
-To write your own, define
-
-- `samples`, the number of samples per evaluation;
-- `setup(datamodule, device)`, called once; it sets `real_scores`, what real data scores for each name, and `protocol`, a
-  JSON-serializable dict;
-- `update(samples, labels)` and `compute()`, which returns values by name;
-- `objective`, the name of the value that selects the best checkpoint and ranks runs (lower is better);
-- for `ganlab evaluate` also `features(samples)` [n, d] and `extractor`, the name of the feature space.
+Your own metric defines `samples`, their number per evaluation; `setup(datamodule, device)`, which sets `real_scores` (what real
+data scores, by name) and `protocol` (a JSON-serializable dict); `update(samples, labels)`; `compute()`, which returns values by
+name; `objective`, the name of the value that ranks checkpoints and runs (lower is better); and for `ganlab evaluate` also
+`features(samples)` [n, d] and `extractor`, the name of that feature space.
 """
 
 from ganlab.metrics.image_quality import ClassifierQuality, InceptionQuality

@@ -3,8 +3,6 @@
 GAN-train (= CAS) trains on samples and tests on real data, GAN-test the reverse (Shmelkov et al. 2018).
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

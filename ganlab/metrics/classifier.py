@@ -1,7 +1,5 @@
 """The feature extractor of labeled images: a small classifier, trained once on the data set's own train split."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import math

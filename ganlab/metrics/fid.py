@@ -1,7 +1,5 @@
 """Fréchet distance between features (FID: Heusel et al. 2017), and its extrapolation to N → ∞ (Chong & Forsyth 2020)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

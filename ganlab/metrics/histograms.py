@@ -1,7 +1,5 @@
 """KL divergence and coverage of histograms, and their expectations for a perfect sampler at finite n."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 
@@ -9,6 +7,8 @@ import numpy as np
 import torch
 from scipy.stats import binom
 from torch import Tensor
+
+from ganlab.data import TensorData
 
 
 def format_count(n: int) -> str:
@@ -19,6 +19,12 @@ def format_count(n: int) -> str:
 def append_count(scores: Mapping[str, Tensor | float], n: int) -> dict:
     """Scores under names that end with the sample count: `modes` -> `modes_2500`."""
     return {f"{name}_{format_count(n)}": value for name, value in scores.items()}
+
+
+def base_protocol(metric: str, datamodule: TensorData, samples: int) -> dict:
+    """The part of a protocol that all quality metrics share."""
+    data = type(datamodule).__name__
+    return {"metric": metric, "data": data, "fingerprint": datamodule.fingerprint, "samples": samples}
 
 
 def kl_divergence(counts: Tensor, target: Tensor) -> Tensor:

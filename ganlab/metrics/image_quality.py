@@ -1,7 +1,5 @@
 """Image quality metrics: the Fréchet distance between features of generated and real images (Heusel et al. 2017)."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 
 import torch
@@ -12,7 +10,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from ganlab.data import TensorData, to_float, to_uint8
 from ganlab.data.batches import is_distributed
 from ganlab.metrics.classifier import Classifier, load_classifier
-from ganlab.metrics.histograms import append_count, expected_coverage, expected_kl, format_count, kl_divergence
+from ganlab.metrics.histograms import append_count, base_protocol, expected_coverage, expected_kl, format_count, kl_divergence
 from ganlab.utils.validation import validate_int
 
 
@@ -20,18 +18,15 @@ class FrechetQuality(Metric):
     """Base class of metrics that compare generated images with the test split in the features of an extractor.
 
     `frechet_<extractor>_N`, lower is better: Fréchet distance between N samples and N images of the test split,
-    N = min(samples, test split, train split). Its value for real data takes N train images for the samples, so it has
-    the same bias in N. The N images are spread evenly over their split, which may be sorted.
-
-    A subclass names its `extractor` and defines `build`, `features` and `update_frechet`.
+    N = min(samples, test split, train split). Real data scores what N train images do in place of the samples, with the
+    same bias in N. A subclass names its `extractor` and defines `build`, `features` and `update_frechet`.
 
     Args:
         samples: images per evaluation, at least 2.
         batch_size: images passed to the extractor at a time.
 
     Raises:
-        ValueError: an argument is no positive integer; in `setup`, the data are not images; in `compute`, the number of
-            samples is not N.
+        ValueError: in `setup`, the data are not images; in `compute`, the number of samples is not N.
     """
 
     higher_is_better = False
@@ -75,15 +70,8 @@ class FrechetQuality(Metric):
         self._update_with_split(datamodule.train.x, real=False)
         self.real_scores = {self.objective: float(self.frechet.compute())}
         self.reset()
-        self.protocol = {
-            "metric": "frechet",
-            "data": type(datamodule).__name__,
-            "fingerprint": datamodule.fingerprint,
-            "reference": "test split",
-            "samples": self.samples,
-            "resolution": list(datamodule.shape),
-            "extractor": card,
-        }
+        self.protocol = base_protocol("frechet", datamodule, self.samples)
+        self.protocol |= {"reference": "test split", "resolution": list(datamodule.shape), "extractor": card}
 
     @torch.no_grad()
     def _update_with_split(self, x: Tensor, real: bool) -> list[Tensor | None]:
@@ -175,7 +163,7 @@ class ClassifierQuality(FrechetQuality):
 
 
 class PassThrough(nn.Identity):
-    """The extractor of torchmetrics' FID where it is given features instead of images."""
+    """Takes the extractor's place in torchmetrics' FID, which is given features."""
 
     num_features = Classifier.num_features
 
@@ -207,10 +195,7 @@ class InceptionQuality(FrechetQuality):
                 f"weights-inception-2015-12-05-6726825d.pth of torch-fidelity's release v0.2.0 into "
                 f"{torch.hub.get_dir()}/checkpoints, or use metrics=classifier"
             ) from None
-        return {
-            "name": "inception",
-            "weights": "torch-fidelity" if self.network is None else type(self.network).__name__,
-        }
+        return {"name": "inception", "weights": "torch-fidelity" if self.network is None else type(self.network).__name__}
 
     def features(self, images: Tensor) -> Tensor:
         return self.frechet.inception(to_inception_input(images)).float()

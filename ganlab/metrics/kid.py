@@ -1,7 +1,5 @@
 """Kernel distance between features (KID: Bińkowski et al. 2018)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

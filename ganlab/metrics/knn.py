@@ -1,7 +1,5 @@
 """Distances and nearest neighbors between sets of samples, in blocks of bounded memory."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator
 

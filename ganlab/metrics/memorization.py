@@ -1,7 +1,5 @@
 """Memorization: whether samples are closer to the training data than held-out real data is."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

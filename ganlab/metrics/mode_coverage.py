@@ -1,7 +1,5 @@
 """Mode coverage on mixtures of known Gaussians (PacGAN, Lin et al. 2018; VEEGAN, Srivastava et al. 2017)."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -11,6 +9,7 @@ from torchmetrics import Metric
 from ganlab.data import TensorData
 from ganlab.metrics.histograms import (
     append_count,
+    base_protocol,
     binomial_pmf,
     expected_coverage,
     expected_kl,
@@ -85,14 +84,10 @@ def perfect_sampler_scores(modes: int, n: int) -> dict[str, float]:
 
 
 class ToyQuality(Metric):
-    """`mode_scores` of points, under names that end with the sample count: `modes_2500`, `kl_with_off_mode_2500` …
-
-    Args:
-        samples: points per evaluation, at least 1.
+    """`mode_scores` of `samples` points, under names with their number: `modes_2500`, `kl_with_off_mode_2500` …
 
     Raises:
-        ValueError: `samples` is no positive integer; in `setup`, the data has no known modes, or modes that overlap; in
-            `compute`, the number of points is not `samples`.
+        ValueError: in `setup`, the data's modes are unknown or overlap; in `compute`, the number of points is wrong.
     """
 
     higher_is_better = False
@@ -122,16 +117,9 @@ class ToyQuality(Metric):
         self.add_state("counts", torch.zeros(modes + 1, dtype=torch.long), dist_reduce_fx="sum")
         self.to(device)
         self.real_scores = append_count(perfect_sampler_scores(modes, self.samples), self.samples)
-        self.protocol = {
-            "metric": "modes",
-            "data": data,
-            "fingerprint": datamodule.fingerprint,
-            "samples": self.samples,
-            "modes": modes,
-            "std": self.std,
-            "high_quality": f"within {RADIUS:g} std of the nearest center",
-            "off_mode_mass": OFF_MODE_MASS,
-        }
+        high_quality = f"within {RADIUS:g} std of the nearest center"
+        self.protocol = base_protocol("modes", datamodule, self.samples)
+        self.protocol |= {"modes": modes, "std": self.std, "high_quality": high_quality, "off_mode_mass": OFF_MODE_MASS}
 
     def features(self, points: Tensor) -> Tensor:
         """The points [n, 2] themselves, in float64."""

@@ -1,7 +1,5 @@
 """Mode coverage on stacked images, with modes recognized by a classifier (VEEGAN, Srivastava et al. 2017)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -9,7 +7,7 @@ from torchmetrics import Metric
 from ganlab.data import TensorData, to_float
 from ganlab.data.stacked import mode_number
 from ganlab.metrics.classifier import load_classifier
-from ganlab.metrics.histograms import append_count, expected_coverage, expected_kl, format_count, kl_divergence
+from ganlab.metrics.histograms import append_count, base_protocol, expected_coverage, expected_kl, format_count, kl_divergence
 from ganlab.utils.validation import validate_int
 
 
@@ -44,7 +42,7 @@ def perfect_sampler_scores(target: Tensor, n: int) -> dict[str, float]:
 
 
 class StackedQuality(Metric):
-    """`stacked_scores` of stacks, under names that end with the sample count: `modes_26k`, `kl_26k`, `kl_uniform_26k`.
+    """`stacked_scores` of `samples` stacks, under names with their number: `modes_26k`, `kl_26k`, `kl_uniform_26k`.
 
     A sample's mode is the number whose digits are its channels' classes, as predicted by a frozen classifier of the
     single-channel base set. The target is the distribution of modes *as the same classifier predicts them* on the base
@@ -53,12 +51,10 @@ class StackedQuality(Metric):
     The classifier assigns a class to noise, too: look at the samples before you trust a high number of modes.
 
     Args:
-        samples: stacks per evaluation, at least 1.
         batch_size: stacks classified at a time.
 
     Raises:
-        ValueError: an argument is no positive integer; in `setup`, the data is not stacked; in `compute`, the number of
-            stacks is not `samples`.
+        ValueError: in `setup`, the data is not stacked; in `compute`, the number of stacks is wrong.
     """
 
     higher_is_better = False
@@ -93,16 +89,9 @@ class StackedQuality(Metric):
         self.add_state("counts", torch.zeros(len(mode_counts), dtype=torch.long), dist_reduce_fx="sum")
         self.to(device)
         self.real_scores = append_count(perfect_sampler_scores(self.target.cpu(), self.samples), self.samples)
-        self.protocol = {
-            "metric": "stacked modes",
-            "data": data,
-            "fingerprint": datamodule.fingerprint,
-            "samples": self.samples,
-            "modes": len(mode_counts),
-            "resolution": list(datamodule.shape),
-            "target": "stacks of train images, as the classifier names them",
-            "extractor": card,
-        }
+        target = "stacks of train images, as the classifier names them"
+        self.protocol = base_protocol("stacked modes", datamodule, self.samples)
+        self.protocol |= {"modes": len(self.target), "resolution": list(datamodule.shape), "target": target, "extractor": card}
 
     def classify(self, images: Tensor) -> Tensor:
         """Predicted classes [n] of gray images [n, 1, S, S] in [-1, 1]."""

@@ -1,7 +1,5 @@
 """The full evaluation of a trained generator: every metric with its protocol and what real data scores."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -56,12 +54,11 @@ class SuiteResults:
 class EvaluationSuite:
     """Evaluates a GAN's moving-average generator against a data set, in the features of its quality metrics.
 
-    N generated samples are compared with N samples of the test split; the value for real data takes N samples of the
-    train split in place of the generated ones. Real samples are spread evenly over their split. Metric names end with N.
+    N generated samples are compared with N samples of the test split; real data scores what N train samples do in place
+    of the generated ones. Real samples are spread evenly over their split. Metric names end with N.
 
     Args:
-        gan: a GAN in eval mode.
-        datamodule: set up.
+        gan, datamodule: in eval mode, and set up.
         metrics: quality metrics for N = `samples`; the features of the first are used for all other metrics.
         samples: N, from 20 to the size of the smaller split.
         seed: of latents, labels and subsets.
@@ -143,14 +140,11 @@ class EvaluationSuite:
         if not isinstance(self.metrics[0], FrechetQuality):
             distances = self._of_fake_and_real(lambda x, _: frechet_distance(x, self.reference), "Fréchet distance")
             self._add("frechet", self.space, *distances, {})
-        infinite = self._of_fake_and_real(
-            lambda x, progress: frechet_infinity(x, self.reference, self.seed, progress), "Fréchet distance at infinity"
-        )
+        infinity = lambda x, progress: frechet_infinity(x, self.reference, self.seed, progress)
+        infinite = self._of_fake_and_real(infinity, "Fréchet distance at infinity")
         if None in infinite:
-            self.results.not_measured["frechet_infinity"] = (
-                f"{self.samples:,} samples are fewer than {MIN_SAMPLES_PER_FEATURE} for each of the "
-                f"{self.fake.shape[1]:,} features"
-            )
+            reason = f"fewer than {MIN_SAMPLES_PER_FEATURE} for each of the {self.fake.shape[1]:,} features"
+            self.results.not_measured["frechet_infinity"] = f"{self.samples:,} samples are {reason}"
         else:
             measures = f"intercept of a line in 1/N through {SUBSET_SIZES} sizes"
             protocol = {"measures": measures, "sizes": [self.samples // 10, self.samples]}
@@ -159,9 +153,7 @@ class EvaluationSuite:
         self._add("kid", self.space, *kid, {"kernel": "(x.y/d + 1)^3", "estimator": "unbiased MMD^2 over all pairs"})
 
     def _prdc(self) -> None:
-        scores, real_scores = self._of_fake_and_real(
-            lambda x, progress: prdc(self.reference, x, progress), "precision and recall"
-        )
+        scores, real_scores = self._of_fake_and_real(lambda x, progress: prdc(self.reference, x, progress), "prdc")
         for name, score in scores.items():
             k = K_PRECISION_RECALL if name in ("precision", "recall") else K_DENSITY_COVERAGE
             self._add(name, self.space, score, real_scores[name], {"k": k})
@@ -192,16 +184,12 @@ class EvaluationSuite:
         space = "points" if self.is_points else "pixels"
         distance = "L2 between points" if self.is_points else "L2 between pixels in [-1, 1]"
         common = {"distance": distance, "train": f"all {len(train)}", "held out": "test split"}
-        median = {"measures": "median distance to the nearest training sample"}
-        self._add(
-            "nearest_train", space, float(result.distance.median()), float(result.real_distance.median()), common | median
-        )
+        medians = float(result.distance.median()), float(result.real_distance.median())
+        self._add("nearest_train", space, *medians, common | {"measures": "median distance to the nearest training sample"})
         auc = {"measures": "P(further from the training data than a held-out real sample)", "interval": "DeLong 95 %"}
         self._add("nearest_train_auc", space, result.auc, 0.5, common | auc)
-        copies = {
-            "measures": "within half the distance from its nearest training sample to that one's own nearest",
-            "interval": "Wilson 95 %",
-        }
+        measures = "within half the distance from its nearest training sample to that one's own nearest"
+        copies = {"measures": measures, "interval": "Wilson 95 %"}
         self._add("copies", space, result.copies, result.real_copies.value, common | copies)
 
     def _classification_accuracy(self) -> None:
@@ -221,7 +209,7 @@ class EvaluationSuite:
     def _accuracy_of_images(self, fake: Split) -> None:
         metric = self.labeling_metric
         agreement = wilson_interval(round(self.label_agreement * self.samples), self.samples)
-        protocol = {"measures": "GAN-test: share of samples that a classifier of the train split names as asked"}
+        protocol = {"measures": "GAN-test: share of samples that a classifier trained on real data assigns to their label"}
         self._add("gan_test", "classifier", agreement, metric.accuracy, protocol, metric)
         test = self.data.test
         value, real = (
@@ -253,7 +241,7 @@ class EvaluationSuite:
         return partial(self.progress, description=description)
 
     def _sampling_protocol(self) -> dict:
-        real = "as many train samples in the place of the generated ones"
+        real = "as many train samples in place of the generated ones"
         return {"samples": self.samples, "seed": self.seed, "real": real}
 
     def _add(

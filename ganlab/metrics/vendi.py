@@ -1,7 +1,5 @@
 """Vendi score: the effective number of different samples (Friedman & Dieng 2023)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
