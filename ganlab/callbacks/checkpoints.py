@@ -6,6 +6,7 @@ import logging
 import random
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ class Checkpoints(Periodic):
         self._random_states: list[dict] | None = None
         self._signal: int | None = None
         self.pending_signal: int | None = None
-        self._replaced_handlers: dict[int, object] = {}
+        self._replaced_handlers: dict[int, Callable] = {}
 
     def setup(self, trainer, gan, stage):
         run_dirs = sorted({*gather_objects(str(self.run_dir.resolve()))})
@@ -148,12 +149,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def random_state() -> dict:
     """The states of torch's, Python's and NumPy's generators in this process, in types that load with `weights_only`."""
     version, words, gauss = random.getstate()
-    kind, keys, *rest = np.random.get_state()
+    numpy = np.random.get_state(legacy=False)
+    key = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         "python": [version, list(words), gauss],
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "numpy": numpy | {"state": numpy["state"] | {"key": key}},
     }
 
 
@@ -164,8 +166,9 @@ def set_random_state(state: dict) -> None:
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
+    numpy = state["numpy"]
+    key = numpy["state"]["key"].cpu().numpy().astype(np.uint32)
+    np.random.set_state(numpy | {"state": numpy["state"] | {"key": key}})
 
 
 def gather_objects(value) -> list:

@@ -97,8 +97,9 @@ def draw_points(path: Path, datamodule, samples: list[Tensor], images_seen: int,
         axes = figure.add_subplot(rows, columns, index, aspect="equal")
         for center in () if centers is None else centers.tolist():
             axes.add_patch(Circle(center, 3 * datamodule.std, fill=False, lw=0.6, color="0.5"))
-        axes.scatter(*real.T, s=3 / columns, c="0.75", lw=0, label="real")
-        axes.scatter(*points.cpu().T, s=3 / columns, c="C3", lw=0, alpha=0.6, label="generated")
+        axes.scatter(real[:, 0], real[:, 1], s=3 / columns, c="0.75", lw=0, label="real")
+        points = points.cpu()
+        axes.scatter(points[:, 0], points[:, 1], s=3 / columns, c="C3", lw=0, alpha=0.6, label="generated")
         axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
         if columns > 1:
             axes.set(xticks=[], yticks=[])

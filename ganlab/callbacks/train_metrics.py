@@ -40,7 +40,7 @@ class TrainMetrics(Callback):
     `seconds_before_resume` is the part of `seconds` before the run was resumed.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.last: dict[str, float] = {}
         self.seconds = self.training_seconds = 0.0
         self.images = 0

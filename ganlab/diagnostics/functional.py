@@ -64,7 +64,7 @@ class FunctionalGAN:
 
     def _call(self, parts: tuple[str, ...], function: Callable, *inputs: Tensor):
         """Evaluate function(member, *inputs[k]) for every member k, with inputs [K, ...]."""
-        state = {}
+        state: dict[str, Tensor] = {}
         for part in parts:
             module = getattr(self.gan, part)
             state |= {f"gan.{part}.{name}": buffer.clone() for name, buffer in module.named_buffers()}

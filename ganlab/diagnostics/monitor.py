@@ -80,7 +80,7 @@ class Monitor(Periodic):
 
     @property
     def verdicts(self) -> dict | None:
-        return self.history and self.history.summary(self.seeds)
+        return None if self.history is None else self.history.summary(self.seeds)
 
     def state_dict(self):
         return super().state_dict() | {name: getattr(self, name) for name in STATE} | {"history": self.history.state_dict()}
@@ -142,7 +142,7 @@ class Monitor(Periodic):
             self.memorization_checked_at = gan.images_seen
         return numbers
 
-    def _update_verdicts(self, trainer, gan, failed: Tensor) -> None:
+    def _update_verdicts(self, trainer, gan, failed):
         """Evaluate the rules, and record and log the verdicts that changed."""
         numbers = evidence(self.rows) if self.rows else {}
         holds = evaluate_rules(numbers, gan.template.requires_lipschitz, self.thresholds) if numbers else {}
@@ -153,7 +153,7 @@ class Monitor(Periodic):
             if trainer.is_global_zero:
                 self._report(trainer, name, entry)
 
-    def _report(self, trainer, name: str, entry: dict) -> None:
+    def _report(self, trainer, name, entry):
         """Log a change: in full the first time, later in one line."""
         is_first = sum(other["verdict"] == name for other in self.history.entries) == 1
         if name == "HEALTHY" and (not entry["active"] or not is_first):
@@ -169,7 +169,7 @@ class Monitor(Periodic):
                     with suppress(Exception):  # the logger itself reports that W&B fails
                         logger.experiment.alert(title=f"{name} ({logger.experiment.name})", text=text)
 
-    def _stop_if_requested(self, trainer, gan, failed: Tensor) -> None:
+    def _stop_if_requested(self, trainer, gan, failed):
         stopping = {name: self.history.active[name] for name, action in self.actions.items() if action == "stop"}
         done = torch.stack([*stopping.values(), failed]).any(0)
         stop = bool(stopping) and bool(done.all()) and not bool(failed.all())

@@ -75,7 +75,7 @@ def test_max_images_stops_at_the_first_batch_that_reaches_it(make_gan, fit, imag
     ("every", "images", "at"),
     [
         (21, 70, [21, 42, 63, 70]),
-        (35, 70, [35, 70]),  # the last look is not taken twice
+        (35, 70, [35, 70]),  # not twice at the end
         (70, 70, [70]),
         (1000, 70, [70]),
         (10, 42, [14, 21, 35, 42]),  # the first batch past each multiple of 10

@@ -51,30 +51,30 @@ def real_points(data, n, seed, modes=range(8)):
 
 
 def numbers(gan, data):
-    found, _ = probe(gan, held_out(gan, data))
-    return {name: float(value[0]) for name, value in found.items()}
+    result, _ = probe(gan, held_out(gan, data))
+    return {name: float(value[0]) for name, value in result.items()}
 
 
 def test_new_real_samples_look_like_the_data(make_gan, ring):
-    found = numbers(gan_of(make_gan, real_points(ring, 512, 5)), ring)
-    assert abs(found["energy_distance"]) < 0.01 and 0.4 < found["nn_accuracy"] < 0.6
-    assert found["diversity"] == pytest.approx(1, abs=0.03) and found["spacing"] == pytest.approx(1, abs=0.2)
-    assert found["effective_modes"] == pytest.approx(1, abs=0.03) and found["modes_kept"] == 1 and found["rarest_mode"] > 0.5
-    assert found["sample_max"] == pytest.approx(1, abs=0.05)
+    result = numbers(gan_of(make_gan, real_points(ring, 512, 5)), ring)
+    assert abs(result["energy_distance"]) < 0.01 and 0.4 < result["nn_accuracy"] < 0.6
+    assert result["diversity"] == pytest.approx(1, abs=0.03) and result["spacing"] == pytest.approx(1, abs=0.2)
+    assert result["effective_modes"] == pytest.approx(1, abs=0.03) and result["modes_kept"] == 1 and result["rarest_mode"] > 0.5
+    assert result["sample_max"] == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize(("modes", "kept"), [([3], 1 / 8), ([1, 5], 2 / 8), ([0, 1, 2, 4, 5, 7], 6 / 8)])
 def test_missing_modes_are_counted(make_gan, ring, modes, kept):
-    found = numbers(gan_of(make_gan, real_points(ring, 512, 5, modes)), ring)
-    assert found["modes_kept"] == kept and found["rarest_mode"] == 0
-    assert found["effective_modes"] == pytest.approx(kept, rel=0.05)  # the ring's modes are equally likely
-    assert found["energy_distance"] > 0.01
+    result = numbers(gan_of(make_gan, real_points(ring, 512, 5, modes)), ring)
+    assert result["modes_kept"] == kept and result["rarest_mode"] == 0
+    assert result["effective_modes"] == pytest.approx(kept, rel=0.05)  # the ring's modes are equally likely
+    assert result["energy_distance"] > 0.01
 
 
 def test_repeated_samples_have_no_spacing(make_gan, ring):
     few = ring.centers.repeat(64, 1)
-    found = numbers(gan_of(make_gan, few), ring)
-    assert found["spacing"] == 0 and found["modes_kept"] == 1 and found["effective_modes"] == pytest.approx(1, abs=0.03)
+    result = numbers(gan_of(make_gan, few), ring)
+    assert result["spacing"] == 0 and result["modes_kept"] == 1 and result["effective_modes"] == pytest.approx(1, abs=0.03)
     far = numbers(gan_of(make_gan, 50 * torch.ones(512, 2)), ring)
     assert far["sample_max"] == pytest.approx(50, rel=0.1) and far["energy_distance"] > 0.9 and far["nn_accuracy"] == 1
     assert far["diversity"] == 0
@@ -96,24 +96,24 @@ def test_step_numbers_match_closed_forms(make_gan, ring, family):
     """Fakes at (2, 0), reals on the unit circle, D(x) = -7 x₀: every fake gets logit -14, every real one at least -7.5."""
     gan = gan_of(make_gan, torch.tensor([2.0, 0.0]).repeat(512, 1), family=family)
     gan.discriminator = Linear(-7.0)
-    found = numbers(gan, ring)
+    result = numbers(gan, ring)
     expected = {"MinimaxGAN": 1 / (1 + math.exp(14)), "NonSaturatingGAN": 1 / (1 + math.exp(-14)), "LSGAN": 15.0}[
         family.__name__
     ]
-    assert found["loss_slope"] == pytest.approx(expected, rel=1e-3)
-    assert found["g_grad_norm"] == pytest.approx(7 * expected, rel=1e-3)  # dD/danchor = (-7, 0)
-    assert found["saturated"] == (family is MinimaxGAN)
-    assert found["auc"] == 1 and found["accuracy_fake"] == 1 and 0.3 < found["accuracy_real"] < 0.7
-    assert found["logit_max"] == pytest.approx(14) and 12 < found["logit_gap"] < 16
-    assert found["d_slope"] == pytest.approx(7, rel=1e-5) and found["d_slope_max"] == pytest.approx(7, rel=1e-5)
-    assert found["d_weight_norm"] == pytest.approx(7)
+    assert result["loss_slope"] == pytest.approx(expected, rel=1e-3)
+    assert result["g_grad_norm"] == pytest.approx(7 * expected, rel=1e-3)  # dD/danchor = (-7, 0)
+    assert result["saturated"] == (family is MinimaxGAN)
+    assert result["auc"] == 1 and result["accuracy_fake"] == 1 and 0.3 < result["accuracy_real"] < 0.7
+    assert result["logit_max"] == pytest.approx(14) and 12 < result["logit_gap"] < 16
+    assert result["d_slope"] == pytest.approx(7, rel=1e-5) and result["d_slope_max"] == pytest.approx(7, rel=1e-5)
+    assert result["d_weight_norm"] == pytest.approx(7)
 
 
 def test_auc_is_zero_for_a_reversed_critic(make_gan, ring):
     gan = gan_of(make_gan, torch.tensor([2.0, 0.0]).repeat(512, 1))
     gan.discriminator = Linear(+7.0)
-    found = numbers(gan, ring)
-    assert found["auc"] == 0 and found["logit_gap"] < -12
+    result = numbers(gan, ring)
+    assert result["auc"] == 0 and result["logit_gap"] < -12
 
 
 def test_relativistic_loss_slope_depends_on_real_logits(make_gan, ring):
@@ -171,10 +171,10 @@ def test_rare_modes_are_never_called_missing(make_gan, modes, least, most):
     held = held_out(make_gan(), data)
     assert least <= int(held.mode_is_common.sum()) <= most
     for seed in range(5):
-        found, _ = probe(gan_of(make_gan, real_points(data, 512, seed, range(modes))), held)
-        assert ("rarest_mode" in found) == ("modes_kept" in found) == bool(held.mode_is_common.any())
-        if "rarest_mode" in found:
-            assert float(found["rarest_mode"]) > 0.1 and float(found["modes_kept"]) > 0.9
+        result, _ = probe(gan_of(make_gan, real_points(data, 512, seed, range(modes))), held)
+        assert ("rarest_mode" in result) == ("modes_kept" in result) == bool(held.mode_is_common.any())
+        if "rarest_mode" in result:
+            assert float(result["rarest_mode"]) > 0.1 and float(result["modes_kept"]) > 0.9
 
 
 def test_a_class_without_training_samples_is_not_a_mode(make_gan):
@@ -222,9 +222,9 @@ def test_images_of_any_size_and_number_of_classes(make_gan, size, classes):
     if classes == 3:
         assert torch.equal(held.modes(held.real), data.test.y[torch.randperm(100, generator=torch.Generator().manual_seed(0))])
     assert float(held.mode_share.sum()) == pytest.approx(1, abs=0.2)
-    found, samples = probe(gan, held)
+    result, samples = probe(gan, held)
     assert samples.shape == (1, min(128, 100), held.real.shape[1])
-    assert all(value.shape == (1,) and value.isfinite().all() for value in found.values())
+    assert all(value.shape == (1,) and value.isfinite().all() for value in result.values())
 
 
 def test_flatten_samples_averages_large_images_only():

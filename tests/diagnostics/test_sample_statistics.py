@@ -74,7 +74,7 @@ def test_mode_shares_and_effective_number():
 def test_nearest_distance_in_blocks_matches_scipy():
     train, fakes = draw(50, 5), draw(2, 7, 5, seed=1)
     fakes[1, 3] = train[31]
-    found = stats.nearest_distance(fakes, train, block=8)
+    result = stats.nearest_distance(fakes, train, block=8)
     expected = np.stack([cdist(x, train).min(1) for x in fakes])
-    torch.testing.assert_close(found, torch.from_numpy(expected), atol=1e-6, rtol=1e-6)
-    assert found[1, 3] == 0
+    torch.testing.assert_close(result, torch.from_numpy(expected), atol=1e-6, rtol=1e-6)
+    assert result[1, 3] == 0

@@ -82,9 +82,9 @@ def test_every_rule_has_thresholds_and_a_message():
 
 
 def test_one_outlier_in_five_checks_is_ignored():
-    found = rows(4) + rows(1, effective_modes=0.0, logit_max=1e9)
-    assert float(evidence(found)["effective_modes"]) == 1 and float(evidence(found)["logit_max"]) == 2
-    missing = [dict(row) for row in found]
+    result = rows(4) + rows(1, effective_modes=0.0, logit_max=1e9)
+    assert float(evidence(result)["effective_modes"]) == 1 and float(evidence(result)["logit_max"]) == 2
+    missing = [dict(row) for row in result]
     del missing[0]["drift"]
     assert float(evidence(missing)["drift"]) == pytest.approx(0.005)
 
@@ -95,8 +95,8 @@ def test_distance_ratio_compares_with_five_checks_before():
 
 
 def check(history, images, *names, checks=20, failed=False):
-    found = {name: torch.tensor([name in names]) for name in RULES}
-    return history.update(found, torch.tensor([failed]), checks, images)
+    holds = {name: torch.tensor([name in names]) for name in RULES}
+    return history.update(holds, torch.tensor([failed]), checks, images)
 
 
 def test_patience_before_a_verdict_is_given_and_withdrawn():
@@ -137,8 +137,8 @@ def test_memorizing_needs_no_patience():
 
 def test_first_seen_survives_a_disagreeing_check():
     history, none = VerdictHistory(2), torch.zeros(2, dtype=torch.bool)
-    for images, found in ((100, (1, 0)), (200, (1, 0)), (300, (0, 1)), (400, (1, 1))):
-        changed = history.update({"MODE_COLLAPSE": torch.tensor(found).bool()}, none, 20, images)
+    for images, holds in ((100, (1, 0)), (200, (1, 0)), (300, (0, 1)), (400, (1, 1))):
+        changed = history.update({"MODE_COLLAPSE": torch.tensor(holds).bool()}, none, 20, images)
     assert "MODE_COLLAPSE" in changed and history.active["MODE_COLLAPSE"].tolist() == [True, True]
     assert history.first_seen["MODE_COLLAPSE"].tolist() == [100, 300]
 
@@ -155,9 +155,9 @@ def test_verdicts_wait_for_the_warm_up(name):
 
 def test_a_failed_member_is_non_finite_and_nothing_else():
     history = VerdictHistory(2)
-    found = {name: torch.tensor([True, True]) for name in RULES}
+    result = {name: torch.tensor([True, True]) for name in RULES}
     for images in (100, 200):
-        history.update(found, torch.tensor([True, False]), 20, images)
+        history.update(result, torch.tensor([True, False]), 20, images)
     assert history.active["NON_FINITE"].tolist() == [True, False]
     assert history.active["MODE_COLLAPSE"].tolist() == [False, True]
     assert history.numbers()["verdict/non_finite"] == 0.5

@@ -75,13 +75,13 @@ class Lacking:
     lacks: tuple[int, ...] = ()
 
     def train_dataloader(self):
-        whole = self.train
-        kept = (whole.y[:, None] != torch.tensor(self.lacks)).all(1)
-        self.train = Split(whole.x[kept], whole.y[kept])
+        full = self.train
+        kept = (full.y[:, None] != torch.tensor(self.lacks)).all(1)
+        self.train = Split(full.x[kept], full.y[kept])
         try:
             return super().train_dataloader()
         finally:
-            self.train = whole
+            self.train = full
 
 
 class LackingRing(Lacking, Ring):

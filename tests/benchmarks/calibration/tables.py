@@ -33,8 +33,8 @@ def error_rates(runs: Sequence[Outcome], thresholds: Mapping) -> list[dict]:
 def rate(name: str, successes: int, n: int) -> dict[str, float | None]:
     if not n:
         return dict.fromkeys((name, f"{name} low", f"{name} high"))
-    found = wilson_interval(successes, n)
-    return {name: found.value, f"{name} low": found.low, f"{name} high": found.high}
+    interval = wilson_interval(successes, n)
+    return {name: interval.value, f"{name} low": interval.low, f"{name} high": interval.high}
 
 
 def mistakes(runs: Sequence[Outcome], thresholds: Mapping) -> list[str]:
