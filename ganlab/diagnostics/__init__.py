@@ -5,8 +5,7 @@
 3. messages.py says what a verdict means and what to try, suggestions.py leaves out what the run does already.
 """
 
-from ganlab.diagnostics.history import merged
 from ganlab.diagnostics.monitor import Monitor
 from ganlab.diagnostics.rules import VERDICTS
 
-__all__ = ["VERDICTS", "Monitor", "merged"]
+__all__ = ["VERDICTS", "Monitor"]

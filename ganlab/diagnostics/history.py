@@ -98,17 +98,3 @@ class VerdictHistory:
         if seeds is not None:
             summary["seeds"] = {n: [s for s, held in zip(seeds, self.active[n].tolist()) if held] for n in current}
         return summary
-
-
-def merged(parts: Sequence[dict | None]) -> dict | None:
-    """The summaries of an ensemble's parts as one."""
-    given = [part for part in parts if part]
-    if not given:
-        return None
-    seeds: dict[str, list[int]] = {}
-    for part in given:
-        for name, some in part["seeds"].items():
-            seeds.setdefault(name, []).extend(some)
-    current = sorted(seeds, key=lambda name: (name not in FAILURES, -len(seeds[name])))
-    history = sorted((entry for part in given for entry in part["history"]), key=lambda entry: entry["images_seen"])
-    return {"current": current, "history": history, "seeds": seeds}

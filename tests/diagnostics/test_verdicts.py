@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 
 import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the config uses
 from ganlab.config.paths import conf_folder
-from ganlab.diagnostics.history import VerdictHistory, merged
+from ganlab.diagnostics.history import VerdictHistory
 from ganlab.diagnostics.messages import MESSAGES, verdict_text
 from ganlab.diagnostics.monitor import parse_actions
 from ganlab.diagnostics.rules import (
@@ -163,19 +163,6 @@ def test_a_failed_member_is_non_finite_and_nothing_else():
     assert history.numbers()["verdict/non_finite"] == 0.5
     summary = history.summary([7, 8])
     assert summary["seeds"]["MODE_COLLAPSE"] == [8] and summary["seeds"]["NON_FINITE"] == [7]
-
-
-def test_parts_of_an_ensemble_are_put_together():
-    one = {
-        "current": ["MODE_COLLAPSE"],
-        "history": [{"images_seen": 5}],
-        "seeds": {"MODE_COLLAPSE": [1], "HEALTHY": [2]},
-    }
-    two = {"current": ["HEALTHY"], "history": [{"images_seen": 3}], "seeds": {"HEALTHY": [3, 4]}}
-    whole = merged([one, None, two])
-    assert whole["current"] == ["MODE_COLLAPSE", "HEALTHY"] and whole["seeds"]["HEALTHY"] == [2, 3, 4]
-    assert [entry["images_seen"] for entry in whole["history"]] == [3, 5]
-    assert merged([None]) is None
 
 
 def test_parse_actions():
