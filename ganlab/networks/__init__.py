@@ -1,4 +1,4 @@
-"""Players: `G(z, y=None) -> samples` and `D(x, y=None) -> logits [n]`. How a label enters a network is decided here."""
+"""Networks: `G(z, y=None) -> samples` and `D(x, y=None) -> logits [n]`. Each network decides how a label enters it."""
 
 from ganlab.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganlab.networks.discriminator import Discriminator

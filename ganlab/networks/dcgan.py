@@ -1,4 +1,4 @@
-"""Convolutional players after DCGAN (Radford et al. 2016), for square images of 8 pixels and up."""
+"""Convolutional networks after DCGAN (Radford et al. 2016), for square images of 8 pixels and up."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalized
+from torch.nn.utils.parametrizations import spectral_norm as apply_spectral_norm
 
 from ganlab.networks.discriminator import Discriminator, packed_inputs
-from ganlab.networks.labels import LabeledSequential, with_labels
+from ganlab.networks.labels import LabeledSequential, append_labels
 from ganlab.networks.norms import NORMS_2D, generator_norm, norm_by_name
 
 
 def _pyramid(size: int, width: int) -> tuple[int, list[int]]:
-    """Smallest side and the channels of each level, image side first: 28, 64 -> 7, [64, 128]; 64, 64 -> 4, [64, … 512]."""
+    """Smallest side, and channels per level from the image on: size 28, width 64 -> 7, [64, 128]; 64, 64 -> 4, [64, … 512]."""
     side, levels = size, 0
     while side % 2 == 0 and side >= 8:
         side, levels = side // 2, levels + 1
@@ -26,7 +26,7 @@ def _pyramid(size: int, width: int) -> tuple[int, list[int]]:
 class DCGANGenerator(nn.Module):
     """z [n, latent_dim] and labels [n] -> images [n, channels, size, size] in [-1, 1].
 
-    Labels enter beside z, or in the norm layers alone (`norm="conditional_batch"`).
+    Labels enter beside z, or only in the norm layers (`norm="conditional_batch"`).
     """
 
     def __init__(self, latent_dim: int, channels: int, size: int, width: int, norm: str = "batch", num_classes: int = 0):
@@ -43,14 +43,13 @@ class DCGANGenerator(nn.Module):
         self.to(memory_format=torch.channels_last)  # a tenth less time per step on CPUs
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.body(self.stem(with_labels(z, y, self.label_inputs)), y)
+        return self.body(self.stem(append_labels(z, y, self.label_inputs)), y)
 
 
 class DCGANDiscriminator(Discriminator):
-    """x [n, pack * channels, size, size] and labels [n] or [n, pack] -> logits [n]; the ways of labels: `Discriminator`.
+    """x [n, pack * channels, size, size] and labels [n] or [n, pack] -> logits [n]; for how labels enter see `Discriminator`.
 
-    The norm is off by default: batch norm does not go with gradient penalties, which need D's gradient sample by
-    sample.
+    No norm by default: batch norm does not go with gradient penalties, which need D's gradient per sample.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class DCGANDiscriminator(Discriminator):
         auxiliary_classes: int = 0,
         pack: int = 1,
     ):
-        wrap = spectrally_normalized if spectral_norm else nn.Identity()
+        wrap = apply_spectral_norm if spectral_norm else nn.Identity()
         make_norm = norm_by_name(NORMS_2D, norm)
         side, widths = _pyramid(size, width)
         layers = []

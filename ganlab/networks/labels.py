@@ -1,4 +1,4 @@
-"""How a label enters a network: beside its inputs, or in its batch norm layers."""
+"""How a label enters a network: as more input channels, or in its batch norm layers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 
-def with_labels(x: Tensor, y: Tensor | None, num_classes: int) -> Tensor:
-    """x [n, c, ...] with y as `num_classes` more channels, one-hot and constant over space (Mirza & Osindero 2014).
+def append_labels(x: Tensor, y: Tensor | None, num_classes: int) -> Tensor:
+    """Append y to x [n, c, ...] as `num_classes` channels, one-hot and constant over space (Mirza & Osindero 2014).
 
-    Labels [n, pack] of packed samples become pack * num_classes channels. Labels of a floating type are weights
-    [n, num_classes] of the classes, taken as they are: a mixture of labels.
+    Labels [n, pack] of packed samples become pack * num_classes channels. Floating-point labels [n, num_classes] are weights
+    of a mixture of classes and appended as they are.
     """
     if not num_classes:
         return x
-    y = given(y, num_classes)
+    y = require_labels(y, num_classes)
     if not y.is_floating_point():  # x.shape[0], since a traced graph would keep len(x) as a constant
         y = one_hot(y.view(x.shape[0], -1), num_classes).flatten(1)
     maps = y.to(x.dtype)
@@ -25,11 +25,12 @@ def with_labels(x: Tensor, y: Tensor | None, num_classes: int) -> Tensor:
 
 
 def one_hot(y: Tensor, num_classes: int) -> Tensor:
-    """Labels [...] as booleans [..., num_classes]; torch's own reads them on the host, where vmap lets nobody."""
+    """Labels [...] as booleans [..., num_classes]. torch.nn.functional.one_hot reads values on the host, which vmap forbids."""
     return y.unsqueeze(-1) == torch.arange(num_classes, device=y.device)
 
 
-def given(y: Tensor | None, num_classes: int) -> Tensor:
+def require_labels(y: Tensor | None, num_classes: int) -> Tensor:
+    """Return y, or raise ValueError if it is None."""
     if y is None:
         raise ValueError(f"this network was built for {num_classes} classes and got no labels; pass y")
     return y
@@ -40,7 +41,7 @@ class TakesLabels:
 
 
 class LabeledSequential(TakesLabels, nn.Sequential):
-    """nn.Sequential that hands the labels on to the layers that take them."""
+    """nn.Sequential that passes the labels to the layers that take them."""
 
     def forward(self, h: Tensor, y: Tensor | None = None) -> Tensor:
         for layer in self:
@@ -49,11 +50,10 @@ class LabeledSequential(TakesLabels, nn.Sequential):
 
 
 class ConditionalBatchNorm(TakesLabels, nn.Module):
-    """Batch norm whose gain and bias belong to the label (de Vries et al. 2017; Miyato & Koyama 2018 use it in G).
+    """Batch norm with a gain and a bias per class (de Vries et al. 2017; Miyato & Koyama 2018 use it in G).
 
-    h [n, channels, ...], y [n] -> (1 + gain[y]) * normalized(h) + bias[y]. Gains and biases start at 0, as in both
-    papers, so that a new network does not tell the classes apart. Weights of the classes [n, num_classes], of a floating
-    type, mix their gains and biases.
+    h [n, channels, ...], y [n] -> (1 + gain[y]) * normalized(h) + bias[y]. Gains and biases start at 0, as in both papers.
+    Floating-point y [n, num_classes] are weights of a mixture of classes.
 
     Raises:
         ValueError: no classes.
@@ -69,7 +69,7 @@ class ConditionalBatchNorm(TakesLabels, nn.Module):
 
     def forward(self, h: Tensor, y: Tensor | None) -> Tensor:
         h = self.norm(h)
-        y = given(y, self.gain_and_bias.num_embeddings)
+        y = require_labels(y, self.gain_and_bias.num_embeddings)
         rows = (y @ self.gain_and_bias.weight if y.is_floating_point() else self.gain_and_bias(y)).to(h.dtype)
         gain, bias = rows.view(*rows.shape, *[1] * (h.ndim - 2)).chunk(2, 1)
         return torch.addcmul(h + bias, h, gain)

@@ -1,7 +1,7 @@
-"""Residual players after SNGAN (Miyato et al. 2018, table 4; at 64 pixels the authors' code) for square images.
+"""Residual networks after SNGAN (Miyato et al. 2018, table 4; at 64 pixels the authors' code) for square images.
 
-At width 64 they are the paper's; 28 pixels have the 32-pixel networks, less one doubling. WGAN-GP's (Gulrajani et al.
-2017) differ in D's head, which takes the mean where this one takes the sum.
+At width 64 they are the paper's; the networks for 28 pixels are those for 32 with one doubling less. WGAN-GP's (Gulrajani
+et al. 2017) D takes the mean over pixels where this one takes the sum.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalized
+from torch.nn.utils.parametrizations import spectral_norm as apply_spectral_norm
 
 from ganlab.networks.discriminator import Discriminator, packed_inputs
-from ganlab.networks.labels import LabeledSequential, TakesLabels, with_labels
+from ganlab.networks.labels import LabeledSequential, TakesLabels, append_labels
 from ganlab.networks.norms import NORMS_2D, generator_norm, norm_by_name
 
-# by image size: the side that G starts from; channels of G and of D in units of `width`; how often D halves the image
+# by image size: G's first side; channels of G and of D in units of `width`; the number of D's blocks that halve the image
 STRUCTURES = {
     28: (7, (4, 4, 4), (2, 2, 2, 2), 2),
     32: (4, (4, 4, 4, 4), (2, 2, 2, 2), 2),
@@ -27,12 +27,12 @@ STRUCTURES = {
 
 def _structure(size: int) -> tuple[int, tuple[int, ...], tuple[int, ...], int]:
     if size not in STRUCTURES:
-        raise ValueError(f"networks=resnet draws images of 28, 32 or 64 pixels, got {size}; use networks=dcgan")
+        raise ValueError(f"networks=resnet is for images of 28, 32 or 64 pixels, got {size}; use networks=dcgan")
     return STRUCTURES[size]
 
 
 def _glorot(layer: nn.Linear | nn.Conv2d, gain: float = 1.0) -> nn.Linear | nn.Conv2d:
-    """The authors' initial weights: Glorot's uniform ones, sqrt(2) larger inside the residual paths."""
+    """Initialize as the authors: Glorot uniform, with gain sqrt(2) inside the residual paths."""
     nn.init.xavier_uniform_(layer.weight, gain)
     nn.init.zeros_(layer.bias)
     return layer
@@ -58,7 +58,7 @@ class Residual(TakesLabels, nn.Module):
 
 
 class SumPool(nn.Module):
-    """[n, channels, h, w] -> [n, channels]."""
+    """Sum over pixels: [n, channels, h, w] -> [n, channels]."""
 
     def forward(self, h: Tensor) -> Tensor:
         return h.sum((2, 3))
@@ -67,7 +67,7 @@ class SumPool(nn.Module):
 class ResNetGenerator(nn.Module):
     """z [n, latent_dim] and labels [n] -> images [n, channels, size, size] in [-1, 1]; size 28, 32 or 64.
 
-    Labels enter beside z, or in the blocks' norm layers alone (`norm="conditional_batch"`).
+    Labels enter beside z, or only in the blocks' norm layers (`norm="conditional_batch"`).
     """
 
     def __init__(self, latent_dim: int, channels: int, size: int, width: int, norm: str = "batch", num_classes: int = 0):
@@ -92,17 +92,17 @@ class ResNetGenerator(nn.Module):
     def _block(before: int, after: int, make_norm) -> Residual:
         residual = [make_norm(before), nn.ReLU(), nn.Upsample(scale_factor=2), _conv3(before, after)]
         residual += [make_norm(after), nn.ReLU(), _conv3(after, after)]
-        # the authors' shortcut doubles first: the same image for four times the work
+        # the authors upsample before the convolution: the same values at four times the cost
         return Residual(LabeledSequential(*residual), nn.Sequential(_conv1(before, after), nn.Upsample(scale_factor=2)))
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.body(self.stem(with_labels(z, y, self.label_inputs)), y)
+        return self.body(self.stem(append_labels(z, y, self.label_inputs)), y)
 
 
 class ResNetDiscriminator(Discriminator):
-    """x [n, pack * channels, size, size] and labels [n] or [n, pack] -> logits [n]; the ways of labels: `Discriminator`.
+    """x [n, pack * channels, size, size] and labels [n] or [n, pack] -> logits [n]; for how labels enter see `Discriminator`.
 
-    size 28, 32 or 64. The norm stands before the activations of all blocks but the first; off by default, as in SNGAN.
+    size 28, 32 or 64. Norm layers precede the activations of all blocks but the first; none by default, as in SNGAN.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class ResNetDiscriminator(Discriminator):
         _, _, units, halvings = _structure(size)
         widths = [unit * width for unit in units]
         inputs = packed_inputs(channels, concat_classes, pack)
-        wrap = spectrally_normalized if spectral_norm else nn.Identity()
+        wrap = apply_spectral_norm if spectral_norm else nn.Identity()
         make_norm = norm_by_name(NORMS_2D, norm)
 
         def first_block(before: int, after: int) -> Residual:
@@ -131,7 +131,7 @@ class ResNetDiscriminator(Discriminator):
             pool = [nn.AvgPool2d(2)] if halve else []
             residual = [make_norm(before), nn.ReLU(), wrap(_conv3(before, before))]
             residual += [make_norm(before), nn.ReLU(), wrap(_conv3(before, after)), *pool]
-            # the authors' shortcut halves last: the same values for four times the work
+            # the authors pool after the convolution: the same values at four times the cost
             shortcut = [*pool, wrap(_conv1(before, after))] if halve or before != after else []
             return Residual(LabeledSequential(*residual), nn.Sequential(*shortcut))
 

@@ -83,7 +83,7 @@ def test_packed_projection_sums_the_embeddings(kind):
 
 @pytest.mark.parametrize("pack", [0, -1, 1.5, True, "2", None])
 def test_a_pack_that_is_no_count_is_refused(kind, pack):
-    with pytest.raises(ValueError, match=r"pack must be an integer of at least 1, got .*; set gan\.pack$"):
+    with pytest.raises(ValueError, match=r"pack .gan.pack. must be an integer of at least 1, got "):
         build(kind, pack=pack)
 
 
@@ -132,7 +132,7 @@ def test_the_auxiliary_classifier_goes_with_projection_and_concatenation(kind):
 
 
 def test_judge_without_a_classifier_and_a_classifier_of_packs_are_refused(kind):
-    with pytest.raises(ValueError, match="auxiliary_classes=0 and names no classes; use conditioning=ac"):
+    with pytest.raises(ValueError, match="no auxiliary classifier .auxiliary_classes=0.; use conditioning=ac"):
         build(kind).forward_with_classes(inputs(kind, 2))
     with pytest.raises(ValueError, match=r"got gan\.pack=2; use gan\.pack=1"):
         build(kind, pack=2, auxiliary_classes=3)
