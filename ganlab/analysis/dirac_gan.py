@@ -34,8 +34,8 @@ class DiracGAN:
             circle; "divergent": some errors grow exponentially; "undefined": the field jumps or is not finite.
         reason: for the verdict, in one sentence.
         lr: the step size.
-        not_defined: why the family cannot be trained on points, else None. If it cannot, all else but the verdict
-            ("undefined") and its reason is None.
+
+    Where the family cannot be trained on points, all but verdict ("undefined"), reason and lr are None.
     """
 
     eigenvalues: tuple[complex, complex] | None
@@ -47,7 +47,6 @@ class DiracGAN:
     verdict: str
     reason: str
     lr: float
-    not_defined: str | None = None
 
     @property
     def spectrum(self) -> str:
@@ -84,7 +83,7 @@ def dirac_gan(family: Family, *, steps: int = 500, lr: float = 0.2, start: tuple
             game = _Game(family, offset)
         except ValueError as error:
             reason = f"The family cannot be trained on points: {error}"
-            return DiracGAN(None, None, None, None, None, None, "undefined", reason, lr, str(error))
+            return DiracGAN(None, None, None, None, None, None, "undefined", reason, lr)
         jump = game.jump()
         jacobian = None if jump else game.jacobian()
         # a new game each, since regularizers may have a memory

@@ -79,7 +79,7 @@ def _draw_saturation(axis: Axes, own: Saturation | None, others: Sequence[Satura
 def _draw_dirac_gan(axis: Axes, own: DiracGAN | None) -> None:
     if own is None or own.simultaneous is None or own.alternating is None:
         _heading(axis, "Dirac-GAN")
-        return _placeholder(axis, own and own.not_defined or "the Dirac-GAN could not be computed")
+        return _placeholder(axis, own.reason if own else "the Dirac-GAN could not be computed")
     _heading(
         axis,
         f"Does the game converge?  (Dirac-GAN, 500 steps of {own.lr:g})",
