@@ -62,7 +62,7 @@ def record_failure(run: RunDir, about: DictConfig, error: Exception) -> float:
 
     sentence = explain(error)
     if run.status != "failed":  # training writes that, with more in it
-        run.write_command(about.overrides.task)
+        run.write_command(about.overrides.task, presets(about))
         run.write_summary({"status": "refused", "error": sentence, "error_type": type(error).__name__})
     log.error(f"ganlab: {sentence}")
     return math.nan
@@ -89,10 +89,15 @@ def start(cfg: DictConfig, about: DictConfig, run: RunDir, is_sweep: bool) -> fl
     if resume and is_sweep and run.is_complete:
         log.info(f"{run.path} is {run.status} already")
         return objective(run.read_summary())
-    result = train(config, overrides=about.overrides.task, resume=resume, on_finish=log_run_report)
+    result = train(config, overrides=about.overrides.task, presets=presets(about), resume=resume, on_finish=log_run_report)
     if is_sweep and result.pending_signal is not None:  # it came when training was over: it stops the jobs that follow
         raise KeyboardInterrupt
     return objective(result.summary)
+
+
+def presets(about: DictConfig) -> dict[str, str]:
+    """The presets that Hydra chose, group -> name."""
+    return {group: name for group, name in about.runtime.choices.items() if isinstance(name, str) and "/" not in group}
 
 
 def objective(summary: dict) -> float:

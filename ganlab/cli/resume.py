@@ -40,7 +40,7 @@ def main(words: list[str]) -> None:
     if not run.is_run:
         raise ValueError(f"{path} holds no run (no config.yaml) and no sweep; give a run's directory, or resume=latest")
     config = config_to_resume(run, options.trust)
-    _, cwd = run.read_command()
+    cwd = run.read_command().cwd
     if cwd and Path(cwd).is_dir() and Path(cwd) != Path.cwd():  # relative paths and a user's own modules are found there
         trust = [f"trust={','.join(options.trust)}"] if options.trust else []
         sys.exit(run_ganlab([f"resume={path}", *trust], cwd))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from ganlab.config.resolvers import family
 from ganlab.report.formatting import shorten_value
-from ganlab.report.runs import Run, RunGroup
+from ganlab.report.runs import RunGroup
 
 FIRST = ("networks", "conditioning")  # presets that a name mentions before the others
 SEPARATE = ("loss", "gan._target_", "regularizer", "experiment")  # named by their own rules
@@ -33,20 +33,10 @@ def name_groups(groups: list[RunGroup]) -> None:
 def loss_name(group: RunGroup) -> str:
     """The loss preset; the class name if the preset is unknown or its class was replaced."""
     target, run = group.settings.get("gan._target_", ""), group.runs[0]
-    preset = run.overrides.get("loss") or hydra_choices(run).get("loss")
+    preset = run.overrides.get("loss") or run.presets.get("loss")
     if preset and target:
         return family(preset, target)
     return preset or target.rpartition(".")[2] or run.name
-
-
-def hydra_choices(run: Run) -> dict[str, str]:
-    """The presets that Hydra chose, {"loss": "ns", "optimizer": "adam", …}; {} if they are not known."""
-    try:
-        text = (run.dir.path / ".hydra" / "hydra.yaml").read_text()
-    except OSError:
-        return {}
-    block = re.search(r"^    choices:\n((?:      .*\n)+)", text, re.MULTILINE)
-    return dict(re.findall(r"^      ([\w@.]+): ([\w.-]+)$", block[1], re.MULTILINE)) if block else {}
 
 
 def _add(part: Part, groups: list[RunGroup]) -> None:
@@ -95,7 +85,7 @@ def _parts(groups: list[RunGroup]) -> Iterator[Part]:
     flats = [group.all_settings for group in groups]
     keys = dict.fromkeys(key for flat in flats for key in flat)
     differing = [key for key in keys if _differs(key, flats)]
-    presets = [hydra_choices(group.runs[0]) for group in groups]
+    presets = [group.runs[0].presets for group in groups]
 
     def matters(config_group: str) -> bool:
         return any(_is_under(key, config_group) for key in differing)

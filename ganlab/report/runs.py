@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ganlab.runs.run_dir import RunDir, find_run_dirs, read_yaml
+from ganlab.runs.run_dir import RunDir, find_run_dirs
 
 PREFIX = "quality/"  # of a metric's name in a run's files; the report leaves it out
 
@@ -47,6 +46,8 @@ class Run:
     dir: RunDir
     config: dict
     overrides: dict[str, str]
+    presets: dict[str, str]
+    """The presets that Hydra chose, such as {"loss": "ns"}."""
     summary: dict
     seeds: list[SeedResult]
     images: float
@@ -129,7 +130,8 @@ def find_runs(paths: list[Path]) -> list[Run]:
 
 def read_run(run_dir: RunDir) -> Run:
     """Read the run in a directory, whatever is missing or damaged there."""
-    summary, config, rows = run_dir.read_summary(), _read_config(run_dir), read_table(run_dir.seeds_file)
+    command, config, summary = run_dir.read_command(), _read_config(run_dir), run_dir.read_summary()
+    rows = read_table(run_dir.seeds_file)
     status = summary.get("status", "unfinished")
     is_ensemble = bool(rows or isinstance(config.get("seeds"), int) or summary.get("seeds"))
     if is_ensemble:
@@ -141,7 +143,8 @@ def read_run(run_dir: RunDir) -> Run:
     return Run(
         dir=run_dir,
         config=config,
-        overrides=_read_overrides(run_dir),
+        overrides=dict(word.lstrip("+").split("=", 1) for word in command.overrides if "=" in word),
+        presets=command.presets,
         summary=summary,
         seeds=seeds,
         images=images,
@@ -157,14 +160,6 @@ def _read_config(run_dir: RunDir) -> dict:
         return run_dir.read_config()
     except ValueError:
         return {}
-
-
-def _read_overrides(run_dir: RunDir) -> dict[str, str]:
-    words = run_dir.read_command()[0]
-    if not words:
-        with suppress(ValueError):  # where Hydra itself keeps them
-            words = [str(word) for word in read_yaml(run_dir.path / ".hydra" / "overrides.yaml") or []]
-    return dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
 
 
 def read_table(path: Path) -> list[dict]:

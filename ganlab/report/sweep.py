@@ -18,7 +18,7 @@ from ganlab.runs.run_dir import NOT_SEARCHED, RunDir
 from ganlab.utils.files import write_csv
 from ganlab.utils.statistics import quartiles
 
-JOB_FILES = {"config.yaml", "command.yaml", "summary.json", ".hydra"}  # a job begins with one of them
+JOB_FILES = {"config.yaml", "command.yaml", "summary.json"}  # a job begins with one of them
 NO_SUMMARY = "ended without a word (killed, or no memory left?)"
 
 
@@ -35,7 +35,7 @@ def read_jobs(sweep_dir: Path) -> list[Run]:
     """Every job below the directory, sorted by path; one without a summary counts as failed."""
     jobs = []
     for name, directories, files in os.walk(sweep_dir):
-        if Path(name) != sweep_dir and JOB_FILES.intersection((*directories, *files)):
+        if Path(name) != sweep_dir and JOB_FILES.intersection(files):
             directories.clear()
             jobs.append(read_run(RunDir(Path(name))))
         directories[:] = [directory for directory in directories if directory not in NOT_SEARCHED]

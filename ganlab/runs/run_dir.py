@@ -2,7 +2,7 @@
 
 outputs/NAME_DATE/
   config.yaml      the resolved configuration, from the moment training starts; a directory without it holds no run
-  command.yaml     the overrides that were typed, and where
+  command.yaml     the overrides that were typed, in which directory, and the presets that Hydra chose
   summary.json     how it ended: status, quality, verdicts, protocol; absent while it trains and after a kill
   metrics.csv      every logged number; seeds.csv: each seed of an ensemble at each evaluation
   samples.png      the last sample grid; samples/: all of them
@@ -16,10 +16,11 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -35,6 +36,14 @@ Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a saved config is plai
 
 class RunDirInUse(ValueError):
     """The directory belongs to another run, whose files stay as they are."""
+
+
+class Command(NamedTuple):
+    """What started a run: the overrides that were typed, the directory in which, and the presets, such as {"loss": "ns"}."""
+
+    overrides: list[str]
+    cwd: str | None
+    presets: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -102,16 +111,18 @@ class RunDir:
     def write_config(self, config: dict) -> None:
         atomic_write(self.config_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=10_000))
 
-    def read_command(self) -> tuple[list[str], str | None]:
-        """The overrides that were typed, and the directory in which; [] and None if that is not known."""
+    def read_command(self) -> Command:
+        """What started the run; nothing and None where that is not known."""
         try:
-            command = read_yaml(self.command_file)
+            command = read_yaml(self.command_file) or {}
         except ValueError:
-            return [], None
-        return [str(word) for word in command.get("overrides") or []], command.get("cwd")
+            command = {}
+        overrides = [str(word) for word in command.get("overrides") or []]
+        return Command(overrides, command.get("cwd"), command.get("presets") or {})
 
-    def write_command(self, overrides: Sequence[str]) -> None:
-        atomic_write(self.command_file, yaml.safe_dump({"overrides": list(overrides), "cwd": os.getcwd()}, allow_unicode=True))
+    def write_command(self, overrides: Sequence[str], presets: Mapping[str, str] | None = None) -> None:
+        command = {"overrides": list(overrides), "cwd": os.getcwd(), "presets": dict(presets or {})}
+        atomic_write(self.command_file, yaml.safe_dump(command, sort_keys=False, allow_unicode=True))
 
     # How it ended
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +43,12 @@ class Result(NamedTuple):
 
 
 def train(
-    config: dict, *, resume: bool = False, overrides: Sequence[str] | None = None, on_finish: OnFinish | None = None
+    config: dict,
+    *,
+    resume: bool = False,
+    overrides: Sequence[str] | None = None,
+    presets: Mapping[str, str] | None = None,
+    on_finish: OnFinish | None = None,
 ) -> Result:
     """Train the run that a resolved configuration describes, in `config["run_dir"]`.
 
@@ -51,6 +56,7 @@ def train(
         config: as conf/config.yaml lays it out, without interpolations.
         resume: continue from the directory's last checkpoint, or start again if there is none.
         overrides: what was typed, kept in the run's directory; None keeps what is there.
+        presets: the names that were chosen in conf/, group -> name, kept with the overrides.
         on_finish: called once the summary is written, before the loggers close.
 
     Raises:
@@ -63,7 +69,7 @@ def train(
     run_dir = RunDir(Path(config["run_dir"]))
     with run_dir.lock(resume):
         if overrides is not None:
-            run_dir.write_command(overrides)
+            run_dir.write_command(overrides, presets)
         return _fit(config, run_dir, run_dir.last_checkpoint if resume else None, on_finish, is_new=not resume)
 
 

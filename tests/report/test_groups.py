@@ -9,6 +9,7 @@ import pytest
 
 from ganlab.report.groups import differing_fields, group_runs
 from ganlab.report.runs import find_runs
+from ganlab.runs.run_dir import RunDir
 
 spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
 folders = importlib.util.module_from_spec(spec)
@@ -137,10 +138,8 @@ def optimized(folder, rates, overrides=(), preset=None):
     config = folder / "config.yaml"
     config.write_text(config.read_text() + f"optimizer: {json.dumps({'generator': g, 'discriminator': d})}\n")
     if preset:
-        (folder / ".hydra").mkdir()
-        (folder / ".hydra" / "hydra.yaml").write_text(
-            f"hydra:\n  runtime:\n    choices:\n      loss: ns\n      optimizer: {preset}\n"
-        )
+        run_dir = RunDir(folder)
+        run_dir.write_command(run_dir.read_command().overrides, {"loss": "ns", "optimizer": preset})
 
 
 def test_sweep_over_optimizers_is_named_by_preset_or_rate(tmp_path):
