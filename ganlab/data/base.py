@@ -59,14 +59,16 @@ class TensorData(L.LightningDataModule, ABC):
             in `load_state_dict`, the training data has changed.
     """
 
+    train: Split
+    test: Split
+
     def __init__(self, *, shape: tuple[int, ...], num_classes: int, batch_size: int):
         super().__init__()
         self.shape = shape
         self.num_classes = validate_int("data.num_classes", num_classes, 0)
         self.batch_size = validate_int("data.batch_size", batch_size)
         self.seeds: Sequence[int] = ()
-        self.train: Split | None = None
-        self.test: Split | None = None
+        self.train = self.test = None  # type: ignore[assignment]
         self._position: tuple[int, int] | None = None
         self._stream: InfiniteBatches | None = None
 

@@ -41,7 +41,7 @@ class MNIST(Images):
 
     classes = tuple("0123456789")
     source = datasets.MNIST
-    remedies = ()  # besides putting the files there and connecting to the network
+    remedies: tuple[str, ...] = ()  # besides putting the files there and connecting to the network
 
     def directories(self) -> list[Path]:
         """Where to look for the files, in this order. Not `data_dir` itself: Fashion-MNIST's files have the same names."""
@@ -51,8 +51,8 @@ class MNIST(Images):
         """Train images and labels, test images and labels, of the first directory with all four; [] if there is none."""
         for directory in self.directories():
             pairs = [(directory / name.removesuffix(".gz"), directory / name) for name, _ in self.source.resources]
-            files = [next(filter(Path.is_file, pair), None) for pair in pairs]
-            if all(files):
+            files = [next(filter(Path.is_file, pair)) for pair in pairs if any(map(Path.is_file, pair))]
+            if len(files) == len(pairs):
                 return files
         return []
 

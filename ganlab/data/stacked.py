@@ -78,10 +78,7 @@ class Stacked(Images):
         self.test_size = validate_int("data.test_size", test_size)
         self.data_seed = validate_int("data.data_seed", data_seed, 0)
         self.base = self.base_class(**images | {"channels": 1, "num_classes": len(self.base_class.classes)})
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(map("-".join, product(self.base.classes, repeat=self.channels)))
+        self.classes = tuple(map("-".join, product(self.base.classes, repeat=channels)))
 
     def prepare_data(self) -> None:
         self.base.prepare_data()

@@ -109,9 +109,8 @@ def load_classifier(datamodule: Images, device: torch.device) -> tuple[Classifie
             f"metrics=classifier needs data with at least 2 classes, got num_classes={datamodule.num_classes} of {data}: "
             "use metrics=inception or metrics=none"
         )
-    saved = [None]
-    if not is_distributed() or torch.distributed.get_rank() == 0:
-        saved = [_load_or_train(datamodule, data.lower(), device)]
+    is_first = not is_distributed() or torch.distributed.get_rank() == 0
+    saved = [_load_or_train(datamodule, data.lower(), device) if is_first else {}]
     if is_distributed():
         torch.distributed.broadcast_object_list(saved)
     with torch.random.fork_rng(devices=[]):  # initial weights, overwritten below

@@ -32,7 +32,7 @@ class MemorizationResult:
     @property
     def memorized(self) -> bool:
         """Whether samples are copies more often than held-out real samples, beyond both intervals."""
-        return self.copies.low > self.real_copies.high
+        return self.copies.low > self.real_copies.high  # type: ignore[operator]  # both have intervals
 
 
 def memorization(samples: Tensor, held_out, train, device: torch.device, progress: Progress = iter) -> MemorizationResult:

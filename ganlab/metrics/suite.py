@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,7 +76,7 @@ class EvaluationSuite:
         metrics: Sequence[Metric],
         samples: int,
         seed: int,
-        progress: Callable[[Iterable, str], Iterable] = lambda blocks, description: blocks,
+        progress: Callable[..., Iterable] = lambda blocks, description: blocks,
     ):
         limit = min(len(datamodule.train.x), len(datamodule.test.x))
         if not MIN_SAMPLES <= samples <= limit:
@@ -158,12 +159,10 @@ class EvaluationSuite:
             k = K_PRECISION_RECALL if name in ("precision", "recall") else K_DENSITY_COVERAGE
             self._add(name, self.space, score, real_scores[name], {"k": k})
 
-    def _of_fake_and_real(self, function: Callable, description: str) -> tuple:
+    def _of_fake_and_real(self, function: Callable, description: str) -> tuple[Any, Any]:
         """`function(features, progress)` of the generated samples, and of the real ones in their place."""
-        return tuple(
-            function(features, self._progress(f"{description}, {kind} data"))
-            for features, kind in ((self.fake, "generated"), (self.real, "real"))
-        )
+        fake = function(self.fake, self._progress(f"{description}, generated data"))
+        return fake, function(self.real, self._progress(f"{description}, real data"))
 
     def _vendi(self) -> None:
         if not self.is_points:
@@ -209,7 +208,9 @@ class EvaluationSuite:
     def _accuracy_of_images(self, fake: Split) -> None:
         metric = self.labeling_metric
         agreement = wilson_interval(round(self.label_agreement * self.samples), self.samples)
-        protocol = {"measures": "GAN-test: share of samples that a classifier trained on real data assigns to their label"}
+        protocol: dict[str, str | float] = {
+            "measures": "GAN-test: share of samples that a classifier trained on real data assigns to their label"
+        }
         self._add("gan_test", "classifier", agreement, metric.accuracy, protocol, metric)
         test = self.data.test
         value, real = (
