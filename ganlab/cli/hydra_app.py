@@ -123,7 +123,7 @@ def inspect(words: Sequence[str]) -> None:
     """Compose the configuration without running Hydra's job, and check its loss."""
     overrides, config_dirs = split_config_dirs(words)
     if not any(word.startswith("hydra.run.dir=") for word in overrides):
-        overrides.append("hydra.run.dir='outputs/inspect-${ganlab.folder:${name}}_${now:%Y-%m-%d_%H-%M-%S}'")
+        overrides.append("hydra.run.dir='outputs/inspect-${ganlab.file_name:${name}}_${now:%Y-%m-%d_%H-%M-%S}'")
     if config_dirs:
         overrides.append(f"hydra.searchpath=[{','.join(f'file://{Path(folder).resolve()}' for folder in config_dirs)}]")
     with hydra.initialize_config_dir(conf_folder(), version_base="1.3"):

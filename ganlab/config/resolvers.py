@@ -23,16 +23,11 @@ def family(loss: str, target: str) -> str:
     return loss if fits and target.startswith("ganlab.") else target.rpartition(".")[2]
 
 
-def one_name(text: str) -> str:
+def file_name(text: object) -> str:
     """The text as a file name of at most 150 bytes, without slashes and unprintable characters."""
-    name = "".join(c if c.isprintable() and c != "/" else "_" for c in text).lstrip(".") or "run"
+    name = "".join(c if c.isprintable() and c != "/" else "_" for c in str(text)).lstrip(".") or "run"
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return name if len(name.encode()) <= 150 else f"{name.encode()[:140].decode(errors='ignore')}_{digest}"
-
-
-def _folder(overrides: str) -> str:
-    """The directory of a sweep's job, named after its overrides."""
-    return one_name(overrides or "job")
 
 
 def _accelerator() -> str:
@@ -57,7 +52,7 @@ RESOLVERS = {
     "ganlab.accelerator": _accelerator,
     "ganlab.family": family,
     "ganlab.fast_precision": fast_precision,
-    "ganlab.folder": _folder,
+    "ganlab.file_name": file_name,
     "ganlab.folder_classes": count_classes,
     "ganlab.product": lambda *factors: math.prod(factors),
     "oc.env": secrets.env,
@@ -65,4 +60,4 @@ RESOLVERS = {
 for _name, _function in RESOLVERS.items():
     OmegaConf.register_new_resolver(_name, _function, replace=True)
 # Cached: all jobs of a sweep share its directory.
-OmegaConf.register_new_resolver("ganlab.when", slurm.run_dir_suffix, replace=True, use_cache=True)
+OmegaConf.register_new_resolver("ganlab.run_dir_suffix", slurm.run_dir_suffix, replace=True, use_cache=True)

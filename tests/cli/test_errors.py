@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 
 from ganlab.cli.errors import explain
 from ganlab.config.paths import conf_folder
-from ganlab.config.resolvers import one_name
+from ganlab.config.resolvers import file_name
 
 
 @pytest.mark.parametrize(
@@ -64,5 +64,5 @@ def test_a_part_that_cannot_be_built_is_explained(part, sentence):
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", "..", "", "é" * 200, "a\nb"])
 def test_a_run_name_makes_one_directory(name):
-    made = one_name(name)
+    made = file_name(name)
     assert "/" not in made and made.isprintable() and 0 < len(made.encode()) < 200 and not made.startswith(".")
