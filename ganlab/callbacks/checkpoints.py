@@ -57,7 +57,7 @@ class Checkpoints(Periodic):
         if len(run_dirs) > 1:
             raise ValueError(
                 f"the processes of this run have different run directories ({', '.join(run_dirs)}); give all of them the "
-                "same hydra.run.dir=FOLDER"
+                "same hydra.run.dir=DIR"
             )
 
     def run(self, trainer, gan):

@@ -73,7 +73,7 @@ def flatten_samples(x: Tensor) -> Tensor:
     return x.flatten(-3)
 
 
-def held_out(gan, datamodule, seed: int = 0) -> HeldOut:
+def draw_held_out(gan, datamodule, seed: int = 0) -> HeldOut:
     """Draw the held-out samples of a run from the test split, and compute prototypes of the modes from the train split."""
     random = torch.Generator().manual_seed(seed)
 

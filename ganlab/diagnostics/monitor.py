@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ganlab.callbacks.periodic import MaxImages, Periodic, find_callback
 from ganlab.callbacks.train_metrics import median_and_quartiles
-from ganlab.diagnostics.held_out import held_out
+from ganlab.diagnostics.held_out import draw_held_out
 from ganlab.diagnostics.history import VerdictHistory
 from ganlab.diagnostics.messages import verdict_text
 from ganlab.diagnostics.probes import probe, probe_memorization, probe_movement
@@ -95,7 +95,7 @@ class Monitor(Periodic):
     def on_train_start(self, trainer, gan):
         super().on_train_start(trainer, gan)
         self.seeds = gan.seeds
-        self.held_out = held_out(gan, trainer.datamodule, self.seed)
+        self.held_out = draw_held_out(gan, trainer.datamodule, self.seed)
         if self.history is None:
             self.history = VerdictHistory(len(gan.seeds or [gan]))
         if self.previous_samples is not None:

@@ -155,9 +155,9 @@ def test_verdicts_wait_for_the_warm_up(name):
 
 def test_a_failed_member_is_non_finite_and_nothing_else():
     history = VerdictHistory(2)
-    result = {name: torch.tensor([True, True]) for name in RULES}
+    holds = {name: torch.tensor([True, True]) for name in RULES}
     for images in (100, 200):
-        history.update(result, torch.tensor([True, False]), 20, images)
+        history.update(holds, torch.tensor([True, False]), 20, images)
     assert history.active["NON_FINITE"].tolist() == [True, False]
     assert history.active["MODE_COLLAPSE"].tolist() == [False, True]
     assert history.numbers()["verdict/non_finite"] == 0.5

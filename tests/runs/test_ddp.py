@@ -326,7 +326,7 @@ def test_different_folders_are_refused(tmp_path, monkeypatch):
     assert codes(of_two(call)) == [1, 1]
     assert (
         "different run directories" in (tmp_path / "log0").read_text()
-        and "hydra.run.dir=FOLDER" in (tmp_path / "log1").read_text()
+        and "hydra.run.dir=DIR" in (tmp_path / "log1").read_text()
     )
 
 
