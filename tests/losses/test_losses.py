@@ -265,7 +265,7 @@ def test_generator_loss_and_gradient(truth):
 
 
 @every_truth
-def test_the_truths_own_slopes(truth):
+def test_reference_gradients_match_autograd(truth):
     """A slip of the pen in the table above would otherwise be copied into the code: central differences of its values."""
     R, F = logits_of(truth)
     for value, slope, at in (
@@ -291,7 +291,7 @@ def test_agrees_with_torchs_binary_cross_entropy(classic):
 
 
 @pytest.mark.parametrize("saturating", [False, True])
-def test_jensen_shannon_is_the_classic_game_up_to_constants(saturating):
+def test_jensen_shannon_is_minimax_up_to_constants(saturating):
     r, f = torch.tensor(R), torch.tensor(F)
     gan, classic = built(JensenShannonGAN, saturating=saturating), MinimaxGAN if saturating else NonSaturatingGAN
     assert gan.discriminator_loss(r, f).item() == pytest.approx(
@@ -350,7 +350,7 @@ def test_an_alpha_out_of_range_is_refused(setting, bad):
         (JensenShannonGAN, SATURATING, 4.5398e-5, 6.6929e-3),
     ],
 )
-def test_strength_of_the_generators_gradient_when_the_discriminator_wins(family, settings, at_10, at_5):
+def test_generator_gradient_when_the_discriminator_wins(family, settings, at_10, at_5):
     """Facts, section 1: what separates minimax from non-saturating is this number, not the name."""
     gan = built(family, **settings)
     for logit, expected in ((-10.0, at_10), (-5.0, at_5)):
@@ -361,7 +361,7 @@ def test_strength_of_the_generators_gradient_when_the_discriminator_wins(family,
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @every_truth
-def test_finite_and_right_at_huge_logits(truth, dtype):
+def test_finite_and_exact_at_huge_logits(truth, dtype):
     gan, far = built(truth.family, **truth.settings), truth.reach
     for r_logit, f_logit in ((far, -far), (-far, far), (far, far), (-far, -far)):
         r, f = leaf([r_logit, 0.5], dtype), leaf([f_logit, -0.3], dtype)
@@ -386,7 +386,7 @@ def test_high_logit_says_real(truth):
 
 
 @pytest.mark.parametrize("family", [RpGAN, RaGAN])
-def test_only_differences_count_in_a_relativistic_family(family):
+def test_relativistic_losses_depend_on_differences_only(family):
     r, f = torch.tensor(R[:3]), torch.tensor(F)
     assert family.discriminator_loss(r + 7, f + 7).item() == pytest.approx(family.discriminator_loss(r, f).item())
     assert family.generator_loss(f + 7, r + 7).item() == pytest.approx(family.generator_loss(f, r).item())
@@ -409,13 +409,13 @@ GENERATORS = {  # family: f(u) of D_f(p, q) = sum q f(p/q), T(v), dT/dv
 every_f_gan = pytest.mark.parametrize("family", GENERATORS, ids=lambda c: c.__name__)
 
 
-def test_every_f_gan_is_held_to_its_f():
+def test_every_f_gan_has_a_reference():
     assert {t.family for t in TRUTHS if issubclass(t.family, FGAN)} == set(GENERATORS)
 
 
 @every_f_gan
 @pytest.mark.parametrize("v", [-4.0, -2.3, -1.1, 0.0, 0.4, 2.7])
-def test_the_conjugate_is_the_supremum_that_defines_it(family, v):
+def test_conjugate_is_the_supremum(family, v):
     """f*(t) = sup over u >= 0 of u t - f(u); its slope in t is the u where the supremum is taken."""
     f, T, T_slope = GENERATORS[family]
     t = T(v)
@@ -467,7 +467,7 @@ DECLARED = {  # family with settings: -min_D of its loss in SciPy's words
 }
 
 
-def test_which_families_declare_what_they_measure():
+def test_which_families_declare_theory():
     declaring = {t.family for t in TRUTHS if t.family.divergence is not None}
     assert declaring == {family_class(family) for family in DECLARED}
     assert {t.family for t in TRUTHS} - declaring == {RaGAN}
@@ -489,7 +489,7 @@ POINTWISE = [t for t in TRUTHS if not t.paired and t.family.optimal_logit and t.
 
 
 @pytest.mark.parametrize("truth", POINTWISE, ids=name_of)
-def test_the_best_logit_and_what_it_reaches(truth):
+def test_optimal_logit_attains_the_divergence(truth):
     """At each point D minimizes p real(l) + q fake(l): the zero of its slope, by bisection on the truth's own slopes."""
     p, q = densities()
     one, zero = np.ones(1), np.zeros(1)
@@ -506,7 +506,7 @@ def test_the_best_logit_and_what_it_reaches(truth):
     assert gan.divergence(torch.tensor(p), torch.tensor(q)).item() == pytest.approx(-reached, rel=1e-9)
 
 
-def test_the_best_logit_of_pairs():
+def test_optimal_logit_of_pairs():
     """RpGAN compares every real with every fake: the minimum over all four logits, by SciPy."""
     p, q = densities()
     found = minimize(lambda x: (np.outer(p, q) * log1pexp(x[None, :] - x[:, None])).sum(), np.zeros(4), tol=1e-12)
@@ -515,7 +515,7 @@ def test_the_best_logit_of_pairs():
     assert RpGAN.divergence(torch.tensor(p), torch.tensor(q)).item() == pytest.approx(-found.fun, rel=1e-9)
 
 
-def test_the_best_logit_of_the_linear_alpha_loss():
+def test_optimal_logit_of_the_linear_alpha_loss():
     """alpha = infinity: D is as sure as it can be, and where both are as dense it may say anything: 0."""
     p, q = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.4, 0.3, 0.3])
     assert built(AlphaGAN, alpha_d=INF).optimal_logit(p, q).tolist() == [INF, 0.0, -INF]

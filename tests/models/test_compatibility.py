@@ -43,7 +43,7 @@ def warnings_of(act):
 # Refused
 
 
-def test_a_family_that_needs_labels_and_has_none():
+def test_missing_labels_are_refused():
     for conditioning in (None, Unconditional()):
         with pytest.raises(ValueError, match="^CGAN needs labels and has none; add conditioning=labels"):
             build(CGAN, conditioning=conditioning)
@@ -62,7 +62,7 @@ def test_a_family_that_needs_labels_and_has_none():
         (0, 3, 0, "the discriminator was built for 3 classes and the conditioning has 0"),
     ],
 )
-def test_players_built_for_other_labels(g, d, labels, message, feed, kind):
+def test_networks_built_for_other_labels_are_refused(g, d, labels, message, feed, kind):
     """Else a conditional GAN would train unconditionally, in silence."""
     with pytest.raises(ValueError, match=f"^{message}; choose both with conditioning=none, labels, concat, cbn or ac$"):
         build(
@@ -73,7 +73,7 @@ def test_players_built_for_other_labels(g, d, labels, message, feed, kind):
 
 
 @pytest.mark.parametrize(("built_for", "pack"), [(1, 2), (2, 1), (3, 4)])
-def test_a_discriminator_built_for_other_packs(built_for, pack):
+def test_discriminator_built_for_other_pack_is_refused(built_for, pack):
     with pytest.raises(ValueError, match=f"was built for packs of {built_for} and gan.pack is {pack}; set gan.pack"):
         build(discriminator=MLPDiscriminator((2,), [4], pack=built_for), pack=pack)
 
@@ -88,7 +88,7 @@ class Unmarked(nn.Module):
         return x.sum(1), torch.zeros(len(x), 3)
 
 
-def test_an_auxiliary_classifier_of_packs():
+def test_auxiliary_classifier_with_packs_is_refused():
     for discriminator in (Unmarked(), MLPDiscriminator((2,), [4], projection_classes=3, pack=2)):
         with pytest.raises(ValueError, match="not packs of 2; use gan.pack=1, or conditioning=labels or concat"):
             build(
@@ -97,7 +97,7 @@ def test_an_auxiliary_classifier_of_packs():
 
 
 @pytest.mark.parametrize("feed", ["projection_classes", "concat_classes"])
-def test_a_classifier_s_term_without_a_classifier(feed):
+def test_missing_auxiliary_classifier_is_refused(feed):
     with pytest.raises(ValueError, match="needs a discriminator with one; choose both with conditioning=ac"):
         build(
             g_classes=3,
@@ -106,20 +106,20 @@ def test_a_classifier_s_term_without_a_classifier(feed):
         )
 
 
-def test_a_classifier_that_nobody_trains():
+def test_untrained_auxiliary_classifier_is_refused():
     """D was built for conditioning=ac, and ClassLabels would neither show it labels nor train the classifier."""
     with pytest.raises(ValueError, match="auxiliary"):
         build(g_classes=3, discriminator=MLPDiscriminator((2,), [4], auxiliary_classes=3), conditioning=ClassLabels(3))
 
 
 @pytest.mark.parametrize("conditioning", [None, ClassLabels(3), AuxiliaryClassifier(3, 1.0)])
-def test_a_stranger_s_discriminator_is_taken_at_its_word(conditioning):
+def test_user_discriminator_without_attributes_is_accepted(conditioning):
     pack = 1 if conditioning is not None and conditioning.auxiliary else 2
     build(g_classes=3 if conditioning else 0, discriminator=Unmarked(), conditioning=conditioning, pack=pack)
 
 
 @pytest.mark.parametrize("wrap", [lambda r: r, lambda r: Consistency(1.0, r)])
-def test_image_augmentation_of_points(fit, make_batches, wrap):
+def test_image_augmentation_of_points_is_refused(fit, make_batches, wrap):
     regularizer = wrap(DiffAugment(color=False, translation=0.1, cutout=0))
     with pytest.raises(ValueError, match=r"for images .* got samples \[6, 2\]; for points take regularizer=instance_noise"):
         fit(build(regularizers={"augment": regularizer}), make_batches(1))
@@ -128,7 +128,7 @@ def test_image_augmentation_of_points(fit, make_batches, wrap):
 # Warned of
 
 
-def test_wgan_without_a_lipschitz_constraint():
+def test_wgan_without_lipschitz_constraint_warns():
     for regularizers in (
         None, {}, {"r1": R1(1.0), "r2": R2(1.0)}, {"off": None}, {"dragan": DRAGAN(1.0, 0.5)}, {"lecam": LeCam(1.0)}
     ):  # fmt: skip
@@ -164,7 +164,7 @@ def test_other_families_need_no_constraint(family):
     ],
 )
 @pytest.mark.parametrize("images", [False, True])
-def test_batch_norm_in_the_discriminator(family, regularizers, named, images):
+def test_batch_norm_in_the_discriminator_warns(family, regularizers, named, images):
     def make(norm):
         if images:
             return build(family, discriminator=DCGANDiscriminator(1, 16, 4, norm), regularizers=regularizers)
@@ -177,7 +177,7 @@ def test_batch_norm_in_the_discriminator(family, regularizers, named, images):
         assert not warnings_of(lambda norm=norm: make(norm))
 
 
-def test_batch_norm_elsewhere_is_nobodys_business():
+def test_batch_norm_elsewhere_does_not_warn():
     assert not warnings_of(lambda: build(discriminator=MLPDiscriminator((2,), [4, 4], "batch")))
     assert not warnings_of(
         lambda: build(WGAN, discriminator=MLPDiscriminator((2,), [4, 4], "batch"), regularizers={"clip": WeightClipping(0.1)})
@@ -212,7 +212,7 @@ class Learned(NonSaturatingGAN):
 
 
 @pytest.mark.parametrize("copies", [None, 2])
-def test_a_loss_s_own_weights_that_nothing_trains_are_told(copies):
+def test_untrained_parameters_of_a_loss_warn(copies):
     gans = [build(Learned) for _ in range(copies or 1)]
     (message,) = validate_at_fit_start(Ensemble(gans, [1, 2]) if copies else gans[0], Trainer())
     assert message.startswith("nothing trains scale of Learned, since neither network holds it; put it into the discriminator")
@@ -226,7 +226,7 @@ def test_a_loss_s_own_weights_that_nothing_trains_are_told(copies):
         ({"r1": R1(1.0, every=4), "gp": GradientPenalty(1.0, every=4)}, "r1, gp"),
     ],
 )
-def test_lazy_penalties_on_points(regularizers, named):
+def test_lazy_penalties_on_points_warn(regularizers, named):
     gan = build(regularizers=regularizers)
     (message,) = validate_at_fit_start(gan, Trainer(shape=(2,)))
     assert message.startswith(f"lazy penalties ({named}) are reported to fail on 2-D toys (R3GAN, Huang et al. 2024)")
@@ -235,7 +235,7 @@ def test_lazy_penalties_on_points(regularizers, named):
     assert not validate_at_fit_start(build(regularizers={"r1": R1(1.0)}), Trainer(shape=(2,)))
 
 
-def test_fp16():
+def test_fp16_warns():
     (message,) = validate_at_fit_start(build(), Trainer(precision="16-mixed"))
     assert "fp16 is reported to cripple GAN training" in message and "use trainer.precision=bf16-mixed" in message
     for precision in ("32-true", "bf16-mixed", "64-true"):
@@ -243,7 +243,7 @@ def test_fp16():
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
-def test_weights_too_coarse_for_a_moving_average(precision):
+def test_half_precision_weights_are_refused(precision):
     weight = torch.ones((), dtype=torch.bfloat16)
     assert weight.lerp(weight + 0.5, 0.001) == weight, "the reason"
     with pytest.raises(
@@ -252,7 +252,7 @@ def test_weights_too_coarse_for_a_moving_average(precision):
         validate_at_fit_start(build(), Trainer(precision=precision))
 
 
-def test_the_start_of_training_asks(make_trainer, make_batches):
+def test_fit_start_validates(make_trainer, make_batches):
     """Under a real trainer, with the numbers of a real run."""
     from lightning import LightningDataModule
     from torch.utils.data import DataLoader
@@ -268,7 +268,7 @@ def test_the_start_of_training_asks(make_trainer, make_batches):
     assert sum("lazy penalties (r1)" in message for message in messages) == 1
 
 
-def test_images_and_labels_that_fit_are_silent():
+def test_compatible_parts_do_not_warn():
     g = DCGANGenerator(3, 1, 8, 4, norm="conditional_batch", num_classes=3)
     d = DCGANDiscriminator(1, 8, 4, projection_classes=3, pack=2)
     sgd = {f"{player}_optimizer": torch.optim.SGD for player in ("generator", "discriminator")}

@@ -23,7 +23,7 @@ def shares(y, classes=3):
     return y.bincount(minlength=classes) / len(y)
 
 
-def test_unconditional_ignores_the_datas_labels():
+def test_unconditional_ignores_labels():
     assert Unconditional().step_labels(Y, 5) == (None, None)
     assert Unconditional().step_labels(None, 5) == (None, None)
     assert Unconditional().sample_labels(None, 5) is None
@@ -49,7 +49,7 @@ def test_reals_keep_their_labels_and_fakes_are_drawn_uniformly(conditioning):
     torch.testing.assert_close(shares(fake_y), torch.full((3,), 1 / 3), atol=0.015, rtol=0)  # 5 standard errors
 
 
-def test_the_batch_prior_gives_fakes_the_reals_own():
+def test_batch_prior_copies_the_real_labels():
     conditioning = ClassLabels(3, Batch(3))
     real_y, fake_y = conditioning.step_labels(Y, 5)
     assert torch.equal(real_y, Y) and torch.equal(fake_y, Y)
@@ -58,7 +58,7 @@ def test_the_batch_prior_gives_fakes_the_reals_own():
     torch.testing.assert_close(shares(drawn), torch.full((3,), 1 / 3), atol=0.015, rtol=0)
 
 
-def test_the_marginal_prior_draws_as_often_as_it_has_seen():
+def test_marginal_prior_draws_training_frequencies():
     conditioning = ClassLabels(4, Marginal(4))
     conditioning.fit_prior(torch.tensor([0] * 5 + [1] * 2 + [3] * 13))
     expected = torch.tensor([0.25, 0.1, 0.0, 0.65])
@@ -72,7 +72,7 @@ def test_the_marginal_prior_draws_as_often_as_it_has_seen():
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-def test_labels_drawn_with_a_seed_are_the_same_again(prior):
+def test_seeded_labels_are_reproducible(prior):
     conditioning = ClassLabels(3, prior(3))
     conditioning.fit_prior(torch.tensor([0, 0, 1, 2, 2, 2]))
     drawn = [conditioning.sample_labels(None, 500, torch.Generator().manual_seed(s)) for s in (4, 4, 5)]
@@ -93,7 +93,7 @@ class Skewed(LightningDataModule):
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-def test_a_fit_teaches_the_prior_and_the_checkpoint_keeps_it(make_gan, fit, tmp_path, prior):
+def test_fitted_prior_is_saved_with_checkpoints(make_gan, fit, tmp_path, prior):
     drawn = []
     gan = make_gan(classes=3, conditioning=ClassLabels(3, prior(3)))
     gan.generator.register_forward_pre_hook(lambda module, args: drawn.append(args[1]))
@@ -115,7 +115,7 @@ def test_a_fit_teaches_the_prior_and_the_checkpoint_keeps_it(make_gan, fit, tmp_
     assert torch.equal(fresh.sample(50, seed=1), gan.sample(50, seed=1))
 
 
-def test_data_without_labels_or_without_a_datamodule_teach_nothing(make_gan, make_batches, fit):
+def test_prior_is_not_fitted_without_labels(make_gan, make_batches, fit):
     gan = make_gan(classes=3, conditioning=ClassLabels(3, Marginal(3)))
     fit(gan, make_batches(1))
     torch.testing.assert_close(gan.conditioning.prior.frequencies, torch.full((3,), 1 / 3))
@@ -126,7 +126,7 @@ def test_data_without_labels_or_without_a_datamodule_teach_nothing(make_gan, mak
 
 @pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("kind", [ClassLabels, lambda n, prior: AuxiliaryClassifier(n, 1.0, prior)])
-def test_labels_that_lack_or_do_not_fit_are_refused(kind, prior):
+def test_missing_or_out_of_range_labels_are_refused(kind, prior):
     conditioning = kind(3, prior(3))
     with pytest.raises(ValueError, match="the batch has no labels; use conditioning=none or labeled data"):
         conditioning.validate_labels(None)
@@ -143,7 +143,7 @@ def test_too_few_classes_are_refused(kind, bad):
         kind(bad)
 
 
-def test_checked_labels():
+def test_sample_labels():
     labels = ClassLabels(3)
     assert labels.sample_labels(2, 4).tolist() == [2, 2, 2, 2]
     assert labels.sample_labels([0, 2, 1], 3).tolist() == [0, 2, 1]
@@ -162,7 +162,7 @@ def test_checked_labels():
         ([0, 1, "2"], r"labels must be integers in 0 … 2, got \[0, 1, '2'\]"),
     ],
 )
-def test_checked_refuses_in_words(y, message):
+def test_sample_labels_refuses_with_a_message(y, message):
     with pytest.raises(ValueError, match=message):
         ClassLabels(3).sample_labels(y, 3)
 
@@ -182,7 +182,7 @@ def test_cgan_is_non_saturating_plus_labels_bit_for_bit(make_gan, make_batches, 
     assert states[0]["_extra_state"] == states[1]["_extra_state"]
 
 
-def test_real_and_fake_meet_the_discriminator_with_their_own_labels(make_gan, make_batches, fit):
+def test_discriminator_gets_the_labels_of_each_side(make_gan, make_batches, fit):
     """Planted discriminator: 'real' wears the batch's labels and 'fake' wears the ones the generator was given."""
     seen = []
     gan = make_gan(CGAN, norm="batch")  # batch norm: separate passes, so that each call is one side
@@ -198,7 +198,7 @@ def test_real_and_fake_meet_the_discriminator_with_their_own_labels(make_gan, ma
 
 
 @pytest.mark.parametrize("feed", ["projection_classes", "concat_classes", "auxiliary_classes", "conditional_batch"])
-def test_a_short_training_learns_which_class_is_which(make_gan, fit, feed):
+def test_short_training_separates_the_classes(make_gan, fit, feed):
     """Class 0 lives at x = -1, class 1 at x = +2."""
     random = torch.Generator().manual_seed(0)
     batches = []
@@ -255,7 +255,7 @@ def test_auxiliary_terms_against_scipy_and_scikit_learn(weight):
 
 
 @pytest.mark.parametrize("bad", [0, -1.0, math.nan, "1", None, True])
-def test_a_classifier_of_no_weight_is_refused(bad):
+def test_classifier_weight_out_of_range_is_refused(bad):
     with pytest.raises(ValueError, match=f"conditioning.weight must be a number above 0, got {bad!r}"):
         AuxiliaryClassifier(3, bad)
 
@@ -266,7 +266,7 @@ def auxiliary_gan(make_gan, family=NonSaturatingGAN, weight=0.7, **settings):
 
 @pytest.mark.parametrize("family", [NonSaturatingGAN, WGAN, RpGAN])
 @pytest.mark.parametrize("norm", ["none", "batch"])  # one pass over both sides, and one for each
-def test_both_players_objectives_hold_their_classification_term(make_gan, make_batches, family, norm):
+def test_both_objectives_include_the_classification_term(make_gan, make_batches, family, norm):
     gan = auxiliary_gan(make_gan, family, norm=norm)
     ((x, y),) = make_batches(1)
     outputs = gan.forward_pass(x, y, with_real=True, grad_to_generator=True)
@@ -296,7 +296,7 @@ def test_a_batch_without_labels_stops_the_first_step(make_gan, make_batches, fit
         fit(auxiliary_gan(make_gan), [x for x, _ in make_batches(1)])
 
 
-def test_the_generator_is_moved_by_the_classifier_alone(make_gan, make_batches, fit):
+def test_classifier_alone_gives_the_generator_a_gradient(make_gan, make_batches, fit):
     """A loss whose logits give nothing: what moves G and D's classifier is the cross-entropy."""
 
     class Nothing(NonSaturatingGAN):
@@ -323,7 +323,7 @@ def test_a_classifier_s_loss_that_is_not_finite_stops_the_run(make_gan, make_bat
         fit(gan, make_batches(2))
 
 
-def test_d_does_not_see_the_label_it_has_to_name(make_gan, make_batches):
+def test_discriminator_logit_ignores_the_label_with_auxiliary_classifier(make_gan, make_batches):
     gan = auxiliary_gan(make_gan)
     ((x, y),) = make_batches(1)
     for a, b in zip(

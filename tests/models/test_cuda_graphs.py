@@ -187,7 +187,7 @@ def test_images_with_augmentation(train, make_batches):
     same(train(gan(), batches, False), train(gan(), batches, True))
 
 
-def test_an_ensemble_draws_every_copys_own_latents(train, recorders, make_gan, make_batches):
+def test_ensemble_draws_each_member_s_latents(train, recorders, make_gan, make_batches):
     def ensemble():
         gans = [make_gan(RpGAN, optimizer=ADAM, seed=seed, regularizers={"own": R1(1.0, every=4)}) for seed in (1, 2)]
         return Ensemble(gans, [1, 2])
@@ -214,7 +214,7 @@ class Keeps(NonSaturatingGAN):
 
 @pytest.mark.parametrize("family", [RpGAN, Keeps])
 @pytest.mark.parametrize("copies", [1, 2])
-def test_nothing_of_a_turns_graph_outlives_it(make_gan, make_batches, fit, no_collector, family, copies):
+def test_no_autograd_graph_outlives_its_step(make_gan, make_batches, fit, no_collector, family, copies):
     """While a graph lives, autograd adds gradients up in the stream in which it was made, and CUDA refuses to record that."""
     regularizers = {"r1": R1(1.0), "gp": GradientPenalty(1.0), "lecam": LeCam(0.3, start=0)}
     gans = [make_gan(family, seed=seed, regularizers=regularizers) for seed in range(copies)]
@@ -247,7 +247,7 @@ class Watch(Callback):
         self.terms = [terms for _, terms in gan._pending_checks]
 
 
-def test_turns_by_hand_in_between_and_the_terms_that_are_kept(train, recorders, make_gan, make_batches):
+def test_eager_steps_between_replays_and_queued_terms(train, recorders, make_gan, make_batches):
     watches = Watch(), Watch()
     batches = make_batches(FINITE_CHECK_EVERY // 2 - 1)
     games = [train(make_gan(optimizer=ADAM), batches, watch is watches[1], watch) for watch in watches]
@@ -259,7 +259,7 @@ def test_turns_by_hand_in_between_and_the_terms_that_are_kept(train, recorders, 
     )
 
 
-def test_what_a_failed_run_left_goes_before_a_new_one_records(recorders, no_collector):
+def test_graphs_of_a_failed_run_are_freed_first(recorders, no_collector):
     class Left:
         pass
 
@@ -278,16 +278,16 @@ class Waits(NonSaturatingGAN):
         return NonSaturatingGAN.generator_loss(fake_logits) * (2 if fake_logits.mean() > 0 else 1)
 
 
-def test_a_turn_that_waits_for_a_number_is_refused(train, make_gan, make_batches):
+def test_a_step_that_reads_from_the_device_is_refused(train, make_gan, make_batches):
     with pytest.raises(ValueError, match=r"cannot become a CUDA graph \(aten.*not permitted.*gan.cuda_graphs"):
         train(make_gan(Waits), make_batches(STEPS), True)
 
 
-def test_a_new_kind_of_turn_is_played_by_hand_first(train, recorders, make_gan, make_batches):
+def test_the_first_steps_are_not_captured(train, recorders, make_gan, make_batches):
     train(make_gan(), make_batches(WARMUP_STEPS), True)
     assert not recorders
 
 
-def test_without_a_gpu_they_are_refused(make_gan, make_batches, fit):
+def test_cuda_graphs_without_a_gpu_are_refused(make_gan, make_batches, fit):
     with pytest.raises(ValueError, match="needs one GPU, got 1 process.es. on CPU"):
         fit(make_gan(cuda_graphs=True), make_batches(1))

@@ -92,7 +92,7 @@ def cudas_bf16():
         "data=fashion_mnist networks=resnet conditioning=cbn networks.discriminator.norm=batch",
     ],
 )
-def test_types_on_a_gpu(words):
+def test_dtypes_under_cuda_autocast(words):
     """A GPU casts other operations to bf16 and float32 than a CPU does. Forward only, which torch can pretend without one."""
     gan = composed(*words.split(), "networks.width=2", "regularizer=[lecam,diffaugment,instance_noise]")
     side = 28 if "fashion" in words else 8
@@ -122,7 +122,7 @@ class Strays(R1):
 
 
 @pytest.mark.parametrize("settings", [{"family": Reads}, {"regularizers": {"strays": Strays(1.0)}}], ids=["reads", "strays"])
-def test_what_waits_or_strays_is_seen(settings, make_gan):
+def test_device_reads_and_foreign_tensors_are_detected(settings, make_gan):
     with pytest.raises(RuntimeError, match="meta"):
         two_turns_of_each(make_gan(**settings), (8, 2), labeled=False)
 

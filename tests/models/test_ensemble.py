@@ -93,7 +93,7 @@ def follow(gans, fit, steps=100, shape=(2,), latent=3, tolerance=1e-4, alone=ran
     return ensemble
 
 
-def test_a_copy_follows_its_single_run_for_every_family(family, make_gan, fit):
+def test_member_matches_single_run_for_every_family(family, make_gan, fit):
     classes = 3 if family.requires_labels else 0
     conditioning = {"conditioning": ClassLabels(3, Batch(3))} if classes else {}
     gans = [make_gan(family, seed=s, optimizer=ADAM, classes=classes, **conditioning) for s in range(K)]
@@ -117,7 +117,7 @@ REGULARIZERS = {
 
 
 @pytest.mark.parametrize("name", [*REGULARIZERS, "own_project", "own_on_step_start"])
-def test_a_copy_follows_its_single_run_for_every_regularizer(name, make_gan, fit):
+def test_member_matches_single_run_for_every_regularizer(name, make_gan, fit):
     make = {**REGULARIZERS, "own_project": NormedProjection, "own_on_step_start": StatefulSchedule}[name]
     gans = [make_gan(WGAN, seed=s, optimizer=RMSPROP, regularizers={name: make()}) for s in range(K)]
     follow(gans, fit, alone=[1])
@@ -137,12 +137,12 @@ def test_a_copy_follows_its_single_run_for_every_regularizer(name, make_gan, fit
     ],
     ids=lambda settings: next(iter(settings)),
 )
-def test_a_copy_follows_its_single_run_for_every_setting(settings, make_gan, fit):
+def test_member_matches_single_run_for_every_setting(settings, make_gan, fit):
     settings = {k: copy.deepcopy(v) for k, v in settings.items()}
     follow([make_gan(seed=s, optimizer=ADAM, **settings) for s in range(K)], fit, steps=40)
 
 
-def test_convolutions_and_settings_of_the_family(fit):
+def test_member_matches_single_run_with_convolutions(fit):
     gans = []
     for seed in range(K):
         torch.manual_seed(seed)
@@ -244,14 +244,14 @@ def test_a_wrecked_member_leaves_the_others_bitwise_unchanged(make_gan, fit, hoo
         assert all(torch.equal(value, state[name]) for name, value in expected.items() if name != "_extra_state")
 
 
-def test_an_ensemble_of_which_nothing_is_left_stops(make_gan, fit):
+def test_training_stops_when_every_member_failed(make_gan, fit):
     ensemble = Ensemble([make_gan(seed=s) for s in range(K)], [1, 2])
     batches = [(x.float() * math.nan, y) for x, y in batches_of(3)]
     with pytest.raises(FloatingPointError, match="all 2 seeds failed by discriminator update"):
         fit(ensemble, batches)
 
 
-def test_families_with_the_same_seeds_see_the_same_game(make_gan, fit):
+def test_families_with_the_same_seeds_are_paired(make_gan, fit):
     """Paired design: initial weights, latents and batches depend on the seeds alone, not on the loss or its penalty."""
     seen = []
     for family, regularizers in ((MinimaxGAN, None), (RpGAN, {"gp": GradientPenalty(1.0)})):
@@ -282,7 +282,7 @@ def test_batches_of_an_ensemble_are_permutations_of_the_data():
     assert all(torch.equal(a[1][0], b[1][1]) for a, b in zip(again, first))  # follows from its seed alone
 
 
-def test_what_cannot_be_stacked_is_refused_with_the_reason(make_gan, fit):
+def test_what_vmap_cannot_run_is_refused_with_the_reason(make_gan, fit):
     ensemble = Ensemble([make_gan(seed=s, spectral_norm=True) for s in range(K)], [1, 2])
     with pytest.raises(ValueError, match="cannot stack .* with SpectralNorm.*-m seed=1,2,3"):
         fit(ensemble, batches_of(1))
@@ -298,7 +298,7 @@ def test_what_cannot_be_stacked_is_refused_with_the_reason(make_gan, fit):
         Ensemble([], [])
 
 
-def test_a_full_device_is_none_of_its_reasons(make_gan, fit, monkeypatch):
+def test_out_of_memory_is_not_refused_as_unstackable(make_gan, fit, monkeypatch):
     """Out of memory has its own way out: fewer copies at once."""
     ensemble = Ensemble([make_gan(seed=s) for s in range(K)], [1, 2])
 
@@ -389,17 +389,17 @@ def test_a_failed_member_does_not_end_the_others(cli, tmp_path):
         (["monitor=[vanishing]"], "need a single GAN, got an ensemble of 2; use -m seed=1,2,3"),
     ],
 )
-def test_what_an_ensemble_does_not_do_is_refused_at_once(cli, overrides, says):
+def test_monitors_of_one_gan_refuse_an_ensemble(cli, overrides, says):
     code, printed = cli("+experiment=ring", "max_images=1280", "logger=csv", "trainer=cpu", "seeds=2", *overrides)
     assert code == 1 and says in printed
 
 
-def test_a_seeds_latents_do_not_depend_on_the_seeds_beside_it(make_gan):
+def test_latents_depend_on_the_member_s_seed_alone(make_gan):
     drawn = [Ensemble([make_gan(seed=s) for s in seeds], seeds).sample_latents(4) for seeds in ([1, 2, 3], [3])]
     assert torch.equal(drawn[0][2], drawn[1][0]) and not torch.equal(drawn[0][0], drawn[0][1])
 
 
-def test_latents_drawn_ahead_go_on_where_a_checkpoint_was_written(make_gan, monkeypatch):
+def test_latents_drawn_ahead_resume_exactly(make_gan, monkeypatch):
     monkeypatch.setattr(ganlab.models.ensemble, "steps_ahead", lambda device, numbers: 4)  # as on a GPU
     whole, resumed = (Ensemble([make_gan(seed=s) for s in range(K)], [1, 2]) for _ in range(2))
     before, checkpoint = [whole.sample_latents(5) for _ in range(6)], {}

@@ -28,7 +28,7 @@ def test_the_preset_changes_the_precision_and_nothing_else():
 
 
 @pytest.mark.parametrize(("platform", "accelerator"), [("darwin", "cpu"), ("linux", "auto")])
-def test_a_mac_s_gpu_is_not_taken(monkeypatch, platform, accelerator):
+def test_mps_is_not_chosen(monkeypatch, platform, accelerator):
     """It has no float64."""
     monkeypatch.setattr("sys.platform", platform)
     with initialize_config_dir(conf_folder(), version_base="1.3"):

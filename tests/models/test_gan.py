@@ -78,25 +78,25 @@ class Turns(Callback):
 
 @pytest.mark.parametrize("n_critic", [1, 2, 5])
 @pytest.mark.parametrize("batches", [1, 7, 10])
-def test_clocks(make_gan, make_batches, fit, n_critic, batches):
+def test_counters(make_gan, make_batches, fit, n_critic, batches):
     gan = make_gan(n_critic=n_critic)
     fit(gan, make_batches(batches, size=6))
     assert (gan.d_updates, gan.g_updates, gan.images_seen) == (batches, batches // n_critic, 6 * batches)
 
 
-def test_optimizers_load_no_nvml_in_every_step(make_gan, make_batches, fit, monkeypatch):
+def test_nvml_variable_is_unset(make_gan, make_batches, fit, monkeypatch):
     monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # as `import lightning` leaves it
     fit(make_gan(), make_batches(1))
     assert "PYTORCH_NVML_BASED_CUDA_CHECK" not in os.environ
 
 
-def test_clocks_go_on_over_epochs_and_turns_carry_over(make_gan, make_batches, fit):
+def test_counters_continue_over_epochs(make_gan, make_batches, fit):
     gan = make_gan(n_critic=2)
     fit(gan, make_batches(3, size=4), max_epochs=3)
     assert (gan.d_updates, gan.g_updates, gan.images_seen) == (9, 4, 36)
 
 
-def test_the_generator_moves_after_the_critics_last_due_turn(make_gan, make_batches, fit):
+def test_generator_updates_after_n_critic_updates(make_gan, make_batches, fit):
     turns = Turns()
     fit(make_gan(n_critic=3), make_batches(7), turns)
     assert "".join(owner for owner, *_ in turns.steps) == "dddgdddgd"
@@ -116,14 +116,14 @@ def test_warmup_schedule(make_gan):
         assert plain.current_n_critic() == 5
 
 
-def test_warmup_is_obeyed_by_the_step(make_gan, make_batches, fit):
+def test_warmup_in_training(make_gan, make_batches, fit):
     gan = make_gan(n_critic=2, critic_warmup=True)
     gan.g_updates = 24
     fit(gan, make_batches(109, size=2))
     assert (gan.d_updates, gan.g_updates) == (109, 24 + 1 + 4)  # 100, then 2, 2, 2, 2
 
 
-def test_clocks_survive_a_checkpoint(make_gan, make_batches, fit, tmp_path):
+def test_counters_survive_a_checkpoint(make_gan, make_batches, fit, tmp_path):
     gan = make_gan(n_critic=3)
     fit(gan, make_batches(5)).save_checkpoint(tmp_path / "a.ckpt")
     clocks = {"images_seen": 30, "d_updates": 5, "g_updates": 1, "d_steps_since_g": 2}
@@ -143,7 +143,7 @@ def test_clocks_survive_a_checkpoint(make_gan, make_batches, fit, tmp_path):
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_each_turn_moves_one_player_and_leaves_the_other_bit_identical(family, make_gan, make_batches, fit, norm):
+def test_each_update_changes_one_network_only(family, make_gan, make_batches, fit, norm):
     turns = Turns()
     gan = make_gan(family, norm=norm, n_critic=2, optimizer=adam())
     fit(gan, make_batches(7), turns)
@@ -160,7 +160,7 @@ def test_each_turn_moves_one_player_and_leaves_the_other_bit_identical(family, m
     assert not any(p.requires_grad for p in gan.generator_ema.parameters())
 
 
-def test_all_of_a_players_weights_move(make_gan, make_batches, fit):
+def test_all_weights_are_updated(make_gan, make_batches, fit):
     gan = make_gan(g_norm="batch", spectral_norm=True, optimizer=adam())
     d, g = parameters(gan.discriminator), parameters(gan.generator)
     fit(gan, make_batches(4))
@@ -334,7 +334,7 @@ def test_a_whole_run_on_images_with_adam_equals_a_hand_written_loop(make_gan, ma
                 torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-4, msg=lambda m, name=name: f"{name}: {m}")
 
 
-def test_generators_gradient_in_its_turn(family, make_gan, make_batches, fit):
+def test_generator_gradient_matches_hand_written_loss(family, make_gan, make_batches, fit):
     """SGD of rate 1 for G, 0 for D: what G lost is its gradient at D's own weights."""
     gan = make_gan(family, generator_optimizer=sgd(1.0), discriminator_optimizer=sgd(0.0))
     G, D = copy.deepcopy(gan.generator), copy.deepcopy(gan.discriminator)
@@ -363,7 +363,7 @@ def test_batches_without_labels_train_unconditionally(make_gan, make_batches, fi
     assert equal(parameters(with_labels), parameters(without))
 
 
-def test_a_relativistic_family_sees_real_logits_in_both_turns(make_gan, make_batches, fit):
+def test_relativistic_families_get_real_logits_in_both_steps(make_gan, make_batches, fit):
     calls = []
 
     class Relativistic(NonSaturatingGAN):
@@ -386,7 +386,7 @@ def test_a_relativistic_family_sees_real_logits_in_both_turns(make_gan, make_bat
     assert plain == [None, None]
 
 
-def test_joint_pass_only_where_samples_do_not_mix(make_gan, make_batches, fit):
+def test_one_pass_only_where_samples_do_not_mix(make_gan, make_batches, fit):
     for norm, sizes in (("none", [12, 6]), ("layer", [12, 6]), ("batch", [6, 6, 6])):
         seen = []
         gan = make_gan(norm=norm)
@@ -428,7 +428,7 @@ def test_logits_of_a_wrong_shape_are_refused(make_gan, make_batches, fit, one_pa
 
 
 @pytest.mark.parametrize("turn", [0, 1, 2, 3])
-def test_ds_objective_is_the_loss_and_the_terms_that_are_due(family, make_gan, make_batches, turn):
+def test_discriminator_objective_is_loss_plus_due_penalties(family, make_gan, make_batches, turn):
     """R1 on every second turn counts twice; where nothing is due there is no penalty, not a zero."""
     gan = make_gan(family, regularizers={"r1": R1(2.0, every=2), "lecam": LeCam(3.0, start=2)})
     gan.d_updates = turn
@@ -459,7 +459,7 @@ def test_the_objective_is_the_sum_of_its_terms(family, make_gan, make_batches):
     assert make_gan(family).penalties(outputs) == {}
 
 
-def test_who_looks_sees_the_terms_that_were_due(make_gan, make_batches, fit):
+def test_step_metrics_hold_the_due_terms(make_gan, make_batches, fit):
     gan = make_gan(regularizers={"r1": R1(2.0, every=2)})
     gan.log_next_step = True
     fit(gan, make_batches(1))
@@ -470,7 +470,7 @@ def test_who_looks_sees_the_terms_that_were_due(make_gan, make_batches, fit):
     assert "d/penalty_r1" not in gan.step_metrics and "d/loss" in gan.step_metrics
 
 
-def test_gs_objective_is_its_loss(family, make_gan, make_batches):
+def test_generator_objective_is_its_loss(family, make_gan, make_batches):
     gan = make_gan(family, regularizers={"r1": R1(2.0)})
     ((real, y),) = make_batches(1)
     outputs = gan.forward_pass(real, y, with_real=gan.generator_sees_real, grad_to_generator=True)
@@ -479,7 +479,7 @@ def test_gs_objective_is_its_loss(family, make_gan, make_batches):
 
 
 @pytest.mark.parametrize("one_pass", [True, False])
-def test_a_float64_game_stays_float64(family, make_gan, make_batches, one_pass):
+def test_float64_gan_stays_float64(family, make_gan, make_batches, one_pass):
     gan = make_gan(family, regularizers={"gp": GradientPenalty(2.0), "noise": InstanceNoise(0.1)}).double()
     gan.discriminator.one_pass = one_pass
     ((real, y),) = make_batches(1)
@@ -527,7 +527,7 @@ def test_ema_is_the_closed_form_recursion(make_gan, make_batches, fit, decay):
     assert equal(parameters(gan.generator), parameters(gan.generator_ema)) == (decay == 0)
 
 
-def test_each_players_schedule_steps_with_its_own_updates(make_gan, make_batches, fit):
+def test_schedulers_step_with_their_network_s_updates(make_gan, make_batches, fit):
     gan = make_gan(
         n_critic=2,
         generator_optimizer=sgd(1.0),
@@ -543,7 +543,7 @@ def test_each_players_schedule_steps_with_its_own_updates(make_gan, make_batches
 
 
 @pytest.mark.parametrize("only", ["d", "g"])
-def test_one_player_alone_may_have_a_schedule(make_gan, make_batches, fit, only):
+def test_one_network_alone_may_have_a_scheduler(make_gan, make_batches, fit, only):
     name = {"d": "discriminator_scheduler", "g": "generator_scheduler"}[only]
     gan = make_gan(**{name: lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.5)})
     d, g = fit(gan, make_batches(2)).optimizers
@@ -570,7 +570,7 @@ def gradient_norms(gan, trainer):
 @pytest.mark.parametrize("log_next_step", [False, True])
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("precision", ["32-true", "16-mixed"])
-def test_gradient_clip_is_the_largest_norm_of_true_gradients(make_gan, make_batches, fit, precision, fused, log_next_step):
+def test_gradient_clip_limits_unscaled_gradients(make_gan, make_batches, fit, precision, fused, log_next_step):
     """Under fp16 gradients are scaled by 1024 until the step; clipping those would shrink the true ones to nothing."""
     batches = make_batches(1)
 
@@ -610,7 +610,7 @@ BF16 = {
 
 @pytest.mark.parametrize(("penalty", "norm"), [("none", "none"), ("none", "batch"), ("r1", "none")])
 @pytest.mark.parametrize("plugin", BF16)
-def test_bf16_gives_both_players_nearly_float32s_gradients(make_gan, make_batches, fit, plugin, penalty, norm):
+def test_bf16_gradients_match_float32(make_gan, make_batches, fit, plugin, penalty, norm):
     """A weight that was cast without a graph (in D's turn) and found in the cache (in G's turn) gets no gradient."""
     updates = []
     for settings in ({}, BF16[plugin]()):
@@ -625,7 +625,7 @@ def test_bf16_gives_both_players_nearly_float32s_gradients(make_gan, make_batche
             assert (half - exact).norm() < 0.25 * exact.norm()
 
 
-def test_no_cast_weight_outlives_its_players_update(make_gan, make_batches, fit):
+def test_autocast_cache_is_cleared_between_updates(make_gan, make_batches, fit):
     """Under an autocast that lasts for the whole run, nothing but the step itself drops weights cast before an update."""
     runs = []
     for context, settings in (
@@ -683,7 +683,7 @@ def test_a_penalty_that_is_not_finite_stops_the_run(make_gan, make_batches, fit)
         fit(gan, make_batches(9))
 
 
-def test_finite_runs_are_left_alone(make_gan, make_batches, fit):
+def test_finite_runs_are_not_stopped(make_gan, make_batches, fit):
     fit(make_gan(regularizers={"mine": Nowhere(at=1000)}), make_batches(80))
 
 
@@ -789,7 +789,7 @@ def test_samples_of_one_label_and_of_many(trained):
 
 
 @pytest.mark.parametrize("n", [0, -3])
-def test_no_samples_are_refused(trained, n):
+def test_zero_samples_are_refused(trained, n):
     with pytest.raises(ValueError, match=f"n must be at least 1, got {n}"):
         trained.sample(n)
 

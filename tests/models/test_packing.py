@@ -79,7 +79,7 @@ class Recorder(nn.Module):
 
 @pytest.mark.parametrize("pack", [2, 3, 4])
 @pytest.mark.parametrize("family", [NonSaturatingGAN, RpGAN])
-def test_both_turns_pack(make_gan, make_batches, fit, pack, family):
+def test_both_steps_pack(make_gan, make_batches, fit, pack, family):
     gan = packed(make_gan, pack, family=family)
     gan.discriminator = Recorder(2 * pack)
     batches = make_batches(1, size=2 * pack + 1)
@@ -128,7 +128,7 @@ def test_labels_of_packs_train_and_matter(make_gan, make_batches, fit, pack, fee
     assert change[0].abs() > 1e-6 and change[1] == 0
 
 
-def test_penalties_see_packs(make_gan):
+def test_penalties_get_packs(make_gan):
     """||grad||^2 over both samples of a pack: gamma/2 ||w||^2, and WGAN-GP's (||w|| - 1)^2."""
     seen = []
 
@@ -171,7 +171,7 @@ def test_a_batch_smaller_than_a_pack_is_refused(make_gan, make_batches, fit, siz
 
 
 @pytest.mark.parametrize("bad", [0, -2, 1.5, "2", None, True])
-def test_no_pack_is_refused(make_gan, bad):
+def test_pack_out_of_range_is_refused(make_gan, bad):
     with pytest.raises(ValueError, match=f"gan.pack must be an integer of at least 1, got {bad!r}"):
         make_gan(pack=bad)
 

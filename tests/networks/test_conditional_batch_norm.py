@@ -30,7 +30,7 @@ def disturb(g):
 @pytest.mark.parametrize(
     ("norm", "shape"), [(torch.nn.BatchNorm1d, (7, 3)), (torch.nn.BatchNorm2d, (7, 3, 4, 5))], ids=["1d", "2d"]
 )
-def test_its_values(norm, shape):
+def test_conditional_batch_norm_values(norm, shape):
     """de Vries et al. 2017, eq. 2-4: (1 + gain_y) (h - E h) / sqrt(Var h + 1e-5) + bias_y, over batch and space."""
     torch.manual_seed(0)
     layer = ConditionalBatchNorm(norm, 4, 3).double()
@@ -47,7 +47,7 @@ def test_its_values(norm, shape):
 
 
 @pytest.mark.parametrize("kind", BUILDS)
-def test_labels_enter_a_generator_there_and_nowhere_else(kind):
+def test_labels_enter_only_in_conditional_batch_norm(kind):
     g, z = build(kind).eval(), torch.randn(4, 6)
     y, other = torch.tensor([0, 1, 2, 3]), torch.tensor([1, 1, 0, 3])
     assert torch.equal(g(z, y), g(z, other))  # gains and biases start equal for all classes
@@ -62,7 +62,7 @@ def test_labels_enter_a_generator_there_and_nowhere_else(kind):
 
 
 @pytest.mark.parametrize("kind", BUILDS)
-def test_every_class_learns_its_own(kind):
+def test_each_class_has_its_own_gradient(kind):
     g = build(kind)
     (
         g(torch.randn(8, 6), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]))
@@ -75,7 +75,7 @@ def test_every_class_learns_its_own(kind):
 
 
 @pytest.mark.parametrize("kind", BUILDS)
-def test_it_needs_classes_and_labels(kind):
+def test_missing_classes_or_labels_are_refused(kind):
     with pytest.raises(ValueError, match="needs labels, got num_classes=0; use conditioning=cbn"):
         build(kind, classes=0)
     with pytest.raises(ValueError, match="built for 4 classes and got no labels; pass y"):

@@ -29,7 +29,7 @@ def inputs(kind, n, pack=1):
     return torch.randn(n, pack * CHANNELS.get(kind, 3), *([] if kind == "points" else [28, 28])) * 0.7 + 0.2
 
 
-def test_every_public_discriminator_is_among_them():
+def test_every_public_discriminator_is_covered():
     import ganlab.networks
 
     public = {v for v in vars(ganlab.networks).values() if isinstance(v, type) and issubclass(v, Discriminator)}
@@ -82,13 +82,13 @@ def test_packed_projection_sums_the_embeddings(kind):
 
 
 @pytest.mark.parametrize("pack", [0, -1, 1.5, True, "2", None])
-def test_a_pack_that_is_no_count_is_refused(kind, pack):
+def test_pack_out_of_range_is_refused(kind, pack):
     with pytest.raises(ValueError, match=r"pack .gan.pack. must be an integer of at least 1, got "):
         build(kind, pack=pack)
 
 
 @pytest.mark.parametrize("labels", [{"concat_classes": 4}, {"projection_classes": 4}])
-def test_labels_that_do_not_fit_the_samples_are_refused(kind, labels):
+def test_wrong_number_of_labels_is_refused(kind, labels):
     with pytest.raises(ValueError, match=r"3 inputs of 2 samples each need 6 labels, got \[3\]$"):
         build(kind, pack=2, **labels)(inputs(kind, 3, 2), torch.tensor([0, 1, 2]))
     with pytest.raises(ValueError, match=r"3 inputs of 1 samples each need 3 labels, got \[1\]$"):
@@ -111,7 +111,7 @@ def test_the_auxiliary_classifier_reads_the_same_features(kind, spectral_norm):
         assert norm < 1.5 and hasattr(d.auxiliary, "parametrizations")  # 1 after enough power iterations
 
 
-def test_an_auxiliary_classifier_leaves_the_rest_of_the_network_as_it_was(kind):
+def test_auxiliary_classifier_does_not_change_the_rest(kind):
     plain, with_classifier = build(kind).state_dict(), build(kind, auxiliary_classes=6).state_dict()
     assert set(with_classifier) - set(plain) == {"auxiliary.weight", "auxiliary.bias"}
     assert all(torch.equal(with_classifier[name], value) for name, value in plain.items())
@@ -131,7 +131,7 @@ def test_the_auxiliary_classifier_goes_with_projection_and_concatenation(kind):
         assert torch.equal(d.forward_with_classes(x, y)[0], d(x, y)) and d.forward_with_classes(x, y)[1].shape == (2, 6)
 
 
-def test_judge_without_a_classifier_and_a_classifier_of_packs_are_refused(kind):
+def test_class_logits_without_a_classifier_are_refused(kind):
     with pytest.raises(ValueError, match="no auxiliary classifier .auxiliary_classes=0.; use conditioning=ac"):
         build(kind).forward_with_classes(inputs(kind, 2))
     with pytest.raises(ValueError, match=r"got gan\.pack=2; use gan\.pack=1"):

@@ -23,7 +23,7 @@ def by_hand(d, x, pieces):
 
 @pytest.mark.parametrize("pieces", [2, 5])
 @pytest.mark.parametrize("pack", [1, 3])
-def test_a_unit_is_the_largest_of_its_pieces(pieces, pack):
+def test_maxout_is_the_maximum_of_its_pieces(pieces, pack):
     torch.manual_seed(0)
     d = MLPDiscriminator((2,), [7, 4], pack=pack, maxout=pieces).double()
     x = torch.randn(6, 2 * pack, dtype=torch.float64) * 3 + 0.5
@@ -60,7 +60,7 @@ def test_without_maxout_nothing_changes():
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
-def test_norms_stand_before_the_maximum(norm):
+def test_norms_precede_maxout(norm):
     torch.manual_seed(0)
     d = MLPDiscriminator((2,), [6, 4], norm, maxout=3)
     logits = d(torch.randn(5, 2))
@@ -96,7 +96,7 @@ def test_spectral_norm_keeps_maxout_1_lipschitz():
         lambda **o: MLPDiscriminator((2,), [300, 300], maxout=3, auxiliary_classes=5, **o),
     ],
 )
-def test_first_weights_have_the_std_asked_for(build):
+def test_init_std(build):
     torch.manual_seed(0)
     net = build(init_std=0.07)
     linear = [m for m in net.modules() if isinstance(m, nn.Linear)]
@@ -111,7 +111,7 @@ def test_first_weights_have_the_std_asked_for(build):
 
 
 @pytest.mark.parametrize("bad", [0, -0.02, float("inf"), "0.02", True])
-def test_a_std_that_is_none_is_refused(bad):
+def test_init_std_out_of_range_is_refused(bad):
     for build in (
         lambda: MLPGenerator(2, (2,), [4], False, init_std=bad),
         lambda: MLPDiscriminator((2,), [4], init_std=bad),
@@ -122,7 +122,7 @@ def test_a_std_that_is_none_is_refused(bad):
 
 @pytest.mark.parametrize("maxout", [None, 3])
 @pytest.mark.parametrize("pack", [1, 2])
-def test_first_units_are_zero_all_over_the_square(maxout, pack):
+def test_init_reach_spreads_the_zeros_over_the_square(maxout, pack):
     """-b = <w, x0> with x0 uniform in [-R, R]^d: -b / ||w|| has variance R^2/3 in any direction, and |b| <= R ||w||_1."""
     nets = []
     for reach in (None, 4.0):
@@ -137,13 +137,13 @@ def test_first_units_are_zero_all_over_the_square(maxout, pack):
 
 
 @pytest.mark.parametrize("bad", [0, -1, float("inf"), "4", True])
-def test_a_reach_that_is_none_is_refused(bad):
+def test_init_reach_out_of_range_is_refused(bad):
     with pytest.raises(ValueError, match=r"init_reach must be a number above 0, got "):
         MLPDiscriminator((2,), [4], init_reach=bad)
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer"])
-def test_first_shifts_have_the_std_that_was_asked_for(norm):
+def test_init_shift(norm):
     nets = []
     for shift in (None, 0.7):
         torch.manual_seed(0)
@@ -156,7 +156,7 @@ def test_first_shifts_have_the_std_that_was_asked_for(norm):
         assert shifted[name].std().item() == pytest.approx(0.7, rel=0.04)
 
 
-def test_first_shifts_spread_where_a_unit_bends():
+def test_init_shift_spreads_the_zeros():
     """A unit of G's first layer sees a normal number: after batch norm with shift b it is on for a share Phi(b) of all z."""
     torch.manual_seed(0)
     g = MLPGenerator(2, (2,), [50], False, norm="batch", init_shift=1.0)
@@ -166,13 +166,13 @@ def test_first_shifts_spread_where_a_unit_bends():
 
 
 @pytest.mark.parametrize("bad", [0, -1, float("inf"), "1", True])
-def test_a_shift_that_is_none_is_refused(bad):
+def test_init_shift_out_of_range_is_refused(bad):
     with pytest.raises(ValueError, match=r"init_shift must be a number above 0, got "):
         MLPGenerator(2, (2,), [4], False, norm="batch", init_shift=bad)
 
 
 @pytest.mark.parametrize(("norm", "classes"), [("none", 0), ("conditional_batch", 3)])
-def test_shifts_of_a_network_that_has_none_are_refused(norm, classes):
+def test_init_shift_without_norm_layers_is_refused(norm, classes):
     with pytest.raises(ValueError, match=r"init_shift=1.0 needs norm layers with shifts; use norm=batch"):
         MLPGenerator(2, (2,), [4], False, norm=norm, num_classes=classes, init_shift=1.0)
 
@@ -195,7 +195,7 @@ def slope_penalty(d, parameters, buffers, x):
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("pack", [1, 2])
-def test_stacked_discriminators_are_single_ones(norm, pack):
+def test_stacked_discriminators_match_single_ones(norm, pack):
     torch.manual_seed(0)
     nets = [MLPDiscriminator((2,), [6, 5], norm, pack=pack, maxout=3, init_std=0.3) for _ in range(4)]
     x = torch.randn(4, 7, 2 * pack)
@@ -210,7 +210,7 @@ def test_stacked_discriminators_are_single_ones(norm, pack):
             torch.testing.assert_close(gradients[name][k], one, rtol=1e-4, atol=1e-6)
 
 
-def test_stacked_generators_with_batch_norm_are_single_ones():
+def test_stacked_generators_with_batch_norm_match_single_ones():
     torch.manual_seed(0)
     nets = [MLPGenerator(2, (2,), [6, 5], bounded=False, norm="batch", init_std=0.3) for _ in range(4)]
     z = torch.randn(4, 9, 2)

@@ -110,7 +110,7 @@ def test_unconditional_networks_have_no_label_weights_and_ignore_labels(kind):
 
 @pytest.mark.parametrize("kind", NORMS)
 @pytest.mark.parametrize("feed", ["projection_classes", "concat_classes"])
-def test_labels_change_both_players_outputs(kind, feed):
+def test_labels_change_both_networks_outputs(kind, feed):
     y, other = torch.tensor([0, 1, 2, 3]), torch.tensor([1, 1, 0, 3])
     same = torch.tensor([False, True, False, True])
     g, d = generator(kind, classes=4), discriminator(kind, **{feed: 4})
@@ -145,7 +145,7 @@ def test_concatenated_labels_are_constant_one_hot_maps():
 
 
 @pytest.mark.parametrize("norm", NORMS["dcgan"])
-def test_dcgan_has_the_norm_it_was_asked_for(norm):
+def test_dcgan_norm_layers(norm):
     kinds = {"batch": torch.nn.BatchNorm2d, "instance": torch.nn.InstanceNorm2d, "layer": torch.nn.GroupNorm}
     for net, expected in (
         (generator("dcgan", norm), 2),

@@ -37,13 +37,13 @@ def built(*choices, pack=1):
     return instantiate(OmegaConf.to_container(config, resolve=True)["gan"], _convert_="all"), config.data
 
 
-def test_all_networks_are_among_them():
+def test_all_networks_are_covered():
     assert set(DATA) == {path.stem for path in (CONF / "networks").glob("*.yaml")}
 
 
 @pytest.mark.parametrize(("networks", "data"), PAIRS)
 @pytest.mark.parametrize("conditioning", ["none", "labels", "concat", "cbn", "ac"])
-def test_a_turn_of_any_combination(networks, data, conditioning):
+def test_both_steps_of_any_combination(networks, data, conditioning):
     a_turn(networks, data, conditioning, pack=1)
     if conditioning == "ac":
         with pytest.raises(Exception, match=r"got gan\.pack=3; use gan\.pack=1"):
@@ -68,7 +68,7 @@ def a_turn(networks, data, conditioning, pack):
 
 
 @pytest.mark.parametrize(("networks", "data"), PAIRS)
-def test_conditional_batch_norm_is_where_it_says(networks, data):
+def test_conditional_batch_norm_is_in_the_generator(networks, data):
     gan, facts = built(networks, data, "conditioning=cbn")
     assert gan.generator.label_inputs == 0 and gan.generator.num_classes == facts.num_classes
     assert gan.discriminator.head.embedding.num_embeddings == facts.num_classes
@@ -82,7 +82,7 @@ def test_spectral_norm_leaves_other_regularizers_alone():
     assert composed("dcgan", "digits", "regularizer=[r1]").networks.discriminator.spectral_norm is False
 
 
-def test_the_resnet_preset_is_the_paper_s():
+def test_resnet_preset_matches_the_paper():
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", ["networks=resnet", "data=cifar10", "loss=ns", "name=test", "run_dir=here"])
     assert (config.networks.latent_dim, config.networks.width) == (128, 64)

@@ -41,7 +41,7 @@ def test_other_sizes_are_refused(size, build):
         build(size)
 
 
-def test_as_many_weights_as_sngan_at_32_pixels():
+def test_parameter_count_matches_sngan_at_32_pixels():
     """Miyato et al. 2018, table 4: G 4x4x256, 3 blocks up, BN, 3x3; D blocks of 128: 2 down, 2 plain; sum; linear."""
     block = conv(256, 256, 3) * 2 + 2 * 2 * 256 + conv(256, 256, 1)
     g = (128 + 1) * 4 * 4 * 256 + 3 * block + 2 * 256 + conv(256, 3, 3)
@@ -54,7 +54,7 @@ def test_as_many_weights_as_sngan_at_32_pixels():
     assert count(ResNetGenerator(128, 3, 32, 64, "conditional_batch", 10)) == g + 3 * 2 * 2 * 256 * (10 - 1)
 
 
-def test_as_many_weights_as_the_authors_64_pixel_networks():
+def test_parameter_count_matches_the_authors_at_64_pixels():
     """G 1024 … 64 from 4x4; D 64 … 1024 in five halvings; D's blocks widen in their second convolution."""
     widths = [1024, 512, 256, 128, 64]
     g = (128 + 1) * 4 * 4 * 1024 + 2 * 64 + conv(64, 3, 3)
@@ -66,7 +66,7 @@ def test_as_many_weights_as_the_authors_64_pixel_networks():
     assert count(ResNetDiscriminator(3, 64, 64)) == d
 
 
-def test_28_pixels_have_the_32_pixel_networks_less_one_doubling():
+def test_28_pixel_networks_have_one_doubling_less():
     block = 2 * conv(256, 256, 3) + 2 * 2 * 256 + conv(256, 256, 1)
     assert count(ResNetGenerator(128, 1, 28, 64)) == (128 + 1) * 7 * 7 * 256 + 2 * block + 2 * 256 + conv(256, 1, 3)
     extra = (3 - 1) * 128 * (9 + 1)  # three colors instead of one
@@ -80,7 +80,7 @@ def weights(net):
 
 
 @pytest.mark.parametrize(("size", "halvings"), [(28, 2), (32, 2), (64, 5)])
-def test_the_discriminator_is_the_reference_s(size, halvings):
+def test_discriminator_matches_reference(size, halvings):
     """Written out as the authors have it, with the shortcut's halving after its 1x1 convolution."""
     torch.manual_seed(0)
     d, x = ResNetDiscriminator(3, size, 2).double(), torch.randn(2, 3, size, size, dtype=torch.float64)
@@ -100,7 +100,7 @@ def test_the_discriminator_is_the_reference_s(size, halvings):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_generator_is_the_reference_s(size):
+def test_generator_matches_reference(size):
     """Without norm, as the authors have it, with the shortcut's doubling before its 1x1 convolution."""
     torch.manual_seed(0)
     g, z = ResNetGenerator(5, 3, size, 2, norm="none").double(), torch.randn(2, 5, dtype=torch.float64)
@@ -121,7 +121,7 @@ def test_the_generator_is_the_reference_s(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_norms_stand_where_the_reference_has_them(size):
+def test_norm_layers_match_reference(size):
     """Before every activation: of G; of D's blocks but the first, as in WGAN-GP's critic (layer norm)."""
     blocks = {28: (2, 3), 32: (3, 3), 64: (4, 4)}[size]
     kinds = {"batch": torch.nn.BatchNorm2d, "instance": torch.nn.InstanceNorm2d, "layer": torch.nn.GroupNorm}
@@ -133,7 +133,7 @@ def test_norms_stand_where_the_reference_has_them(size):
         assert found == [2 * blocks[0] + 1, 2 * blocks[1]]
 
 
-def test_initial_weights_are_glorot_s():
+def test_initial_weights_are_glorot_uniform():
     """Uniform in ± gain sqrt(6 / (fan_in + fan_out)), the gain sqrt(2) inside the residual paths and 1 elsewhere."""
     torch.manual_seed(0)
     for net in (ResNetGenerator(128, 3, 32, 16), ResNetDiscriminator(3, 32, 16)):

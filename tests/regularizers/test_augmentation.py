@@ -44,7 +44,7 @@ def augmented(x, seed=1, **settings):
 # Each operation by itself
 
 
-def test_nothing_chosen_changes_nothing():
+def test_augmentation_without_parts_is_the_identity():
     x = images(3)
     assert torch.equal(augmented(x, color=False, translation=0, cutout=0), x)
 
@@ -107,7 +107,7 @@ def test_translation_shifts_each_image_and_fills_with_zeros():
 
 
 @pytest.mark.parametrize(("share", "reach"), [(0.05, 0), (0.125, 1), (0.2, 2), (0.45, 4)])
-def test_translation_reaches_as_far_as_its_share(share, reach):
+def test_translation_covers_its_range(share, reach):
     x = torch.ones(800, 1, 8, 8)
     moved = augmented(x, color=False, translation=share, cutout=0)
     empty_rows = (moved[:, 0].sum(2) == 0).sum(1)
@@ -153,7 +153,7 @@ def test_flip_mirrors_every_second_image():
     assert mirrored.double().mean().item() == pytest.approx(0.5, abs=0.055)
 
 
-def test_flip_is_off_where_nobody_asks():
+def test_flip_is_off_by_default():
     x = images(50)
     assert torch.equal(augmented(x, color=False, translation=0.0, cutout=0.0), x)
 
@@ -168,14 +168,14 @@ def test_instance_noise_is_gaussian_and_drawn_for_each_value(shape):
     assert abs(np.corrcoef(d[:, 0], d[:, 1])[0, 1]) < 0.08
 
 
-def test_noise_that_fades_is_what_is_left_of_it():
+def test_noise_fades_linearly():
     x, noise = torch.zeros(4000, 2, dtype=torch.float64), InstanceNoise(0.4, fade=8)
     for turn, left in [(0, 1), (2, 0.75), (7, 0.125), (8, 0), (9, 0)]:
         noise.on_step_start(turn)
         assert noise.augment(x).std().item() == pytest.approx(0.4 * left, rel=0.05)
 
 
-def test_noise_fades_in_both_players_turns(make_gan, make_batches, fit):
+def test_noise_fades_in_both_steps(make_gan, make_batches, fit):
     """By D's updates, of which two go to each of G's: what both saw at each turn."""
     seen = []
 
@@ -193,7 +193,7 @@ def test_noise_fades_in_both_players_turns(make_gan, make_batches, fit):
 
 
 @every_operation
-def test_images_are_drawn_for_one_by_one_and_anew(operation):
+def test_augmentation_is_drawn_per_image_and_call(operation):
     """Equal images come out different from each other, and from call to call."""
     x = images(1, 3, 16, 16).expand(12, -1, -1, -1)
     torch.manual_seed(0)
@@ -204,7 +204,7 @@ def test_images_are_drawn_for_one_by_one_and_anew(operation):
 
 @every_operation
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_shape_dtype_and_input_stay(operation, dtype):
+def test_augmentation_keeps_shape_dtype_and_input(operation, dtype):
     x = images(5).to(dtype)
     before = x.clone()
     got = OPERATIONS[operation]().augment(x)
@@ -213,7 +213,7 @@ def test_shape_dtype_and_input_stay(operation, dtype):
 
 
 @every_operation
-def test_differentiable(operation):
+def test_augmentation_is_differentiable(operation):
     def fixed(x):
         torch.manual_seed(3)
         return OPERATIONS[operation]().augment(x)
@@ -222,7 +222,7 @@ def test_differentiable(operation):
 
 
 @pytest.mark.parametrize("shape", [(5, 2), (5, 3, 4), (5,)])
-def test_images_only(shape):
+def test_augmentation_of_points_is_refused(shape):
     with pytest.raises(ValueError, match=r"images \[n, C, H, W\], got samples .*; for points take regularizer=instance_noise"):
         DiffAugment(**ALL).augment(torch.zeros(shape))
 
@@ -235,13 +235,13 @@ def test_shares_out_of_range_are_refused(name, bad):
 
 
 @pytest.mark.parametrize("bad", [0, -0.1, math.nan, "1", None])
-def test_noise_of_no_size_is_refused(bad):
+def test_sigma_out_of_range_is_refused(bad):
     with pytest.raises(ValueError, match=f"`sigma` must be a number above 0, got {bad!r}"):
         InstanceNoise(bad)
 
 
 @pytest.mark.parametrize("bad", [0, -1, 2.5, True, "9"])
-def test_noise_that_fades_over_no_time_is_refused(bad):
+def test_fade_out_of_range_is_refused(bad):
     with pytest.raises(ValueError, match=f"`fade` must be an integer of at least 1, got {bad!r}"):
         InstanceNoise(0.1, fade=bad)
 
@@ -272,7 +272,7 @@ class Linear(nn.Module):
 
 
 @pytest.mark.parametrize("family", [NonSaturatingGAN, RpGAN])
-def test_both_turns_show_d_augmented_samples(make_gan, make_batches, fit, family):
+def test_both_steps_augment(make_gan, make_batches, fit, family):
     """D's turn and G's; for a relativistic family also the reals of G's turn. In the order in which they are named."""
     gan = make_gan(family, regularizers={"first": Times(), "second": Times(1.0, 10.0)})
     gan.discriminator = Linear()
@@ -305,7 +305,7 @@ def test_the_generators_gradient_passes_through_the_augmentation(make_gan, make_
 
 
 @every_operation
-def test_real_and_fake_get_noise_of_their_own_in_every_turn(make_gan, operation):
+def test_real_and_fake_get_independent_noise_in_every_step(make_gan, operation):
     gan = make_gan(RpGAN, regularizers={"a": OPERATIONS[operation]()}, shape=(1, 8, 8))
     x = images(16, 1, 8, 8).float()
     gan.generator.forward = lambda z, y=None: x + 0 * z.sum()
@@ -315,12 +315,12 @@ def test_real_and_fake_get_noise_of_their_own_in_every_turn(make_gan, operation)
     assert not any(torch.equal(a, b) for i, a in enumerate(sides) for b in sides[:i])
 
 
-def test_samples_and_evaluation_stay_as_they_are(make_gan):
+def test_samples_are_not_augmented(make_gan):
     plain, noisy = make_gan(), make_gan(regularizers={"times": Times()})
     assert torch.equal(plain.sample(5, seed=0), noisy.sample(5, seed=0))
 
 
-def test_penalties_see_what_d_sees(make_gan):
+def test_penalties_get_augmented_samples(make_gan):
     """R1 of augmented reals is R1 at the points where D was asked."""
     seen = []
 

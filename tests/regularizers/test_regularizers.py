@@ -115,13 +115,13 @@ def test_value_and_gradient_on_a_linear_critic(shape, norm, regularizer, value, 
 
 @pytest.mark.parametrize("kind", [FiniteDifferenceR1, FiniteDifferenceR2])
 @pytest.mark.parametrize("sigma", [1e-2, 2.0])
-def test_finite_differences_are_r1_on_a_linear_critic_whatever_their_step(kind, sigma):
+def test_finite_differences_equal_r1_on_a_linear_critic(kind, sigma):
     """E (<w, sigma n>)^2 = sigma^2 ||w||^2; the mean of 20,000 squares of Gaussians scatters by 1 %."""
     term, _ = measured_on_linear(kind(3.0, sigma), (3,), 2.5, n=20_000)
     assert term.item() == pytest.approx(3 / 2 * 2.5**2, rel=0.05)
 
 
-def test_what_each_regularizer_declares_it_does_to_a_linear_critic():
+def test_closed_form_linear_of_each_regularizer():
     declaring = {
         R1(3.0), R2(3.0), FiniteDifferenceR1(3.0, 0.1), FiniteDifferenceR2(3.0, 0.1), DRAGAN(3.0, 0.5),
         GradientPenalty(3.0), GradientPenalty(3.0, center=0.0), GradientPenalty(3.0, one_sided=True),
@@ -142,7 +142,7 @@ def test_what_each_regularizer_declares_it_does_to_a_linear_critic():
 
 
 @pytest.mark.parametrize(("kind", "side"), [(R1, 0), (R2, 1)])
-def test_r1_looks_at_real_samples_only_and_r2_at_fakes(kind, side):
+def test_r1_uses_real_samples_and_r2_fakes(kind, side):
     sides = samples((2, 3, 3))
     expected = 3 / 2 * 0.5**2 * sides[side].square().sum((1, 2, 3)).mean()
     assert kind(3.0).penalty(Quadratic(0.5), play_of(*sides)).item() == pytest.approx(expected.item(), rel=1e-5)
@@ -164,7 +164,7 @@ def test_finite_differences_differ_from_r1_by_the_curvature(kind, side, sigma):
 
 
 @pytest.mark.parametrize("kind", [FiniteDifferenceR1, FiniteDifferenceR2])
-def test_finite_differences_ask_one_critic_though_spectral_norm_moves_with_each_pass(kind):
+def test_finite_differences_use_one_state_of_spectral_norm(kind):
     """E (<w, sigma n>)^2 = sigma^2 ||w||^2 with the w of that pass, not of two; the offset of D(x) must cancel."""
     torch.manual_seed(0)
     layer = spectral_norm(nn.Linear(8, 8), n_power_iterations=1)
@@ -243,7 +243,7 @@ class Spy(Quadratic):
         return super().forward(x)
 
 
-def test_gradient_penalty_draws_u_once_for_all_of_a_samples_values():
+def test_gradient_penalty_u_is_shared_within_a_sample():
     """One u keeps the point on the line between its two ends; one u per pixel would not."""
     spy = Spy()
     real, fake = samples((2, 3, 3), n=8)
@@ -255,7 +255,7 @@ def test_gradient_penalty_draws_u_once_for_all_of_a_samples_values():
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 3, 3)])
-def test_dragan_looks_around_the_reals_only(shape):
+def test_dragan_perturbs_real_samples_only(shape):
     """x + noise · std · N(0, I), with the standard deviation of all values of the real batch, and no fake in it."""
     random = torch.Generator().manual_seed(3)
     real = 5 + 0.3 * torch.randn(4000, *shape, generator=random).double()
@@ -283,7 +283,7 @@ LABELS = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([2, 2, 1, 2, 2])
         ("fd_r1", [0, 0]), ("fd_r2", [1, 1]), ("consistency", [0, 0, 1, 1]),
     ],
 )  # fmt: skip
-def test_points_wear_the_labels_of_the_side_they_come_from(kind, worn):
+def test_penalties_use_the_labels_of_their_samples(kind, worn):
     """The point between a real and a fake wears the real one's."""
     spy = Spy()
     TERMS[kind]().penalty(spy, play_of(*samples((2,)), *LABELS))
@@ -320,14 +320,14 @@ def test_consistency_by_hand():
     torch.testing.assert_close(gradient, 4 * by_hand)
 
 
-def test_consistency_tells_its_transform_the_time(make_gan, make_batches, fit):
+def test_consistency_passes_on_step_start_to_its_transform(make_gan, make_batches, fit):
     noise = InstanceNoise(1.0, fade=8)
     gan = make_gan(NonSaturatingGAN, regularizers={"bcr": Consistency(1.0, noise)})
     fit(gan, make_batches(3))
     assert float(noise.left) == 1 - 3 / 8  # G's turn comes after D's third update
 
 
-def test_consistency_shows_d_nothing_new(make_gan, make_batches, fit):
+def test_consistency_does_not_change_the_outputs(make_gan, make_batches, fit):
     """T x is no data: what D is trained on stays as it is."""
     seen = []
     gan = make_gan(NonSaturatingGAN, regularizers={"bcr": Consistency(1.0, Affine(0.0, 50.0))}, norm="batch")
@@ -350,7 +350,7 @@ def lecam_play(turn, r, f):
     return StepOutputs(torch.zeros(5, 2), torch.zeros(3, 2), None, None, r, f, turn)
 
 
-def test_lecam_by_a_hand_run_recursion():
+def test_lecam_matches_a_hand_written_recursion():
     """a_R, a_F follow the outputs' means from the first turn; the term pulls r down to a_F and f up to a_R."""
     regularizer = LeCam(0.3, start=2, decay=0.8)
     random = np.random.default_rng(0)
@@ -374,7 +374,7 @@ def test_lecam_by_a_hand_run_recursion():
         np.testing.assert_allclose(f.grad, -0.3 * 2 * below / 3, rtol=1e-5)
 
 
-def test_lecam_backward_may_wait_for_the_next_turn():
+def test_lecam_backward_after_the_next_step():
     """The averages are buffers that the next turn writes into; autograd must not be left with them."""
     regularizer = LeCam(1.0, start=0)
     r, f = torch.tensor([2.0, 1.0], requires_grad=True), torch.tensor([-1.0, 0.5], requires_grad=True)
@@ -384,7 +384,7 @@ def test_lecam_backward_may_wait_for_the_next_turn():
     torch.testing.assert_close(r.grad, torch.tensor([2.25, 1.25]))  # 2/2 (r - a_F), a_F = -0.25
 
 
-def test_lecam_is_saved_and_goes_on(make_gan, make_batches, fit, tmp_path):
+def test_lecam_resumes_from_a_checkpoint(make_gan, make_batches, fit, tmp_path):
     batches = make_batches(8)
 
     def gan():
@@ -413,7 +413,7 @@ def test_lecam_is_saved_and_goes_on(make_gan, make_batches, fit, tmp_path):
     assert abs(first[0] - start[0]) < abs(first[0]) / 2 and first != start, "it went on from where it was"
 
 
-def test_lecam_counts_turns_of_d(make_gan, make_batches, fit):
+def test_lecam_counts_updates_of_d(make_gan, make_batches, fit):
     terms = []
 
     class Noted(LeCam):
@@ -428,7 +428,7 @@ def test_lecam_counts_turns_of_d(make_gan, make_batches, fit):
 # What all terms share
 
 
-def test_a_dead_critic_has_a_finite_gradient():
+def test_a_constant_critic_has_a_finite_gradient():
     critic = Linear((4,), 1.0)
     nn.init.zeros_(critic.w)
     for regularizer in (GradientPenalty(10.0), DRAGAN(10.0, 0.5)):
@@ -440,7 +440,7 @@ def test_a_dead_critic_has_a_finite_gradient():
 
 
 @every_term
-def test_terms_reach_the_critics_weights_and_not_the_generator(kind):
+def test_penalties_train_the_critic_and_not_the_generator(kind):
     torch.manual_seed(0)
     d = MLPDiscriminator((2,), [6, 6])
     g = nn.Linear(3, 2)
@@ -499,7 +499,7 @@ class Constant(Regularizer):
 
 
 @pytest.mark.parametrize("every", [1, 2, 3])
-def test_lazy_terms_come_at_the_right_steps_and_count_every_times(make_gan, make_batches, fit, every):
+def test_lazy_penalties_are_due_every_k_steps_and_count_k_times(make_gan, make_batches, fit, every):
     class Nothing(NonSaturatingGAN):
         @staticmethod
         def discriminator_loss(real_logits, fake_logits):
@@ -530,7 +530,7 @@ def test_named_regularizers_add_up_and_none_is_left_out(make_gan, make_batches, 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @every_term
-def test_terms_are_float32_even_inside_bf16_autocast(make_gan, make_batches, fit, precision, kind):
+def test_penalties_are_float32_inside_bf16_autocast(make_gan, make_batches, fit, precision, kind):
     terms = []
     regularizer = TERMS[kind]()
     plain = regularizer.penalty
@@ -561,7 +561,7 @@ class Bounds(Callback):
         self.after.append([p.detach().clone() for p in gan.discriminator.parameters()])
 
 
-def test_weight_clipping_holds_all_parameters_after_each_step_of_d(make_gan, make_batches, fit):
+def test_weight_clipping_bounds_all_parameters_after_each_update(make_gan, make_batches, fit):
     bounds = Bounds()
     gan = make_gan(WGAN, regularizers={"clip": WeightClipping(0.03)}, optimizer=lambda p: torch.optim.SGD(p, lr=1.0))
     g_before = [p.detach().clone() for p in gan.generator.parameters()]
@@ -622,7 +622,7 @@ def test_settings_out_of_range_are_refused(build, message):
         build()
 
 
-def test_facts_of_the_public_regularizers():
+def test_class_attributes_of_the_public_regularizers():
     facts = {kind: (kind.lipschitz, kind.per_sample) for kind in public_regularizers()}
     assert facts == {
         R1: (False, True),
@@ -639,7 +639,7 @@ def test_facts_of_the_public_regularizers():
     }
 
 
-def test_what_a_regularizer_does_not_do_costs_nothing():
+def test_hooks_that_are_not_overridden_do_nothing():
     """No term is None and no augmentation is the sample itself."""
     x = torch.randn(4, 2)
     for regularizer in (Regularizer(), WeightClipping(0.1), InstanceNoise(0.1)):
@@ -654,7 +654,7 @@ def test_what_a_regularizer_does_not_do_costs_nothing():
 
 
 @pytest.mark.parametrize("norm", ["none", "instance"])
-def test_spectral_norm_is_recognized_only_if_every_layer_carries_it(norm):
+def test_spectral_norm_is_recognized_only_if_every_layer_has_it(norm):
     whole = DCGANDiscriminator(1, 16, 4, norm, spectral_norm=True, projection_classes=3)
     assert is_spectrally_normalized(whole)
     assert not is_spectrally_normalized(DCGANDiscriminator(1, 16, 4, norm))
@@ -682,13 +682,13 @@ class NeverBegun(Regularizer):
 
 
 @pytest.mark.parametrize("term, got", [(torch.ones(4), r"a tensor \[4\]"), (0.0, "a float")])
-def test_a_term_that_is_no_number_is_refused_by_its_name(make_gan, term, got):
+def test_a_penalty_that_is_no_scalar_is_refused(make_gan, term, got):
     gan = make_gan(regularizers={"mine": Own(term)})
     with pytest.raises(ValueError, match=f"regularizer.mine's penalty must return one number as a tensor, got {got}"):
         gan.discriminator_step(torch.randn(4, 2), None)
 
 
 @pytest.mark.parametrize("kind", [NeverBegun, nn.Identity, dict])
-def test_what_is_no_regularizer_is_refused_by_its_name(make_gan, kind):
+def test_objects_that_are_no_regularizers_are_refused(make_gan, kind):
     with pytest.raises(ValueError, match=f"regularizer.mine must be a .*Regularizer whose .*, got a {kind.__name__}"):
         make_gan(regularizers={"mine": kind()})
