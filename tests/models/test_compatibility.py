@@ -79,7 +79,7 @@ def test_discriminator_built_for_other_pack_is_refused(built_for, pack):
 
 
 class Unmarked(nn.Module):
-    """A user's own player: none of the attributes that ours carry."""
+    """A user's discriminator, without the attributes of ganlab's."""
 
     def forward(self, x, y=None):
         return x.sum(1)
@@ -183,7 +183,7 @@ def test_batch_norm_elsewhere_does_not_warn():
         lambda: build(WGAN, discriminator=MLPDiscriminator((2,), [4, 4], "batch"), regularizers={"clip": WeightClipping(0.1)})
     )
     g = MLPGenerator(3, (2,), [4], bounded=False, norm="batch")
-    sgd = {f"{player}_optimizer": torch.optim.SGD for player in ("generator", "discriminator")}
+    sgd = {f"{network}_optimizer": torch.optim.SGD for network in ("generator", "discriminator")}
     assert not warnings_of(lambda: RpGAN(g, MLPDiscriminator((2,), [4]), regularizers={"r1": R1(1.0)}, **sgd))
 
 
@@ -204,17 +204,17 @@ def validate_at_fit_start(gan, trainer):
 class Learned(NonSaturatingGAN):
     """A loss with a weight of its own, one that does not learn, and one that D has, too."""
 
-    def __init__(self, *players, **settings):
-        super().__init__(*players, **settings)
+    def __init__(self, *networks, **settings):
+        super().__init__(*networks, **settings)
         self.scale = nn.Parameter(torch.ones(()))
         self.register_buffer("shift", torch.zeros(()))
         self.head = next(self.discriminator.parameters())
 
 
-@pytest.mark.parametrize("copies", [None, 2])
-def test_untrained_parameters_of_a_loss_warn(copies):
-    gans = [build(Learned) for _ in range(copies or 1)]
-    (message,) = validate_at_fit_start(Ensemble(gans, [1, 2]) if copies else gans[0], Trainer())
+@pytest.mark.parametrize("members", [None, 2])
+def test_untrained_parameters_of_a_loss_warn(members):
+    gans = [build(Learned) for _ in range(members or 1)]
+    (message,) = validate_at_fit_start(Ensemble(gans, [1, 2]) if members else gans[0], Trainer())
     assert message.startswith("nothing trains scale of Learned, since neither network holds it; put it into the discriminator")
 
 
@@ -271,5 +271,5 @@ def test_fit_start_validates(make_trainer, make_batches):
 def test_compatible_parts_do_not_warn():
     g = DCGANGenerator(3, 1, 8, 4, norm="conditional_batch", num_classes=3)
     d = DCGANDiscriminator(1, 8, 4, projection_classes=3, pack=2)
-    sgd = {f"{player}_optimizer": torch.optim.SGD for player in ("generator", "discriminator")}
+    sgd = {f"{network}_optimizer": torch.optim.SGD for network in ("generator", "discriminator")}
     assert not warnings_of(lambda: CGAN(g, d, conditioning=ClassLabels(3), pack=2, regularizers={"r1": R1(1.0)}, **sgd))

@@ -1,4 +1,4 @@
-"""Which labels samples wear, where fakes' labels come from, and the auxiliary classifier."""
+"""The labels of real samples and fakes, label priors, and the auxiliary classifier."""
 
 import math
 from types import SimpleNamespace
@@ -183,7 +183,7 @@ def test_cgan_is_non_saturating_plus_labels_bit_for_bit(make_gan, make_batches, 
 
 
 def test_discriminator_gets_the_labels_of_each_side(make_gan, make_batches, fit):
-    """Planted discriminator: 'real' wears the batch's labels and 'fake' wears the ones the generator was given."""
+    """Planted discriminator: real samples have the batch's labels, fakes the generator's."""
     seen = []
     gan = make_gan(CGAN, norm="batch")  # batch norm: separate passes, so that each call is one side
     given = []
@@ -236,7 +236,7 @@ def cross_entropy(logits, y):
 
 @pytest.mark.parametrize("weight", [1.0, 0.3, 5])
 def test_auxiliary_terms_against_scipy_and_scikit_learn(weight):
-    """D: of real and of fake, each a mean; G: of fakes; cross-entropy of the label that the sample wears."""
+    """D: of real and of fake, each a mean; G: of fakes; cross-entropy of the sample's label."""
     conditioning = AuxiliaryClassifier(3, weight)
     outputs = class_play()
     d, g = conditioning.discriminator_term(outputs), conditioning.generator_term(outputs)

@@ -1,7 +1,7 @@
-"""A turn replayed from a recording is the turn: every family and regularizer, with a recorder for the CPU in CUDA's place.
+"""A replayed step gives the same numbers as an eager one, for every family and regularizer; a CPU recorder stands in for CUDA.
 
 The recorder keeps the operations that reach the CPU, with the tensors they read and wrote, and replays them on the same
-memory. Like a CUDA graph it sees nothing of Python, and refuses what makes Python wait for a number.
+memory. Like a CUDA graph it captures nothing of Python and refuses operations that read a value from the device.
 """
 
 import copy
@@ -84,12 +84,12 @@ def recorders(monkeypatch):
 
 @pytest.fixture
 def train(recorders, monkeypatch, fit):
-    """Trains by hand or from recordings; a CUDA graph runs nothing while it is recorded, so what ran is undone."""
+    """Trains eagerly or by graphs. A CUDA graph runs nothing during capture, so what the recorder ran is undone."""
 
-    def train(game, batches, recorded, *callbacks):
+    def train(gan, batches, recorded, *callbacks):
         @contextmanager
         def graph(recorder, pool, capture_error_mode):
-            own = {name: tensor.clone() for name, tensor in [*game.named_parameters(), *game.named_buffers()]}
+            own = {name: tensor.clone() for name, tensor in [*gan.named_parameters(), *gan.named_buffers()]}
             state = torch.get_rng_state()
             try:
                 with recorder:
@@ -97,15 +97,15 @@ def train(recorders, monkeypatch, fit):
             except RuntimeError as error:
                 raise RuntimeError("operation failed due to a previous error during capture") from error
             with torch.no_grad():
-                for name, tensor in [*game.named_parameters(), *game.named_buffers()]:
+                for name, tensor in [*gan.named_parameters(), *gan.named_buffers()]:
                     tensor.copy_(own[name])
             torch.set_rng_state(state)
 
         monkeypatch.setattr(torch.cuda, "graph", graph)
-        start = game.on_fit_start
-        game.on_fit_start = lambda: (start(), setattr(game, "_graphs", StepGraphs() if recorded else None))
-        fit(game, batches, *callbacks)
-        return game
+        start = gan.on_fit_start
+        gan.on_fit_start = lambda: (start(), setattr(gan, "_graphs", StepGraphs() if recorded else None))
+        fit(gan, batches, *callbacks)
+        return gan
 
     return train
 
@@ -116,12 +116,12 @@ def same(one, other):
 
 
 def test_every_family(train, recorders, family, make_gan, make_batches):
-    by_hand, replayed = (
+    eager, replayed = (
         train(make_gan(family, optimizer=ADAM, n_critic=2, gradient_clip=0.5), make_batches(STEPS), recorded)
         for recorded in (False, True)
     )
-    same(by_hand, replayed)
-    assert len(recorders) == 2  # a turn of each player
+    same(eager, replayed)
+    assert len(recorders) == 2  # a step of each network
 
 
 REGULARIZERS = {
@@ -143,8 +143,8 @@ REGULARIZERS = {
 def test_every_regularizer(train, recorders, make_gan, make_batches, name):
     regularizer, kinds = REGULARIZERS[name]
     gans = [make_gan(RpGAN, optimizer=ADAM, regularizers={"own": copy.deepcopy(regularizer)}) for _ in range(2)]
-    by_hand, replayed = (train(gan, make_batches(STEPS), recorded) for gan, recorded in zip(gans, (False, True)))
-    same(by_hand, replayed)
+    eager, replayed = (train(gan, make_batches(STEPS), recorded) for gan, recorded in zip(gans, (False, True)))
+    same(eager, replayed)
     assert len(recorders) == kinds
 
 
@@ -165,10 +165,10 @@ def test_all_public_regularizers_are_here():
     ids=lambda settings: " ".join(settings),
 )
 def test_every_conditioning_and_norm(train, recorders, make_gan, make_batches, settings):
-    by_hand, replayed = (
+    eager, replayed = (
         train(make_gan(optimizer=ADAM, **copy.deepcopy(settings)), make_batches(STEPS), recorded) for recorded in (False, True)
     )
-    same(by_hand, replayed)
+    same(eager, replayed)
     assert len(recorders) == 2
 
 
@@ -205,7 +205,7 @@ def no_collector():
 
 
 class Keeps(NonSaturatingGAN):
-    """Holds on to a turn's graph."""
+    """Keeps a step's autograd graph."""
 
     def discriminator_loss(self, real_logits, fake_logits):
         self.kept = super().discriminator_loss(real_logits, fake_logits)
@@ -213,32 +213,32 @@ class Keeps(NonSaturatingGAN):
 
 
 @pytest.mark.parametrize("family", [RpGAN, Keeps])
-@pytest.mark.parametrize("copies", [1, 2])
-def test_no_autograd_graph_outlives_its_step(make_gan, make_batches, fit, no_collector, family, copies):
+@pytest.mark.parametrize("members", [1, 2])
+def test_no_autograd_graph_outlives_its_step(make_gan, make_batches, fit, no_collector, family, members):
     """While a graph lives, autograd adds gradients up in the stream in which it was made, and CUDA refuses to record that."""
     regularizers = {"r1": R1(1.0), "gp": GradientPenalty(1.0), "lecam": LeCam(0.3, start=0)}
-    gans = [make_gan(family, seed=seed, regularizers=regularizers) for seed in range(copies)]
-    game = gans[0] if copies == 1 else Ensemble(gans, range(copies))
+    gans = [make_gan(family, seed=seed, regularizers=regularizers) for seed in range(members)]
+    gan = gans[0] if members == 1 else Ensemble(gans, range(members))
     alive = []
 
     class Marks(Callback):
-        def on_before_backward(self, trainer, game, loss):
-            for p in game.discriminator.parameters():
+        def on_before_backward(self, trainer, gan, loss):
+            for p in gan.discriminator.parameters():
                 if p.requires_grad:
                     get_gradient_edge(p).node.metadata["seen"] = True
 
-        def on_train_batch_end(self, trainer, game, *batch):
-            alive.extend("seen" in get_gradient_edge(p).node.metadata for p in game.discriminator.parameters())
+        def on_train_batch_end(self, trainer, gan, *batch):
+            alive.extend("seen" in get_gradient_edge(p).node.metadata for p in gan.discriminator.parameters())
 
     batches = [
-        batch if copies == 1 else (torch.stack([batch[0]] * 2), torch.stack([batch[1]] * 2)) for batch in make_batches(3)
+        batch if members == 1 else (torch.stack([batch[0]] * 2), torch.stack([batch[1]] * 2)) for batch in make_batches(3)
     ]
-    fit(game, batches, Marks())
+    fit(gan, batches, Marks())
     assert any(alive) == (family is Keeps)
 
 
 class Watch(Callback):
-    """Looks into every fifth step, and keeps every turn's terms."""
+    """Logs every fifth step, and keeps every step's terms."""
 
     def on_train_batch_start(self, trainer, gan, batch, batch_idx):
         gan.log_next_step = batch_idx % 5 == 0
@@ -250,9 +250,9 @@ class Watch(Callback):
 def test_eager_steps_between_replays_and_queued_terms(train, recorders, make_gan, make_batches):
     watches = Watch(), Watch()
     batches = make_batches(FINITE_CHECK_EVERY // 2 - 1)
-    games = [train(make_gan(optimizer=ADAM), batches, watch is watches[1], watch) for watch in watches]
-    same(*games)
-    assert len(recorders) == 2 and games[0].step_metrics.keys() == games[1].step_metrics.keys()
+    gans = [train(make_gan(optimizer=ADAM), batches, watch is watches[1], watch) for watch in watches]
+    same(*gans)
+    assert len(recorders) == 2 and gans[0].step_metrics.keys() == gans[1].step_metrics.keys()
     assert (
         watches[0].terms == watches[1].terms
         and len({float(*terms.values()) for terms in watches[1].terms}) > FINITE_CHECK_EVERY // 2
@@ -271,7 +271,7 @@ def test_graphs_of_a_failed_run_are_freed_first(recorders, no_collector):
 
 
 class Waits(NonSaturatingGAN):
-    """Asks for a number in every turn."""
+    """Reads a value from the device in every step."""
 
     @staticmethod
     def generator_loss(fake_logits, real_logits=None):

@@ -1,7 +1,7 @@
-"""A turn stays on its tensors' device and never waits for a number from it.
+"""A step stays on its tensors' device and never reads a value from it.
 
-Played on torch's meta device, where a tensor has a shape and no numbers: to meet a tensor of the CPU, or to read a
-value (`.item()`, `if tensor > 0`), is an error there, as the first is on a GPU and the second a delay.
+Run on torch's meta device, where a tensor has a shape and no values: mixing in a CPU tensor or reading a value (`.item()`,
+`if tensor > 0`) is an error there. On a GPU the first is an error and the second waits for the device.
 """
 
 from contextlib import contextmanager, nullcontext
@@ -36,16 +36,16 @@ def composed(*overrides):
     return instantiate(OmegaConf.to_container(config, resolve=True)["gan"], _convert_="all")
 
 
-def two_turns_of_each(gan, shape, labeled=True):
+def two_steps_of_each(gan, shape, labeled=True):
     gan.to("meta")
     real = torch.randn(shape, device="meta")
     y = torch.zeros(len(real), dtype=torch.long, device="meta") if labeled else None
     gan.log_next_step = True
-    for turn in 2 * (gan.discriminator_step, gan.generator_step):
+    for step in 2 * (gan.discriminator_step, gan.generator_step):
         gan.on_step_start()
-        terms, seen = turn(real, y)
+        terms, metrics = step(real, y)
         sum(terms.values()).backward()
-        assert all(value.device.type == "meta" for value in (terms | seen).values())
+        assert all(value.device.type == "meta" for value in (terms | metrics).values())
         for regularizer in gan.regularizers.values():
             regularizer.project(gan.discriminator)
         gan.d_updates += 1
@@ -53,7 +53,7 @@ def two_turns_of_each(gan, shape, labeled=True):
 
 
 def test_every_family(family, make_gan):
-    two_turns_of_each(make_gan(family), (8, 2), labeled=family.requires_labels)
+    two_steps_of_each(make_gan(family), (8, 2), labeled=family.requires_labels)
 
 
 @pytest.mark.parametrize("prior", ["uniform", "batch", "marginal"])
@@ -63,13 +63,13 @@ def test_every_conditioning_with_all_regularizers(conditioning, prior):
     tiny = ["data=digits", "networks.width=2", f"conditioning={conditioning}", f"label_prior={prior}"]
     gan = composed(*tiny, "loss=ns", every)
     assert len(gan.regularizers) == len(REGULARIZERS) - 1  # spectral norm belongs to the network
-    two_turns_of_each(gan, IMAGES)
+    two_steps_of_each(gan, IMAGES)
 
 
 @pytest.mark.parametrize("pack", [1, 2])
 def test_residual_networks(pack):
     gan = composed("data=fashion_mnist", "networks=resnet", "networks.width=2", "conditioning=cbn", f"gan.pack={pack}")
-    two_turns_of_each(gan, (4, 1, 28, 28))
+    two_steps_of_each(gan, (4, 1, 28, 28))
 
 
 @contextmanager
@@ -105,9 +105,9 @@ def test_dtypes_under_cuda_autocast(words):
                         tensors[name] = torch.nn.Parameter(fake) if isinstance(tensor, torch.nn.Parameter) else fake
         gan._device, gan.log_next_step = torch.device("cuda", 0), True
         assert gan.generator(gan.sample_latents(4), torch.zeros(4, dtype=torch.long, device="cuda")).dtype == torch.bfloat16
-        for turn in (gan.discriminator_step, gan.generator_step):
-            terms, seen = turn(torch.rand(4, 1, side, side, device="cuda"), torch.zeros(4, dtype=torch.long, device="cuda"))
-            assert all((t.device.type, t.dtype) == ("cuda", torch.float32) for t in (terms | seen).values())
+        for step in (gan.discriminator_step, gan.generator_step):
+            terms, metrics = step(torch.rand(4, 1, side, side, device="cuda"), torch.zeros(4, dtype=torch.long, device="cuda"))
+            assert all((t.device.type, t.dtype) == ("cuda", torch.float32) for t in (terms | metrics).values())
 
 
 class Reads(NonSaturatingGAN):
@@ -124,7 +124,7 @@ class Strays(R1):
 @pytest.mark.parametrize("settings", [{"family": Reads}, {"regularizers": {"strays": Strays(1.0)}}], ids=["reads", "strays"])
 def test_device_reads_and_foreign_tensors_are_detected(settings, make_gan):
     with pytest.raises(RuntimeError, match="meta"):
-        two_turns_of_each(make_gan(**settings), (8, 2), labeled=False)
+        two_steps_of_each(make_gan(**settings), (8, 2), labeled=False)
 
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
@@ -138,9 +138,9 @@ def test_an_ensemble(family, make_gan, norm):
     z = torch.randn(2, 8, 3, device="meta")
     y = torch.zeros(2, 8, dtype=torch.long, device="meta") if family.requires_labels else None
     ensemble.log_next_step = True
-    for name, player in (("discriminator_step", ensemble.discriminator), ("generator_step", ensemble.generator)):
-        terms, seen = getattr(ensemble, name)(torch.randn(2, 8, 2, device="meta"), y, z)
+    for name, network in (("discriminator_step", ensemble.discriminator), ("generator_step", ensemble.generator)):
+        terms, metrics = getattr(ensemble, name)(torch.randn(2, 8, 2, device="meta"), y, z)
         sum(terms.values()).sum().backward()
-        learning = list(player.parameters())
-        ensemble.clip_gradients_to_norm(learning, ensemble.gradient_norm([p.grad for p in learning]))
-        assert all(value.shape == (2,) and value.device.type == "meta" for value in (terms | seen).values())
+        parameters = list(network.parameters())
+        ensemble.clip_gradients_to_norm(parameters, ensemble.gradient_norm([p.grad for p in parameters]))
+        assert all(value.shape == (2,) and value.device.type == "meta" for value in (terms | metrics).values())

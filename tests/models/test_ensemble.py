@@ -1,4 +1,4 @@
-"""An ensemble's copies are the single runs: same rule, same numbers, whatever the family and regularizer."""
+"""An ensemble's members match single runs, for every family, regularizer and setting; no member affects another."""
 
 import copy
 import csv
@@ -35,7 +35,7 @@ RMSPROP = lambda p: torch.optim.RMSprop(p, 1e-2)
 
 
 class Pool:
-    """Answers every draw with the next numbers of one list, the same for a single run and for all copies at once."""
+    """Answers every draw with the next numbers of one list, the same for a single run and for all members at once."""
 
     def __init__(self, seed=3):
         random = torch.Generator().manual_seed(seed)
@@ -73,9 +73,9 @@ def follow(gans, fit, steps=100, shape=(2,), latent=3, tolerance=1e-4, alone=ran
         torch.randn(K, N, latent, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(3 * steps)
     ]
     start = [p.clone() for p in gans[alone[-1]].parameters()]
-    ensemble.validate_vectorizable = lambda batch: None  # it plays both turns once, and would use up draws
-    turns = iter(latents)
-    ensemble.step_latents = lambda real: next(turns)
+    ensemble.validate_vectorizable = lambda batch: None  # it tries both steps, and would use up draws
+    draws = iter(latents)
+    ensemble.step_latents = lambda real: next(draws)
     with Pool():
         fit(ensemble, batches, precision="64-true", **settings)
     for index in alone:
@@ -146,10 +146,10 @@ def test_member_matches_single_run_with_convolutions(fit):
     gans = []
     for seed in range(K):
         torch.manual_seed(seed)
-        players = DCGANGenerator(3, 1, 8, 4), DCGANDiscriminator(1, 8, 4)
+        networks = DCGANGenerator(3, 1, 8, 4), DCGANDiscriminator(1, 8, 4)
         gans.append(
             AlphaGAN(
-                *players, alpha_d=0.7, generator_optimizer=ADAM, discriminator_optimizer=ADAM, regularizers={"r1": R1(0.2)}
+                *networks, alpha_d=0.7, generator_optimizer=ADAM, discriminator_optimizer=ADAM, regularizers={"r1": R1(0.2)}
             )
         )
     follow(gans, fit, steps=20, shape=(1, 8, 8))
@@ -171,9 +171,9 @@ class StatefulSchedule(Regularizer):
         self.weight, self.calls = 0.0, 0
         self.register_buffer("state", torch.ones(4))
 
-    def on_step_start(self, turn):
+    def on_step_start(self, step):
         self.calls += 1
-        self.weight = 0.1 * turn + 0.01 * self.calls
+        self.weight = 0.1 * step + 0.01 * self.calls
         self.state.div_(self.state.norm())
 
     def penalty(self, discriminator, outputs):
@@ -276,7 +276,7 @@ def test_batches_of_an_ensemble_are_permutations_of_the_data():
     assert len(first) == len(batches) == 4 and first[0][0].shape == (3, 5, 1)
     orders = [torch.cat([y for _, y in part], 1) for part in (first, second)]
     assert all(row.sort().values.tolist() == list(range(20)) for order in orders for row in order)
-    assert len({tuple(row.tolist()) for order in orders for row in order}) == 6  # each copy and pass its own
+    assert len({tuple(row.tolist()) for order in orders for row in order}) == 6  # one for each member and pass
     assert all(torch.equal(x.squeeze(-1), y) for x, y in first)
     again = list(EnsembleBatches(split, 5, [2]))
     assert all(torch.equal(a[1][0], b[1][1]) for a, b in zip(again, first))  # follows from its seed alone
@@ -299,7 +299,7 @@ def test_what_vmap_cannot_run_is_refused_with_the_reason(make_gan, fit):
 
 
 def test_out_of_memory_is_not_refused_as_unstackable(make_gan, fit, monkeypatch):
-    """Out of memory has its own way out: fewer copies at once."""
+    """Out of memory is handled elsewhere: by fewer members at once."""
     ensemble = Ensemble([make_gan(seed=s) for s in range(K)], [1, 2])
 
     def full(*_):
@@ -362,8 +362,8 @@ from ganlab import NonSaturatingGAN
 
 
 class BadSeed(NonSaturatingGAN):
-    def __init__(self, *players, **settings):
-        super().__init__(*players, **settings)
+    def __init__(self, *networks, **settings):
+        super().__init__(*networks, **settings)
         if torch.initial_seed() == 2:
             with torch.no_grad():
                 settings["discriminator"].head.linear.bias.fill_(math.nan)

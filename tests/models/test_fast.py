@@ -45,7 +45,7 @@ def test_points_stay_in_float32():
 
 
 class Losses(TrainMetrics):
-    """Both players' losses, step by step."""
+    """Both networks' losses, step by step."""
 
     def __init__(self):
         super().__init__()
@@ -62,7 +62,7 @@ class Losses(TrainMetrics):
 
 @pytest.fixture
 def trained(family, fit, make_batches):
-    """What a game on small images of two brightnesses becomes: the losses' path, and how far the weights went."""
+    """Train on small images: the losses per step, and the weights' change."""
 
     def train(precision):
         torch.manual_seed(0)

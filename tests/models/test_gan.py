@@ -1,4 +1,4 @@
-"""The alternating step against hand-written PyTorch: who moves, when, by how much, and what the clocks say."""
+"""The training step against hand-written PyTorch: which network is updated when and by how much, and the counters."""
 
 import copy
 import inspect
@@ -32,9 +32,8 @@ from ganlab.losses import (
     RpGAN,
     SquaredHellingerGAN,
 )
-from ganlab.models.conditioning import ClassLabels
 from ganlab.models.gan import GAN
-from ganlab.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
+from ganlab.networks import DCGANDiscriminator, DCGANGenerator
 from ganlab.regularizers import R1, R2, GradientPenalty, InstanceNoise, LeCam, Regularizer, WeightClipping
 
 
@@ -58,8 +57,8 @@ def moved(before, after):
     return all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-class Turns(Callback):
-    """Both players' parameters and gradients just before each optimizer step."""
+class Updates(Callback):
+    """Both networks' parameters and gradients just before each optimizer step."""
 
     def __init__(self):
         self.steps = []
@@ -67,13 +66,13 @@ class Turns(Callback):
     def on_before_optimizer_step(self, trainer, gan, optimizer):
         owner = "d" if optimizer.param_groups[0]["params"][0] is next(gan.discriminator.parameters()) else "g"
         gradients = {
-            name: [None if p.grad is None else p.grad.clone() for p in player.parameters()]
-            for name, player in (("d", gan.discriminator), ("g", gan.generator))
+            name: [None if p.grad is None else p.grad.clone() for p in network.parameters()]
+            for name, network in (("d", gan.discriminator), ("g", gan.generator))
         }
         self.steps.append((owner, {"d": parameters(gan.discriminator), "g": parameters(gan.generator)}, gradients))
 
 
-# The counters
+# Counters
 
 
 @pytest.mark.parametrize("n_critic", [1, 2, 5])
@@ -97,20 +96,20 @@ def test_counters_continue_over_epochs(make_gan, make_batches, fit):
 
 
 def test_generator_updates_after_n_critic_updates(make_gan, make_batches, fit):
-    turns = Turns()
-    fit(make_gan(n_critic=3), make_batches(7), turns)
-    assert "".join(owner for owner, *_ in turns.steps) == "dddgdddgd"
+    updates = Updates()
+    fit(make_gan(n_critic=3), make_batches(7), updates)
+    assert "".join(owner for owner, *_ in updates.steps) == "dddgdddgd"
 
 
 def test_warmup_schedule(make_gan):
-    """100 critic turns for the first 25 generator turns and for every 500th (Arjovsky et al. 2017, authors' code)."""
+    """100 critic updates before each of the first 25 generator updates and each 500th (Arjovsky et al. 2017, authors' code)."""
     gan = make_gan(n_critic=5, critic_warmup=True)
-    turns = {}
+    n_critic = {}
     for gan.g_updates in range(1502):
-        turns[gan.g_updates] = gan.current_n_critic()
-    long = [g for g, n in turns.items() if n == 100]
+        n_critic[gan.g_updates] = gan.current_n_critic()
+    long = [g for g, n in n_critic.items() if n == 100]
     assert long == [*range(25), 500, 1000, 1500]
-    assert set(turns.values()) == {5, 100}
+    assert set(n_critic.values()) == {5, 100}
     plain = make_gan(n_critic=5)
     for plain.g_updates in (0, 24, 25, 500):
         assert plain.current_n_critic() == 5
@@ -139,22 +138,22 @@ def test_counters_survive_a_checkpoint(make_gan, make_batches, fit, tmp_path):
     assert (resumed.images_seen, resumed.d_updates, resumed.g_updates, resumed.d_steps_since_g) == (60, 10, 3, 1)
 
 
-# Who moves when
+# Which network is updated when
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_each_update_changes_one_network_only(family, make_gan, make_batches, fit, norm):
-    turns = Turns()
+    updates = Updates()
     gan = make_gan(family, norm=norm, n_critic=2, optimizer=adam())
-    fit(gan, make_batches(7), turns)
-    steps = turns.steps
+    fit(gan, make_batches(7), updates)
+    steps = updates.steps
     assert "".join(owner for owner, *_ in steps) == "ddgddgddgd"
     assert all(g is None for g in steps[0][2]["g"]) and all(g is None for g in steps[1][2]["g"])
     for (owner, before, grads), (next_owner, after, next_grads) in pairwise(steps):
         other = "g" if owner == "d" else "d"
         assert equal(before[other], after[other])
         assert not equal(before[owner], after[owner])
-        if owner != next_owner:  # the turn left the other player's gradients as they were
+        if owner != next_owner:  # the other network's gradients are as they were
             assert equal(grads[owner], next_grads[owner])
     assert all(p.requires_grad for p in [*gan.generator.parameters(), *gan.discriminator.parameters()])
     assert not any(p.requires_grad for p in gan.generator_ema.parameters())
@@ -203,7 +202,7 @@ HAND_WRITTEN = {  # D(r, f), G(f, r); families with settings at their defaults
     ),
     SquaredHellingerGAN: (lambda r, f: (f.exp() + (-r).exp()).mean(), lambda f, r: (-f).exp().mean()),
 }
-SHAPES_OF_A_STEP = [MinimaxGAN, WGAN, CGAN, RpGAN]  # plain, its own penalties, labels, reals in G's turn
+SHAPES_OF_A_STEP = [MinimaxGAN, WGAN, CGAN, RpGAN]  # plain, its own penalties, labels, reals in G's step
 
 
 def hand_r1(D, real, fake, y, gamma=2.0):
@@ -343,7 +342,7 @@ def test_generator_gradient_matches_hand_written_loss(family, make_gan, make_bat
     fit(gan, batches)
     classes = gan.conditioning.num_classes
     torch.manual_seed(5)
-    for _ in range(2):  # D's turn draws first
+    for _ in range(2):  # D's step draws first
         y = torch.randint(classes, (6,)) if classes else None
         z = torch.randn(6, 3)
     real, real_y = batches[0]
@@ -427,21 +426,21 @@ def test_logits_of_a_wrong_shape_are_refused(make_gan, make_batches, fit, one_pa
 # The objectives, as theory and callbacks use them
 
 
-@pytest.mark.parametrize("turn", [0, 1, 2, 3])
-def test_discriminator_objective_is_loss_plus_due_penalties(family, make_gan, make_batches, turn):
-    """R1 on every second turn counts twice; where nothing is due there is no penalty, not a zero."""
+@pytest.mark.parametrize("step", [0, 1, 2, 3])
+def test_discriminator_objective_is_loss_plus_due_penalties(family, make_gan, make_batches, step):
+    """R1 on every second step counts twice; where nothing is due there is no penalty, not a zero."""
     gan = make_gan(family, regularizers={"r1": R1(2.0, every=2), "lecam": LeCam(3.0, start=2)})
-    gan.d_updates = turn
+    gan.d_updates = step
     ((real, y),) = make_batches(1)
     outputs = gan.forward_pass(real, y, with_real=True, grad_to_generator=False)
-    assert outputs.step == turn
+    assert outputs.step == step
     terms = gan.discriminator_terms(outputs)
     lecam = gan.regularizers["lecam"]
     above, below = outputs.real_logits - lecam.fake_average, lecam.real_average - outputs.fake_logits
     expected = {"d/loss": gan.discriminator_loss(outputs.real_logits, outputs.fake_logits)}
-    if turn % 2 == 0:
+    if step % 2 == 0:
         expected["d/penalty_r1"] = 2 * hand_r1(gan.discriminator, outputs.real, outputs.fake, outputs.real_y)
-    if turn >= 2:
+    if step >= 2:
         expected["d/penalty_lecam"] = 3 * (above.relu().square().mean() + below.relu().square().mean())
     assert terms.keys() == expected.keys()
     for name, term in terms.items():
@@ -585,11 +584,11 @@ def test_gradient_clip_limits_unscaled_gradients(make_gan, make_batches, fit, pr
         assert step_metrics["g/grad_norm"].item() == pytest.approx(free["g"], rel=1e-4)
     for clip in (0.5 * min(free.values()), 2 * max(free.values()), None):
         got, step_metrics = norms(clip, precision)
-        for player in "dg":
-            expected = min(free[player], clip or 1e9)
-            assert got[player] == pytest.approx(expected, rel=1e-4 if precision == "32-true" else 0.02)
+        for network in "dg":
+            expected = min(free[network], clip or 1e9)
+            assert got[network] == pytest.approx(expected, rel=1e-4 if precision == "32-true" else 0.02)
             if log_next_step:  # the norm before clipping
-                assert step_metrics[f"{player}/grad_norm"].item() == pytest.approx(free[player], rel=0.02)
+                assert step_metrics[f"{network}/grad_norm"].item() == pytest.approx(free[network], rel=0.02)
 
 
 # Mixed precision
@@ -611,7 +610,7 @@ BF16 = {
 @pytest.mark.parametrize(("penalty", "norm"), [("none", "none"), ("none", "batch"), ("r1", "none")])
 @pytest.mark.parametrize("plugin", BF16)
 def test_bf16_gradients_match_float32(make_gan, make_batches, fit, plugin, penalty, norm):
-    """A weight that was cast without a graph (in D's turn) and found in the cache (in G's turn) gets no gradient."""
+    """A weight that was cast without a graph (in D's step) and found in the cache (in G's step) gets no gradient."""
     updates = []
     for settings in ({}, BF16[plugin]()):
         gan = make_gan(norm=norm, regularizers=PENALTIES[penalty][0](), optimizer=sgd(0.1))
@@ -798,17 +797,6 @@ def test_points_are_samples_too(make_gan):
     assert make_gan().sample(5, seed=0).shape == (5, 2)
 
 
-@pytest.mark.parametrize("role", ["generator", "discriminator"])
-def test_a_player_built_without_the_labels_is_refused(role):
-    """Else a conditional GAN would train unconditionally, in silence."""
-    classes = {"generator": 3, "discriminator": 3} | {role: 0}
-    g = MLPGenerator(3, [2], [8], bounded=False, num_classes=classes["generator"])
-    d = MLPDiscriminator([2], [8], projection_classes=classes["discriminator"])
-    sgd = {f"{player}_optimizer": lambda p: torch.optim.SGD(p, 0.1) for player in ("generator", "discriminator")}
-    with pytest.raises(ValueError, match=f"the {role} was built for 0 classes and the conditioning has 3"):
-        NonSaturatingGAN(g, d, conditioning=ClassLabels(3), **sgd)
-
-
 # What a subclass may override
 
 
@@ -817,8 +805,8 @@ def test_overridden_internals_names_methods_outside_the_public_list():
         slope = 1.0
         generator_sees_real = True
 
-        def __init__(self, *players, slope=1.0, **settings):
-            super().__init__(*players, **settings)
+        def __init__(self, *networks, slope=1.0, **settings):
+            super().__init__(*networks, **settings)
 
         @staticmethod
         def generator_loss(fake_logits, real_logits=None):

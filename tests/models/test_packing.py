@@ -1,4 +1,4 @@
-"""PacGAN: D judges m samples at once; which ones, and what becomes of labels, penalties and leftovers."""
+"""PacGAN: which samples make a pack, and what happens to labels, penalties and leftover samples."""
 
 import copy
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ganlab.losses import CGAN, LSGAN, NonSaturatingGAN, RpGAN
-from ganlab.models.conditioning import AuxiliaryClassifier, ClassLabels
+from ganlab.models.conditioning import ClassLabels
 from ganlab.networks import MLPDiscriminator, MLPGenerator
 from ganlab.regularizers import R1, DiffAugment, GradientPenalty, LeCam, Regularizer
 
@@ -18,7 +18,7 @@ def packed(make_gan, pack, shape=(2,), family=NonSaturatingGAN, classes=0, feed=
     torch.manual_seed(0)
     generator = MLPGenerator(3, shape, [8], bounded=False, num_classes=classes)
     discriminator = MLPDiscriminator(shape, [7, 5], pack=pack, **({feed: classes} if classes else {}))
-    sgd = {f"{player}_optimizer": lambda p: torch.optim.SGD(p, 0.1) for player in ("generator", "discriminator")}
+    sgd = {f"{network}_optimizer": lambda p: torch.optim.SGD(p, 0.1) for network in ("generator", "discriminator")}
     return family(
         generator, discriminator, pack=pack,
         **sgd | {"conditioning": ClassLabels(classes) if classes else None} | settings,
@@ -64,15 +64,15 @@ def test_packs_of_one_are_the_samples_themselves(make_gan, make_batches, fit):
 
 
 class Recorder(nn.Module):
-    """A linear critic of packs that notes what it sees."""
+    """A linear critic of packs that keeps its inputs."""
 
     def __init__(self, values):
         super().__init__()
         self.weight = nn.Parameter(torch.linspace(-1, 1, values))
-        self.seen, self.labels = [], []
+        self.inputs, self.labels = [], []
 
     def forward(self, x, y=None):
-        self.seen.append(x)
+        self.inputs.append(x)
         self.labels.append(y)
         return x.flatten(1) @ self.weight
 
@@ -84,14 +84,14 @@ def test_both_steps_pack(make_gan, make_batches, fit, pack, family):
     gan.discriminator = Recorder(2 * pack)
     batches = make_batches(1, size=2 * pack + 1)
     fit(gan, batches)
-    assert [x.shape for x in gan.discriminator.seen] == [(2, 2 * pack)] * (4 if family is RpGAN else 3)
-    reals = [x for x in gan.discriminator.seen if torch.equal(x.flatten(), batches[0][0][: 2 * pack].flatten())]
+    assert [x.shape for x in gan.discriminator.inputs] == [(2, 2 * pack)] * (4 if family is RpGAN else 3)
+    reals = [x for x in gan.discriminator.inputs if torch.equal(x.flatten(), batches[0][0][: 2 * pack].flatten())]
     assert len(reals) == (2 if family is RpGAN else 1)
     assert gan.images_seen == 2 * pack + 1
 
 
 def test_a_packed_step_equals_a_hand_written_one(make_gan, make_batches, fit):
-    """LSGAN in packs of 2 on a linear critic: closed-form gradients of one turn each."""
+    """LSGAN in packs of 2 on a linear critic: closed-form gradients of one step each."""
     gan = packed(make_gan, 2, family=LSGAN)
     gan.discriminator = Recorder(4)
     w, G = gan.discriminator.weight.detach().clone(), copy.deepcopy(gan.generator)
@@ -174,17 +174,3 @@ def test_a_batch_smaller_than_a_pack_is_refused(make_gan, make_batches, fit, siz
 def test_pack_out_of_range_is_refused(make_gan, bad):
     with pytest.raises(ValueError, match=f"gan.pack must be an integer of at least 1, got {bad!r}"):
         make_gan(pack=bad)
-
-
-def test_a_discriminator_built_for_other_packs_is_refused(make_gan):
-    with pytest.raises(ValueError, match="the discriminator was built for packs of 1 and gan.pack is 2; set gan.pack"):
-        make_gan(pack=2)
-
-
-def test_an_auxiliary_classifier_of_packs_is_refused(make_gan):
-    gan = packed(make_gan, 2, classes=3)
-    with pytest.raises(ValueError, match="not packs of 2; use gan.pack=1, or conditioning=labels or concat"):
-        NonSaturatingGAN(
-            gan.generator, gan.discriminator, pack=2, conditioning=AuxiliaryClassifier(3, 1.0),
-            generator_optimizer=torch.optim.SGD, discriminator_optimizer=torch.optim.SGD,
-        )  # fmt: skip

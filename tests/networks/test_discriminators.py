@@ -71,7 +71,7 @@ def test_packed_concatenated_labels_are_one_hot_maps_side_by_side(kind):
     maps = torch.cat([one_hot(y[:, 0], 4), one_hot(y[:, 1], 4)], 1).float()
     maps = maps.view(3, 8, *[1] * (x.ndim - 2)) * torch.ones_like(x[:, :1])
     torch.testing.assert_close(d(x, y), d.head(d.body(torch.cat([x, maps], 1)), None))
-    assert (d(x, y) - d(x, y.flip(1)) != 0).tolist() == [True, False, True]  # which sample wears which label
+    assert (d(x, y) - d(x, y.flip(1)) != 0).tolist() == [True, False, True]  # which sample has which label
 
 
 def test_packed_projection_sums_the_embeddings(kind):

@@ -1,4 +1,4 @@
-"""Maxout units, the first weights' scale, separate sizes; and that copies of the MLPs can be stacked and batched."""
+"""Maxout units, initial weights, and MLPs stacked and batched."""
 
 import copy
 
@@ -10,7 +10,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from ganlab.networks import MLPDiscriminator, MLPGenerator
 
 
-def by_hand(d, x, pieces):
+def reference(d, x, pieces):
     """D's logits, one sample, one unit and one piece at a time: the largest of its own `pieces` affine functions."""
     logits = []
     for h in x.flatten(1):
@@ -32,11 +32,11 @@ def test_maxout_is_the_maximum_of_its_pieces(pieces, pack):
         (4 * pieces, 7),
         (1, 4),
     ]
-    expected = by_hand(d, x, pieces)
+    expected = reference(d, x, pieces)
     torch.testing.assert_close(d(x), expected)
     assert expected.std() > 0.01
     got = torch.autograd.grad(d(x).square().sum(), d.parameters())
-    torch.testing.assert_close(got, torch.autograd.grad(by_hand(d, x, pieces).square().sum(), d.parameters()))
+    torch.testing.assert_close(got, torch.autograd.grad(reference(d, x, pieces).square().sum(), d.parameters()))
 
 
 def test_one_layer_of_maxout_is_convex():

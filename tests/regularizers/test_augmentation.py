@@ -170,13 +170,13 @@ def test_instance_noise_is_gaussian_and_drawn_for_each_value(shape):
 
 def test_noise_fades_linearly():
     x, noise = torch.zeros(4000, 2, dtype=torch.float64), InstanceNoise(0.4, fade=8)
-    for turn, left in [(0, 1), (2, 0.75), (7, 0.125), (8, 0), (9, 0)]:
-        noise.on_step_start(turn)
+    for step, left in [(0, 1), (2, 0.75), (7, 0.125), (8, 0), (9, 0)]:
+        noise.on_step_start(step)
         assert noise.augment(x).std().item() == pytest.approx(0.4 * left, rel=0.05)
 
 
 def test_noise_fades_in_both_steps(make_gan, make_batches, fit):
-    """By D's updates, of which two go to each of G's: what both saw at each turn."""
+    """By D's updates, two per update of G."""
     seen = []
 
     class Seen(InstanceNoise):
@@ -264,16 +264,16 @@ class Linear(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.tensor([1.5, -0.5]))
-        self.seen = []
+        self.inputs = []
 
     def forward(self, x, y=None):
-        self.seen.append(x)
+        self.inputs.append(x)
         return x @ self.weight
 
 
 @pytest.mark.parametrize("family", [NonSaturatingGAN, RpGAN])
 def test_both_steps_augment(make_gan, make_batches, fit, family):
-    """D's turn and G's; for a relativistic family also the reals of G's turn. In the order in which they are named."""
+    """D's step and G's; for a relativistic family also the reals of G's step; in this order."""
     gan = make_gan(family, regularizers={"first": Times(), "second": Times(1.0, 10.0)})
     gan.discriminator = Linear()
     fakes = []
@@ -281,7 +281,7 @@ def test_both_steps_augment(make_gan, make_batches, fit, family):
     real = make_batches(1)
     fit(gan, real)
     expected = [real[0][0], fakes[0], *[real[0][0]] * (family is RpGAN), fakes[1]]
-    for seen, raw in zip(gan.discriminator.seen, expected, strict=True):
+    for seen, raw in zip(gan.discriminator.inputs, expected, strict=True):
         torch.testing.assert_close(seen, (2 * raw + 1) + 10)
 
 
@@ -298,7 +298,7 @@ def test_the_generators_gradient_passes_through_the_augmentation(make_gan, make_
     before = [p.detach().clone() for p in gan.generator.parameters()]
     fit(gan, make_batches(1))
     torch.manual_seed(5)
-    torch.randn(6, 3)  # D's turn draws first
+    torch.randn(6, 3)  # D's step draws first
     loss = softplus(-((2 * G(torch.randn(6, 3)) + 1) @ w)).mean()
     for old, new, gradient in zip(before, gan.generator.parameters(), torch.autograd.grad(loss, G.parameters()), strict=True):
         torch.testing.assert_close(old - new.detach(), gradient, rtol=1e-4, atol=1e-6)
@@ -310,7 +310,7 @@ def test_real_and_fake_get_independent_noise_in_every_step(make_gan, operation):
     x = images(16, 1, 8, 8).float()
     gan.generator.forward = lambda z, y=None: x + 0 * z.sum()
     torch.manual_seed(0)
-    d, g = (gan.forward_pass(x, None, with_real=True, grad_to_generator=turn) for turn in (False, True))
+    d, g = (gan.forward_pass(x, None, with_real=True, grad_to_generator=grad) for grad in (False, True))
     sides = [d.real, d.fake, g.real, g.fake]
     assert not any(torch.equal(a, b) for i, a in enumerate(sides) for b in sides[:i])
 

@@ -45,8 +45,8 @@ TERMS = {  # everything that asks D about samples
 every_term = pytest.mark.parametrize("kind", TERMS)
 
 
-def play_of(real, fake, real_y=None, fake_y=None, turn=0):
-    return StepOutputs(real, fake, real_y, fake_y, torch.zeros(len(real)), torch.zeros(len(fake)), turn)
+def outputs_of(real, fake, real_y=None, fake_y=None, step=0):
+    return StepOutputs(real, fake, real_y, fake_y, torch.zeros(len(real)), torch.zeros(len(fake)), step)
 
 
 def public_regularizers():
@@ -88,7 +88,7 @@ class Quadratic(nn.Module):
 def measured_on_linear(build, shape, norm, n=4):
     critic = Linear(shape, norm)
     torch.manual_seed(0)
-    return build.penalty(critic, play_of(*samples(shape, n))), critic
+    return build.penalty(critic, outputs_of(*samples(shape, n))), critic
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -145,7 +145,7 @@ def test_closed_form_linear_of_each_regularizer():
 def test_r1_uses_real_samples_and_r2_fakes(kind, side):
     sides = samples((2, 3, 3))
     expected = 3 / 2 * 0.5**2 * sides[side].square().sum((1, 2, 3)).mean()
-    assert kind(3.0).penalty(Quadratic(0.5), play_of(*sides)).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert kind(3.0).penalty(Quadratic(0.5), outputs_of(*sides)).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "side"), [(FiniteDifferenceR1, 0), (FiniteDifferenceR2, 1)])
@@ -155,11 +155,11 @@ def test_finite_differences_differ_from_r1_by_the_curvature(kind, side, sigma):
     d, a = 3, 0.5
     sides = [x.double() for x in samples((d,), n=60_000)]
     torch.manual_seed(0)
-    term = kind(3.0, sigma).penalty(Quadratic(a).double(), play_of(*sides))
+    term = kind(3.0, sigma).penalty(Quadratic(a).double(), outputs_of(*sides))
     bias = sigma**2 / 4 * (d**2 + 2 * d)
     expected = 3 / 2 * a**2 * (sides[side].square().sum(1).mean() + bias)
     assert term.item() == pytest.approx(expected.item(), rel=0.03)
-    r1 = (R1, R2)[side](3.0).penalty(Quadratic(a).double(), play_of(*sides)).item()
+    r1 = (R1, R2)[side](3.0).penalty(Quadratic(a).double(), outputs_of(*sides)).item()
     assert (term.item() == pytest.approx(r1, rel=0.03)) == (sigma == 2e-3), "R1 in the limit, and not before"
 
 
@@ -171,7 +171,7 @@ def test_finite_differences_use_one_state_of_spectral_norm(kind):
     with torch.no_grad():  # as after a long step: the estimate is not there yet
         layer.parametrizations.weight.original.normal_()
         layer.bias.zero_()
-    term = kind(3.0, 0.01).penalty(lambda x, y: 5 * layer(x).sum(1), play_of(*samples((8,), n=20_000)))
+    term = kind(3.0, 0.01).penalty(lambda x, y: 5 * layer(x).sum(1), outputs_of(*samples((8,), n=20_000)))
     w = 5 * layer.eval().weight.sum(0)  # evaluation keeps the estimate of the last pass
     assert term.item() == pytest.approx(3 / 2 * w.square().sum().item(), rel=0.05)
 
@@ -197,7 +197,7 @@ def test_finite_differences_need_no_double_backward(kind):
             return self.a * SquareOnce.apply(x).sum(1)
 
     def run():
-        TERMS[kind]().penalty(Critic(), play_of(*samples((3,)))).backward()
+        TERMS[kind]().penalty(Critic(), outputs_of(*samples((3,)))).backward()
 
     if kind in ("fd_r1", "fd_r2", "consistency"):
         run()
@@ -213,7 +213,7 @@ def test_gradient_penalty_draws_one_u_per_sample(shape):
     real = torch.full((n, *shape), 1.0) * d / torch.Size(shape).numel() ** 0.5
     fake = torch.zeros_like(real)
     torch.manual_seed(0)
-    values = torch.stack([GradientPenalty(1.0).penalty(Quadratic(), play_of(real, fake)) for _ in range(3)]).detach()
+    values = torch.stack([GradientPenalty(1.0).penalty(Quadratic(), outputs_of(real, fake)) for _ in range(3)]).detach()
     # E (u d - 1)^2 = d^2/3 - d + 1; one u per batch would scatter over 0 … 4
     torch.testing.assert_close(values, torch.full((3,), d**2 / 3 - d + 1), atol=0.04, rtol=0)
 
@@ -223,7 +223,7 @@ def test_one_sided_and_center_where_slopes_differ():
     n, d, c = 40_000, 3.0, 0.8
     real = torch.full((n, 1), d)
     torch.manual_seed(0)
-    outputs = play_of(real, torch.zeros_like(real))
+    outputs = outputs_of(real, torch.zeros_like(real))
     one_sided = GradientPenalty(5.0, center=c, one_sided=True).penalty(Quadratic(), outputs)
     assert one_sided.item() == pytest.approx(5 * (d - c) ** 3 / (3 * d), rel=0.03)
     two_sided = GradientPenalty(5.0, center=c).penalty(Quadratic(), outputs)
@@ -235,10 +235,10 @@ class Spy(Quadratic):
 
     def __init__(self):
         super().__init__()
-        self.seen, self.labels = [], []
+        self.inputs, self.labels = [], []
 
     def forward(self, x, y=None):
-        self.seen.append(x.detach())
+        self.inputs.append(x.detach())
         self.labels.append(y)
         return super().forward(x)
 
@@ -247,8 +247,8 @@ def test_gradient_penalty_u_is_shared_within_a_sample():
     """One u keeps the point on the line between its two ends; one u per pixel would not."""
     spy = Spy()
     real, fake = samples((2, 3, 3), n=8)
-    GradientPenalty(1.0).penalty(spy, play_of(real, fake))
-    u = ((spy.seen[0] - fake) / (real - fake)).flatten(1)
+    GradientPenalty(1.0).penalty(spy, outputs_of(real, fake))
+    u = ((spy.inputs[0] - fake) / (real - fake)).flatten(1)
     assert (u.std(1) < 1e-3).all()  # the same for all values of a sample
     assert u.mean(1).std() > 0.1  # another one for the next sample
     assert (0 <= u.mean(1)).all() and (u.mean(1) <= 1).all()
@@ -263,14 +263,14 @@ def test_dragan_perturbs_real_samples_only(shape):
     spy = Spy().double()
     torch.manual_seed(0)
     for _ in range(2):
-        assert DRAGAN(7.0, 0.5).penalty(spy, play_of(real, fake)).isfinite()
+        assert DRAGAN(7.0, 0.5).penalty(spy, outputs_of(real, fake)).isfinite()
     scale = 0.5 * np.std(real.numpy())  # the batch's own, population form
-    for seen in spy.seen:
+    for seen in spy.inputs:
         d = ((seen - real) / scale).numpy()
         assert abs(d.mean()) < 0.06 and d.std() == pytest.approx(1, rel=0.05)
         assert np.mean(np.abs(d) < 1) == pytest.approx(0.6827, abs=0.03), "Gaussian"
         assert np.corrcoef(d.reshape(4000, -1)[:, :2].T)[0, 1] == pytest.approx(0, abs=0.08), "every value by itself"
-    assert not torch.equal(*spy.seen), "drawn anew"
+    assert not torch.equal(*spy.inputs), "drawn anew"
 
 
 LABELS = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([2, 2, 1, 2, 2])
@@ -284,9 +284,9 @@ LABELS = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([2, 2, 1, 2, 2])
     ],
 )  # fmt: skip
 def test_penalties_use_the_labels_of_their_samples(kind, worn):
-    """The point between a real and a fake wears the real one's."""
+    """The point between a real and a fake has the real one's label."""
     spy = Spy()
-    TERMS[kind]().penalty(spy, play_of(*samples((2,)), *LABELS))
+    TERMS[kind]().penalty(spy, outputs_of(*samples((2,)), *LABELS))
     assert len(spy.labels) == len(worn)
     assert all(torch.equal(y, LABELS[side]) for y, side in zip(spy.labels, worn, strict=True))
 
@@ -313,18 +313,18 @@ def test_consistency_by_hand():
     def change(x):  # <w, 2x + 1> - <w, x> = <w, x + 1>
         return ((x + 1) * w).sum((1, 2)).square().mean()
 
-    term = Consistency(4.0, Affine()).penalty(critic, play_of(real, fake))
+    term = Consistency(4.0, Affine()).penalty(critic, outputs_of(real, fake))
     assert term.item() == pytest.approx(4 * (change(real) + change(fake)).item(), rel=1e-5)
     (gradient,) = torch.autograd.grad(term, critic.w)
-    by_hand = sum(2 * (((x + 1) * w).sum((1, 2))[:, None, None] * (x + 1)).mean(0) for x in (real, fake))
-    torch.testing.assert_close(gradient, 4 * by_hand)
+    expected = sum(2 * (((x + 1) * w).sum((1, 2))[:, None, None] * (x + 1)).mean(0) for x in (real, fake))
+    torch.testing.assert_close(gradient, 4 * expected)
 
 
 def test_consistency_passes_on_step_start_to_its_transform(make_gan, make_batches, fit):
     noise = InstanceNoise(1.0, fade=8)
     gan = make_gan(NonSaturatingGAN, regularizers={"bcr": Consistency(1.0, noise)})
     fit(gan, make_batches(3))
-    assert float(noise.left) == 1 - 3 / 8  # G's turn comes after D's third update
+    assert float(noise.left) == 1 - 3 / 8  # G's step comes after D's third update
 
 
 def test_consistency_does_not_change_the_outputs(make_gan, make_batches, fit):
@@ -346,24 +346,24 @@ def test_consistency_does_not_change_the_outputs(make_gan, make_batches, fit):
 # LeCam
 
 
-def lecam_play(turn, r, f):
-    return StepOutputs(torch.zeros(5, 2), torch.zeros(3, 2), None, None, r, f, turn)
+def lecam_outputs(step, r, f):
+    return StepOutputs(torch.zeros(5, 2), torch.zeros(3, 2), None, None, r, f, step)
 
 
 def test_lecam_matches_a_hand_written_recursion():
-    """a_R, a_F follow the outputs' means from the first turn; the term pulls r down to a_F and f up to a_R."""
+    """a_R, a_F follow the outputs' means from the first step; the term pulls r down to a_F and f up to a_R."""
     regularizer = LeCam(0.3, start=2, decay=0.8)
     random = np.random.default_rng(0)
-    for turn in range(6):
+    for step in range(6):
         r, f = random.normal(0.8, 1.0, 5), random.normal(-0.4, 1.5, 3)
-        a_R = r.mean() if turn == 0 else 0.8 * a_R + 0.2 * r.mean()  # noqa: F821
-        a_F = f.mean() if turn == 0 else 0.8 * a_F + 0.2 * f.mean()  # noqa: F821
+        a_R = r.mean() if step == 0 else 0.8 * a_R + 0.2 * r.mean()  # noqa: F821
+        a_F = f.mean() if step == 0 else 0.8 * a_F + 0.2 * f.mean()  # noqa: F821
         r, f = torch.tensor(r, requires_grad=True), torch.tensor(f, requires_grad=True)
-        term = regularizer.penalty(None, lecam_play(turn, r, f))
+        term = regularizer.penalty(None, lecam_outputs(step, r, f))
         assert regularizer.real_average.item() == pytest.approx(a_R, rel=1e-5)
         assert regularizer.fake_average.item() == pytest.approx(a_F, rel=1e-5)
         assert not regularizer.real_average.requires_grad and not regularizer.fake_average.requires_grad
-        if turn < 2:
+        if step < 2:
             assert term is None
             continue
         above, below = np.maximum(0, r.detach().numpy() - a_F), np.maximum(0, a_R - f.detach().numpy())
@@ -375,11 +375,11 @@ def test_lecam_matches_a_hand_written_recursion():
 
 
 def test_lecam_backward_after_the_next_step():
-    """The averages are buffers that the next turn writes into; autograd must not be left with them."""
+    """The averages are buffers that the next step writes into; autograd must not be left with them."""
     regularizer = LeCam(1.0, start=0)
     r, f = torch.tensor([2.0, 1.0], requires_grad=True), torch.tensor([-1.0, 0.5], requires_grad=True)
-    term = regularizer.penalty(None, lecam_play(0, r, f))
-    regularizer.penalty(None, lecam_play(1, r.detach() + 5, f.detach() - 5))
+    term = regularizer.penalty(None, lecam_outputs(0, r, f))
+    regularizer.penalty(None, lecam_outputs(1, r.detach() + 5, f.detach() - 5))
     term.backward()
     torch.testing.assert_close(r.grad, torch.tensor([2.25, 1.25]))  # 2/2 (r - a_F), a_F = -0.25
 
@@ -433,7 +433,7 @@ def test_a_constant_critic_has_a_finite_gradient():
     nn.init.zeros_(critic.w)
     for regularizer in (GradientPenalty(10.0), DRAGAN(10.0, 0.5)):
         critic.w.grad = None
-        term = regularizer.penalty(critic, play_of(*samples((4,))))
+        term = regularizer.penalty(critic, outputs_of(*samples((4,))))
         assert term.item() == pytest.approx(10, rel=1e-4)
         term.backward()
         assert critic.w.grad.isfinite().all()
@@ -445,7 +445,7 @@ def test_penalties_train_the_critic_and_not_the_generator(kind):
     d = MLPDiscriminator((2,), [6, 6])
     g = nn.Linear(3, 2)
     real, _ = samples((2,))
-    TERMS[kind]().penalty(d, play_of(real, g(torch.randn(5, 3)))).backward()
+    TERMS[kind]().penalty(d, outputs_of(real, g(torch.randn(5, 3)))).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in d.named_parameters() if n.endswith("weight"))
     assert all(p.grad is None for p in g.parameters())
 
@@ -453,7 +453,7 @@ def test_penalties_train_the_critic_and_not_the_generator(kind):
 @every_term
 def test_float64_stays_float64(kind):
     d = MLPDiscriminator((2,), [6, 6]).double()
-    assert TERMS[kind]().penalty(d, play_of(*(x.double() for x in samples((2,))))).dtype == torch.float64
+    assert TERMS[kind]().penalty(d, outputs_of(*(x.double() for x in samples((2,))))).dtype == torch.float64
 
 
 @every_term
@@ -466,7 +466,7 @@ def test_gradients_agree_with_finite_differences(kind):
             return d(x)
 
     d.double()
-    outputs = play_of(*(x.double() for x in samples((2,))))
+    outputs = outputs_of(*(x.double() for x in samples((2,))))
 
     def value():
         torch.manual_seed(1)
@@ -567,7 +567,7 @@ def test_weight_clipping_bounds_all_parameters_after_each_update(make_gan, make_
     g_before = [p.detach().clone() for p in gan.generator.parameters()]
     assert max(p.abs().max() for p in gan.discriminator.parameters()) > 0.1
     fit(gan, make_batches(4), bounds)
-    assert bounds.optimizer_steps[1] <= 0.03 + 1e-8  # G's first turn meets a clipped D already
+    assert bounds.optimizer_steps[1] <= 0.03 + 1e-8  # G's first step uses a clipped D already
     for parameters in bounds.after:
         assert all(p.abs().max() <= 0.03 for p in parameters)
         assert sum((p.abs() == 0.03).sum().item() for p in parameters) > 10
@@ -643,7 +643,7 @@ def test_hooks_that_are_not_overridden_do_nothing():
     """No term is None and no augmentation is the sample itself."""
     x = torch.randn(4, 2)
     for regularizer in (Regularizer(), WeightClipping(0.1), InstanceNoise(0.1)):
-        assert regularizer.penalty(Quadratic(), play_of(x, x)) is None
+        assert regularizer.penalty(Quadratic(), outputs_of(x, x)) is None
     for regularizer in (Regularizer(), WeightClipping(0.1), *(build() for build in TERMS.values()), LeCam(1.0)):
         assert regularizer.augment(x) is x
     critic = Linear((2,), 3.0)
