@@ -22,7 +22,7 @@ from ganlab.data import Stacked, TensorData
 from ganlab.metrics import ClassifierQuality, InceptionQuality, StackedQuality, ToyQuality
 from ganlab.metrics.suite import MIN_SAMPLES, EvaluationSuite, SuiteResults
 from ganlab.runs.loading import build_trusted
-from ganlab.runs.open_run import Trained, datamodule, open_run
+from ganlab.runs.open_run import TrainedRun, load_data, open_run
 from ganlab.utils.files import atomic_path, write_json
 from ganlab.utils.progress import TerminalProgress
 from ganlab.utils.validation import validate_int
@@ -35,8 +35,8 @@ def main(words: list[str]) -> None:
     options = parse_options(EvaluateOptions, words)
     validate_int("n", options.n, MIN_SAMPLES)
     trained = open_run(options.run, options.run_seed, options.trust)
-    out = output_path(options.out, default_path(trained, "evaluation", ".json", seed=trained.copy))
-    data = datamodule(trained, options.data_dir, options.root)
+    out = output_path(options.out, default_path(trained, "evaluation", ".json", seed=trained.member))
+    data = load_data(trained, options.data_dir, options.root)
     n = limit_to_smaller_split(options.n, data)
     metrics = choose_metrics(trained, data, n, options.features)
     started = time.perf_counter()
@@ -70,7 +70,7 @@ def limit_to_smaller_split(n: int, data: TensorData) -> int:
     return min(n, sizes[split])
 
 
-def choose_metrics(trained: Trained, data: TensorData, n: int, features: str | None) -> list:
+def choose_metrics(trained: TrainedRun, data: TensorData, n: int, features: str | None) -> list:
     """The metric whose features all numbers use: by the name of its extractor, else the run's own, else the data's default.
 
     With Inception's features, the classifier's metric follows where the data has classes.
@@ -100,7 +100,7 @@ def metric_classes(data: TensorData) -> tuple[type, ...]:
     return (ClassifierQuality, InceptionQuality) if data.num_classes >= 2 else (InceptionQuality,)
 
 
-def as_json(trained: Trained, results: SuiteResults, n: int, seed: int, seconds: float) -> dict:
+def as_json(trained: TrainedRun, results: SuiteResults, n: int, seed: int, seconds: float) -> dict:
     """The content of evaluation.json."""
     gan, memorization = trained.gan, results.memorization
     run = {

@@ -26,8 +26,7 @@ import ganlab
 from ganlab.cli.options import ExportOptions, parse_options
 from ganlab.cli.output import default_path, output_path, sample_shape
 from ganlab.models.gan import GAN
-from ganlab.runs.open_run import Trained, open_run
-from ganlab.runs.run_dir import RunDir
+from ganlab.runs.open_run import TrainedRun, open_run
 from ganlab.utils.files import atomic_path, non_finite_to_none, write_json
 
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torchscript": ".pt"}
@@ -38,7 +37,7 @@ def main(words: list[str]) -> None:
     options = parse_options(ExportOptions, words)
     kind = options.format
     trained = open_run(options.run, options.run_seed, options.trust)
-    out = output_path(options.out, default_path(trained, "generator", SUFFIXES[kind], seed=trained.copy))
+    out = output_path(options.out, default_path(trained, "generator", SUFFIXES[kind], seed=trained.member))
     generator = trained.gan.cpu().generator_ema.eval()
     write = {"safetensors": write_safetensors, "onnx": write_onnx, "torchscript": write_torchscript}[kind]
     with atomic_path(out) as partial:
@@ -56,7 +55,7 @@ def example_inputs(gan: GAN) -> tuple[Tensor, ...]:
     return (z, torch.tensor([0, classes - 1])) if classes else (z,)
 
 
-def model_card(trained: Trained, kind: str) -> dict:
+def model_card(trained: TrainedRun, kind: str) -> dict:
     """Where the file comes from, its inputs and outputs, and how good the samples are; what is unknown is null."""
     gan, shape, classes = trained.gan, list(sample_shape(trained.gan)), trained.gan.conditioning.num_classes
     labels = {"y": f"int64 [n] in 0 … {classes - 1}"} if classes else {}
@@ -78,8 +77,8 @@ def model_card(trained: Trained, kind: str) -> dict:
         "images_seen": gan.images_seen,
         "ema_decay": gan.ema_decay,
         "quality": non_finite_to_none(quality) or None,
-        "quality_of": "this checkpoint" if trained.copy is None else "the median member of its ensemble",
-        "protocol": RunDir(trained.folder).read_summary().get("protocol"),
+        "quality_of": "this checkpoint" if trained.member is None else "the median member of its ensemble",
+        "protocol": trained.run_dir.read_summary().get("protocol"),
     }
 
 

@@ -23,7 +23,7 @@ from ganlab.cli.options import InterpolateOptions, parse_options
 from ganlab.cli.output import class_labels, class_note, default_path, output_path, sample_shape, validate_grid_size
 from ganlab.models.gan import GAN
 from ganlab.models.latents import sample_normal, slerp
-from ganlab.runs.open_run import datamodule, open_run
+from ganlab.runs.open_run import load_data, open_run
 from ganlab.utils.files import atomic_path
 
 FRAME_MS = 100
@@ -37,7 +37,7 @@ def main(words: list[str]) -> None:
     trained = open_run(options.run, options.run_seed, options.trust)
     gan = trained.gan
     parts = {"labels": "-".join(map(str, labels)) or None, "label": options.label, "seeds": f"{start}-{end}"}
-    default = default_path(trained, "interpolation", ".png", run_seed=trained.copy, **parts)
+    default = default_path(trained, "interpolation", ".png", run_seed=trained.member, **parts)
     out = output_path(options.out, default, (".png", ".gif"))
     is_image = len(sample_shape(gan)) == 3
     if not is_image and out.suffix == ".gif":
@@ -50,7 +50,7 @@ def main(words: list[str]) -> None:
     if is_image:
         draw_frames(out, samples)
     else:
-        data = datamodule(trained, options.data_dir)
+        data = load_data(trained, options.data_dir)
         with atomic_path(out) as partial:
             draw_points(partial, data, [samples.flatten(0, 1)], gan.images_seen)
     note = f", classes {labels[0]} to {labels[1]}" if labels else class_note(trained, options.label, unit="row")

@@ -21,7 +21,7 @@ from ganlab.cli.options import NeighborsOptions, parse_options
 from ganlab.cli.output import class_labels, class_note, default_path, output_path, sample_shape
 from ganlab.data import to_float, to_uint8
 from ganlab.metrics.knn import BLOCK_SIZE, flatten_samples, iter_blocks, nearest_neighbors
-from ganlab.runs.open_run import datamodule, open_run
+from ganlab.runs.open_run import load_data, open_run
 from ganlab.utils.files import atomic_path, save_figure
 from ganlab.utils.validation import validate_int
 
@@ -35,9 +35,9 @@ def main(words: list[str]) -> None:
     trained = open_run(options.run, options.run_seed, options.trust)
     if len(sample_shape(trained.gan)) != 3:
         raise ValueError(f"{trained.name} generates points, whose neighbors are no picture; use sample out=*.png")
-    default = default_path(trained, "neighbors", ".png", run_seed=trained.copy, label=label, seed=seed, n=n)
+    default = default_path(trained, "neighbors", ".png", run_seed=trained.member, label=label, seed=seed, n=n)
     out = output_path(options.out, default, (".png",))
-    data = datamodule(trained, options.data_dir, options.root)
+    data = load_data(trained, options.data_dir, options.root)
     train, held_out, device = data.train.x, data.test.x[:HELD_OUT], trained.gan.device
     validate_int("k", k, maximum=len(train))
 

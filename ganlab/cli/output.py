@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from ganlab.models.gan import GAN
-from ganlab.runs.open_run import Trained
+from ganlab.runs.open_run import TrainedRun
 
 MAX_PIXELS = 89_478_485  # of a PNG: beyond it Pillow warns of a decompression bomb
 
 
-def default_path(trained: Trained, stem: str, suffix: str, **parts: object) -> Path:
+def default_path(trained: TrainedRun, stem: str, suffix: str, **parts: object) -> Path:
     """A file in the run directory, such as `samples_label3_seed1_n64.png`; parts that are None are left out."""
     names = [stem, *(f"{name}{value}" for name, value in parts.items() if value is not None)]
-    return trained.folder / ("_".join(names) + suffix)
+    return trained.run_dir.path / ("_".join(names) + suffix)
 
 
 def output_path(out: str | None, default: Path, suffixes: Sequence[str] = (), *, directory: bool = False) -> Path:
@@ -66,9 +66,9 @@ def class_labels(gan: GAN, n: int, label: int | None) -> Tensor | None:
     return torch.arange(n) % classes if classes else None
 
 
-def class_note(trained: Trained, label: int | None, unit: str = "sample") -> str:
+def class_note(trained: TrainedRun, label: int | None, unit: str = "sample") -> str:
     """`, run_seed 5, label 3` for the line that a verb prints: the member of an ensemble and the classes."""
-    member = "" if trained.copy is None else f", run_seed {trained.copy}"
+    member = "" if trained.member is None else f", run_seed {trained.member}"
     if label is not None:
         return f"{member}, label {label}"
     classes = trained.gan.conditioning.num_classes

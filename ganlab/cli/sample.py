@@ -27,7 +27,7 @@ from ganlab.callbacks.sample_grid import draw_images, draw_points
 from ganlab.cli.options import SampleOptions, parse_options
 from ganlab.cli.output import class_labels, class_note, default_path, output_path, validate_grid_size
 from ganlab.data import to_uint8
-from ganlab.runs.open_run import datamodule, open_run
+from ganlab.runs.open_run import load_data, open_run
 from ganlab.utils.files import atomic_path
 from ganlab.utils.progress import TerminalProgress
 
@@ -37,7 +37,7 @@ def main(words: list[str]) -> None:
     options = parse_options(SampleOptions, words)
     n, label, seed = options.n, options.label, options.seed
     trained = open_run(options.run, options.run_seed, options.trust)
-    parts = {"run_seed": trained.copy, "label": label, "truncation": options.truncation, "seed": seed, "n": n}
+    parts = {"run_seed": trained.member, "label": label, "truncation": options.truncation, "seed": seed, "n": n}
     out = output_path(options.out, default_path(trained, "samples", ".png", **parts), (".png", ".npy"), directory=True)
 
     labels = class_labels(trained.gan, n, label)
@@ -58,7 +58,7 @@ def main(words: list[str]) -> None:
         with atomic_path(out) as partial:
             draw_images(partial, torch.cat(list(batches)), columns)
     else:
-        data = datamodule(trained, options.data_dir)
+        data = load_data(trained, options.data_dir)
         with atomic_path(out) as partial:
             draw_points(partial, data, [torch.cat(list(batches)).cpu()], trained.gan.images_seen)
     print(f"{n:,} sample{'s' * (n != 1)} of {trained.name}{class_note(trained, label)}, seed {seed}\n{out}")

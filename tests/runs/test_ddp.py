@@ -293,7 +293,7 @@ def test_two_processes_go_on_bit_for_bit(undisturbed, tmp_path, monkeypatch, num
     else:
         assert (ended[rank], ended[1 - rank]) == (-number, 1)
         log = (tmp_path / f"log{1 - rank}").read_text()
-        assert "another process of this run has ended" in log and "Traceback" not in log
+        assert "another process of this run ended" in log and "Traceback" not in log
     assert not (tmp_path / "stopped" / "checkpoints" / "last.ckpt.partial").exists()
     assert codes(ganlab("resume=stopped")) == [0, 0], (tmp_path / "log0").read_text()
     whole, again = (torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True) for name in (undisturbed, "stopped"))

@@ -270,7 +270,7 @@ def test_an_image_that_breaks_between_two_runs(cli, tmp_path):
     (images / "20.png").rename(tmp_path / "20.png")  # the place in the data would lie in another pass
     code, out = cli("resume=run", "trust=my_gan")
     assert code == 1 and out.count("ganlab: ") == 1 and "Traceback" not in out
-    assert "the training data (35 samples) is not what this run was saved with" in out and "put the data back" in out
+    assert "35 samples" in out and "training data" in out
     (images / "20.png").write_bytes(whole)
     code, out = cli("resume=run", "trust=my_gan")
     assert code == 0 and last(tmp_path / "run") == 64, out

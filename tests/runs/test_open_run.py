@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import ganlab
-from ganlab.runs.open_run import datamodule, open_run
+from ganlab.runs.open_run import load_data, open_run
 from ganlab.runs.run_dir import find_checkpoint as find
 
 
@@ -73,18 +73,18 @@ def test_nothing_there(here):
 def test_an_opened_run_has_its_gan_and_its_data(here, make_run):
     gan = make_run(here / "outputs" / "a")
     trained = open_run("latest")
-    assert not trained.gan.training and trained.name == "digits-test" and trained.seed == 3 and trained.copy is None
-    assert trained.folder.name == "a" and trained.checkpoint.name == "last.ckpt"
+    assert not trained.gan.training and trained.name == "digits-test" and trained.seed == 3 and trained.member is None
+    assert trained.run_dir.path.name == "a" and trained.checkpoint.name == "last.ckpt"
     y = torch.tensor([4, 0, 9])
     assert torch.equal(trained.gan.sample(3, y, seed=1).cpu(), gan.sample(3, y, seed=1))
     assert torch.equal(ganlab.load("latest").sample(3, y, seed=1), gan.sample(3, y, seed=1))
-    data = datamodule(trained, data_dir=str(here / "moved"))
+    data = load_data(trained, data_dir=str(here / "moved"))
     assert data.train.x.shape == (1437, 1, 8, 8) and data.data_dir == here / "moved"
     with pytest.raises(ValueError, match="has no root, got 'x'; leave it out"):
-        datamodule(trained, root="x")
+        load_data(trained, root="x")
     trained.config["data"] = {"root": str(here / "moved away")}
-    with pytest.raises(FileNotFoundError, match=r"moved away, the folder of images of .*, is not there; give root=FOLDER"):
-        datamodule(trained)
+    with pytest.raises(FileNotFoundError, match=r"moved away, the images of .*, does not exist; give root=DIR"):
+        load_data(trained)
 
 
 def test_a_copy_of_an_ensemble(here, make_run):
@@ -92,9 +92,9 @@ def test_a_copy_of_an_ensemble(here, make_run):
     y = torch.tensor([4, 0, 9])
     for index, seed in enumerate([4, 5, 6]):
         trained = open_run("run", seed)
-        assert trained.copy == trained.seed == seed
+        assert trained.member == trained.seed == seed
         assert torch.equal(trained.gan.sample(3, y, seed=1).cpu(), ensemble.member(index).sample(3, y, seed=1))
-    assert open_run("run").copy == 4
+    assert open_run("run").member == 4
     with pytest.raises(ValueError, match="has the seeds 4 … 6, got 7"):
         open_run("run", 7)
 
@@ -107,5 +107,5 @@ def test_data_of_a_stranger_is_not_built(here, make_run):
     torch.save(content, path)
     trained = open_run("run")
     with pytest.raises(ValueError, match="the run names os.system, which is not ganlab's"):
-        datamodule(trained)
+        load_data(trained)
     assert not (here / "victim").exists()
