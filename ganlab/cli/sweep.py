@@ -1,4 +1,4 @@
-"""What a sweep does at its beginning and at its end."""
+"""Hydra callbacks at the start and at the end of a sweep."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ganlab.utils.files import atomic_write
 
 
 class SweepTable(Callback):
-    """Prints the table, writes `sweep.csv` (a row per job), and ends with exit code 1 if a job failed.
+    """Print the table of jobs, write `sweep.csv` (one row per job), and end with exit code 1 if a job failed.
 
-    So it does for the jobs that there are when the sweep ends early: asked to stop, or a launcher's process died.
-    Where Weights & Biases is on, the report's tables go there, as a run of the sweep's own name.
-    A search whose sampler has no seed gets the run's, so that `resume=` asks for the same trials once more.
+    A sweep that ends early (it was interrupted, or a launcher's process died) prints the jobs that there are. Where Weights &
+    Biases is on, the tables are logged there, as a run of the sweep's name. A search whose sampler has no seed gets the
+    run's, so that `resume=` asks for the same trials again.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
@@ -26,10 +26,10 @@ class SweepTable(Callback):
         if "seed" in sampler and sampler.seed is None:
             with read_write(config):
                 sampler.seed = config.seed
-        with suppress(OSError):  # the first job tells it
+        with suppress(OSError):  # the first job says so
             folder.mkdir(parents=True, exist_ok=True)
             atomic_write(folder / "multirun.yaml", OmegaConf.to_yaml(config))  # Hydra's own sweeper does; Optuna's does not
-        atexit.register(end_early, folder)  # a launcher's exception passes Hydra's callbacks by
+        atexit.register(end_early, folder)  # Hydra does not call on_multirun_end after an exception
 
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
         from ganlab.report.sweep import write_sweep_table  # loads matplotlib
@@ -46,7 +46,8 @@ class SweepTable(Callback):
 
 
 def end_early(folder: Path) -> None:
+    """What an interrupted sweep prints at the end of the process."""
     from ganlab.report.sweep import write_sweep_table
 
     if write_sweep_table(folder):
-        print(f"not all jobs are over; python -m ganlab resume={folder} goes on")
+        print(f"the sweep was interrupted; python -m ganlab resume={folder} continues it")

@@ -61,7 +61,8 @@ def _status(job: Run) -> str:
 
 
 def _error(job: Run) -> str | None:
-    return NO_SUMMARY if job.status == "unfinished" else job.summary.get("error")
+    messages = {"unfinished": NO_SUMMARY, "interrupted": "was asked to stop before it finished"}
+    return messages.get(job.status) or job.summary.get("error")
 
 
 def print_sweep_table(jobs: list[Run], sweep_dir: Path) -> None:
@@ -140,6 +141,10 @@ def _metric_cell(group: list[Run], metric: str) -> str:
 
 def _seeds_cell(group: list[Run]) -> str:
     """How many seeds there are, and how many of them failed or were refused."""
-    states = [_status(job) if job.status in ("refused", "unfinished") else seed.status for job in group for seed in job.seeds]
+    states = [
+        _status(job) if job.status in ("interrupted", "refused", "unfinished") else seed.status
+        for job in group
+        for seed in job.seeds
+    ]
     bad = "".join(f"\n[red]{n} {state}[/]" for state in ("failed", "refused") if (n := states.count(state)))
     return f"{len(states)}{bad}"

@@ -130,7 +130,7 @@ def test_points_as_png_and_npy(runs):
         ("labels", ["out=x.jpg"], "out= must end in .png or .npy, or name a directory, got x.jpg"),
         ("labels", ["out=full"], "out=full exists and is not an empty directory"),
         ("labels", ["n=1000000", "out=x.png"], "a grid of 1,000,000 images would have .* pixels; write single files"),
-        ("labels", ["run_seed=3"], "is of one run and no ensemble, got seed 3 to choose"),
+        ("labels", ["run_seed=3"], "is of a single run, not of an ensemble, got seed 3"),
     ],
 )
 def test_sample_errors_are_one_sentence_and_leave_nothing(runs, tmp_path, name, words, sentence):

@@ -159,7 +159,7 @@ def test_a_sweep_that_ends_early_shows_what_there_is(tmp_path, capsys, monkeypat
     end(folder)
     printed = capsys.readouterr().out
     assert "sweep of 2 jobs" in printed and "ended without a word" in printed
-    assert f"not all jobs are over; python -m ganlab resume={tmp_path} goes on" in printed
+    assert f"the sweep was interrupted; python -m ganlab resume={tmp_path} continues it" in printed
     with pytest.raises(SystemExit):
         SweepTable().on_multirun_end(config)
     assert not registered
