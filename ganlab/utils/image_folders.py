@@ -1,7 +1,5 @@
 """Class subdirectories of a directory of images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")

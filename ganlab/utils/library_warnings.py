@@ -1,7 +1,5 @@
 """Silence the warnings and hints of libraries that do not apply to ganlab."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 

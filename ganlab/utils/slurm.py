@@ -5,8 +5,6 @@ saves ganlab's checkpoint in the run directory and calls `scontrol requeue`. Whe
 resumes from that directory, which is named after the job id and not after the time of day.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import signal

@@ -4,8 +4,6 @@ Functions of plain numbers. Infinite values are allowed and are never dropped: a
 SciPy is imported inside the functions that need it, for start-up time only.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

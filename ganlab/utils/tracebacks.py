@@ -1,7 +1,5 @@
 """Describe an exception in one line, and find the user's own code in its traceback."""
 
-from __future__ import annotations
-
 import sysconfig
 import traceback
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Checks of settings. Each returns the value, or raises ValueError with the setting's name, the value and what is allowed."""
 
-from __future__ import annotations
-
 import math
 
 
