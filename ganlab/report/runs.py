@@ -183,8 +183,8 @@ def _read_single(run_dir: RunDir, config: dict, summary: dict, status: str) -> t
         images = max(images, _to_float(row.get("images_seen")))
         if row.get("seconds"):
             clock.append((images, _to_float(row["seconds"])))
-        if values := {name: row[name] for name in names if row[name]}:
-            _append(seed, images, math.nan, values)
+        if any(row[name] for name in names):
+            _append(seed, images, math.nan, {name: row[name] for name in names})
     seed.seconds = [_interpolate(clock, at) for at in seed.images]
     images_seen = (summary.get("counters") or {}).get("images_seen")
     if status == "finished":
@@ -217,13 +217,11 @@ def _read_members(rows: list[dict], config: dict, summary: dict, status: str) ->
 
 
 def _append(seed: SeedResult, images: float, seconds: float, values: dict[str, str]) -> None:
-    for name, value in values.items():
-        column = seed.history.setdefault(name.removeprefix(PREFIX), [])
-        column += [math.nan] * (len(seed.images) - len(column)) + [_to_float(value)]
+    """Add an evaluation; every evaluation of a table has the same metrics."""
     seed.images.append(images)
     seed.seconds.append(seconds)
-    for column in seed.history.values():
-        column += [math.nan] * (len(seed.images) - len(column))
+    for name, value in values.items():
+        seed.history.setdefault(name.removeprefix(PREFIX), []).append(_to_float(value))
 
 
 def _is_metric(name: str | None) -> bool:

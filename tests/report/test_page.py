@@ -26,7 +26,7 @@ single, ensemble, scores = folders.single, folders.ensemble, folders.scores
 
 @pytest.fixture
 def sweep(tmp_path):
-    """ns: 8, 8, 4 modes. minimax: 8, 0 modes and a seed that failed. wgan: every seed failed. ls: still under way."""
+    """ns: 8, 8, 4 modes. minimax: 8, 0 modes and a seed that failed. wgan: every seed failed. ls: still training."""
     folder = tmp_path / "sweep"
     for seed, modes in enumerate((8, 8, 4), 1):
         evaluations = [scores(3, 1.0), scores(modes, 0.1 * seed)]
@@ -38,6 +38,7 @@ def sweep(tmp_path):
     for seed in (1, 2):
         single(folder / f"loss=wgan,seed={seed}", None, loss="wgan", seed=seed, error="<b>diverged</b> | at once")
     single(folder / "loss=ls,seed=1", [scores(5, 0.7)], loss="ls", over=False)
+    single(folder / "script", [scores(8, 4.0)], loss="<script>alert(1)</script>")
     return folder
 
 
@@ -107,6 +108,7 @@ def test_page_is_self_contained_and_escaped(written):
     assert all(page.alts)
     for source in page.sources:
         Image.open(BytesIO(base64.b64decode(source.partition(",")[2]))).verify()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text.replace("<wbr>", "")
     assert "<b>diverged" not in text and "&lt;b&gt;diverged&lt;/b&gt; | at once" in text
 
 

@@ -25,7 +25,7 @@ single, ensemble, scores = folders.single, folders.ensemble, folders.scores
 
 @pytest.fixture
 def sweep(tmp_path):
-    """ns: 8, 8, 4 modes. minimax: 8, 0 modes and a seed that failed. wgan: every seed failed. ls: still under way."""
+    """ns: 8, 8, 4 modes. minimax: 8, 0 modes and a seed that failed. wgan: every seed failed. ls: still training."""
     folder = tmp_path / "sweep"
     for seed, modes in enumerate((8, 8, 4), 1):
         evaluations = [scores(3, 1.0), scores(modes, 0.1 * seed)]
