@@ -14,6 +14,11 @@ class Message:
     suggestions: tuple[tuple[str, str], ...] = ()
 
 
+AGAINST_DIVERGENCE = (
+    ("lower learning rates", "optimizer=adam"),
+    ("gradient clipping", "gan.gradient_clip=1"),
+    ("a penalty on D's gradient", "'regularizer=[r1]'"),
+)
 MESSAGES = {
     "VANISHING_GRADIENT": Message(
         "D tells real from fake, but hardly any gradient reaches G. G's updates are noise from here on.",
@@ -85,20 +90,12 @@ MESSAGES = {
     "EXPLODING": Message(
         "Logits or samples have grown far beyond the range of losses and data. Usually a loss becomes non-finite next.",
         ("logit_max", "sample_max", "d_weight_norm", "d_slope_max"),
-        (
-            ("lower learning rates", "optimizer=adam"),
-            ("gradient clipping", "gan.gradient_clip=1"),
-            ("a penalty on D's gradient", "'regularizer=[r1]'"),
-        ),
+        AGAINST_DIVERGENCE,
     ),
     "NON_FINITE": Message(
         "A loss or a penalty became inf or nan, and everything after it is lost. The last checkpoint is from before.",
         ("logit_max", "d_weight_norm", "g_grad_norm"),
-        (
-            ("lower learning rates", "optimizer=adam"),
-            ("gradient clipping", "gan.gradient_clip=1"),
-            ("a penalty on D's gradient", "'regularizer=[r1]'"),
-        ),
+        AGAINST_DIVERGENCE,
     ),
     "MEMORIZING": Message(
         "Samples lie nearer to the training set than held-out data does: G copies training samples. Metrics that compare with "
