@@ -87,12 +87,17 @@ def expected_types(conf: Path) -> dict[str, tuple]:
     Keys that hold a string, an interpolation or null in every file are left out.
     """
     types: dict[str, set] = defaultdict(set)
+    aliases = []
     for key, _, value in iter_keys(conf):
-        if not (isinstance(value, str) and "${" in value):
+        if isinstance(value, str) and "${" in value:
+            aliases.append((key, value.strip("${}")))
+        else:
             types[key].add(_type(value))
+    for key, other in aliases:  # gan.generator: ${networks.generator}
+        types[key] |= types.get(other, set())
     for key in SECTION_OR_NULL:
         types[key] |= {dict, NoneType}
-    unchecked = {key for key, found in types.items() if str in found or found == {NoneType}}.union(SEVERAL_TYPES, TOP_LEVEL)
+    unchecked = {key for key, found in types.items() if str in found or found <= {NoneType}}.union(SEVERAL_TYPES, TOP_LEVEL)
     below = {key: tuple(found) for key, found in types.items() if key not in unchecked}
     return TOP_LEVEL | {key: below[key] for key in sorted(below, key=lambda key: key.count("."))}
 

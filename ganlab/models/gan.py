@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,11 +94,11 @@ class GAN(AdversarialModule):
 
     overridden_internals: tuple[str, ...] = ()
 
-    # Theory that a family may declare; `ganlab inspect` checks it:
-    optimal_logit = (
-        None  # (p, q) -> the optimal D's logit for densities p of real, q of fake; up to a constant if only r - f counts
-    )
-    divergence = None  # (p, q) -> -min_D discriminator_loss for probability vectors [k]; its docstring names it
+    # Theory that a family may declare; `ganlab inspect` checks it.
+    # optimal_logit(p, q): the optimal D's logit for densities p of real, q of fake; up to a constant if only r - f counts.
+    # divergence(p, q): -min_D discriminator_loss for probability vectors [k]; its docstring names it.
+    optimal_logit: Callable[..., Tensor] | None = None
+    divergence: Callable[..., Tensor] | None = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

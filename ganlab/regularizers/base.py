@@ -14,7 +14,7 @@ from ganlab.utils.validation import validate_int
 
 def elementwise(hook: Callable) -> Callable:
     """Mark an `on_step_start` or `project` that treats each value by itself: an ensemble runs it on all members at once."""
-    hook.elementwise = True
+    hook.elementwise = True  # type: ignore[attr-defined]
     return hook
 
 

@@ -220,6 +220,8 @@ def classify(code: int, out: str, err: str, interrupted: bool) -> tuple[str, str
     if interrupted and code == 128 + signal.SIGTERM and len(messages) == 1:
         return "stopped", messages[0]
     rest = [line for line in err.splitlines() if line and line not in messages and "Warning: " not in line and line[0] != " "]
+    if code == 2 and err.startswith("usage: ganlab") and "Traceback" not in err:  # argparse's own words
+        return "sentence", err.strip().splitlines()[-1]
     if code == 1 and len(messages) == 1 and not rest and 20 < len(messages[0]) < 1000:
         return "sentence", err[err.index("ganlab: ") :].strip()
     return "violation", f"exit code {code}: {err.strip()[:600]}"

@@ -31,6 +31,7 @@ def validated(*overrides):
         ("optimizer.generator.lr", "1", 1.0),
         ("max_images", "1e5", 100_000),
         ("data.batch_size", "1e2", 100),
+        ("callbacks.evaluation.every", "1e3", 1000),
         ("gan.gradient_clip", "2", 2),  # null in conf/: left to its class
         ("name", "7", "7"),
         ("trainer.devices", "[0,1]", [0, 1]),
@@ -60,6 +61,7 @@ def test_a_converted_number_reaches_the_optimizer():
         ("data.batch_size=[1]", "data.batch_size must be an integer, got [1]"),
         ("gan.critic_warmup=1", "gan.critic_warmup must be true or false, got 1"),
         ("gan=5", "gan must be a section, got 5"),
+        ("gan.regularizers=2", "gan.regularizers must be a section, got 2"),
         ("gan.generator_scheduler=7", "gan.generator_scheduler must be a section or null, got 7"),
         ("callbacks.sample_grid=7", "callbacks.sample_grid must be a section, got 7"),
         ("published=5", "published must be a section or null, got 5"),
