@@ -1,10 +1,10 @@
-"""Measure everything there is to measure on a trained generator: distances, precision and recall, diversity, memorization.
+"""Evaluate a trained generator: distances to real data, precision and recall, diversity, memorization.
 
     python -m ganlab evaluate run=latest
     python -m ganlab evaluate run=outputs/ring-ns-seed1_… n=2500 seed=3
     python -m ganlab evaluate run=latest features=inception out=inception.json
 
-Prints a table and writes evaluation.json, with the protocol of each number and what real data scores.
+It prints a table and writes evaluation.json, with the protocol of each number and the value of real data.
 """
 
 from __future__ import annotations

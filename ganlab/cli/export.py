@@ -1,4 +1,4 @@
-"""Write the generator of a trained GAN, its moving average, to one file with a JSON card beside it.
+"""Write the generator of a trained GAN (its moving average) to one file, with a JSON card beside it.
 
     python -m ganlab export run=latest
     python -m ganlab export run=latest format=onnx out=generator.onnx

@@ -1,4 +1,4 @@
-"""Inspect a loss before anything is trained: does it saturate, does its game converge, is it implemented right?
+"""Inspect a loss before anything is trained: does it saturate, does training converge, is it implemented correctly?
 
     python -m ganlab inspect loss=minimax
     python -m ganlab inspect loss=wgan 'regularizer=[gp]' regularizer.gp.weight=1

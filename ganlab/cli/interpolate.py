@@ -3,10 +3,10 @@
     python -m ganlab interpolate from=1 to=2
     python -m ganlab interpolate labels=3,8 out=3-8.gif
 
-Row i goes from the i-th latent of the seed `from` to the i-th of `to` along a great circle. labels=3,8 weights the first class
-with 1 - t and the second with t, at the latents of `from`, or on the way to those of `to` if that is given.
-out= chooses the format: *.png draws a row per pair, *.gif the pairs side by side, there and back. Points: a path per pair, over
-the real ones.
+Row i goes from the i-th latent of the seed `from` to the i-th latent of the seed `to`, along a great circle. labels=3,8 goes
+from one class to the other at fixed latents (those of `from`); with to= given, the latents change as well.
+out= chooses the format: *.png draws a row per pair, *.gif shows all pairs side by side, back and forth. 2-D points are drawn as a
+path per pair, over real points.
 """
 
 from __future__ import annotations

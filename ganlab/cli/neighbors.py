@@ -3,8 +3,9 @@
     python -m ganlab neighbors run=latest
     python -m ganlab neighbors label=3 n=20 k=5
 
-The distance is L2 between pixels in [-1, 1]. A sample that is a copy has a neighbor at nearly 0. What is usual is printed
-below: how far held-out real images are from their nearest training image. `evaluate` tests any number of samples.
+The distance is L2 between pixels in [-1, 1]. A sample that copies a training image has a neighbor at a distance near 0. For
+comparison, the distances of held-out real images to their nearest training image are printed. `evaluate` counts copies among any
+number of samples.
 """
 
 from __future__ import annotations

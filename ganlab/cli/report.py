@@ -1,7 +1,7 @@
 """python -m ganlab report PATH… [out=DIR] [metric=NAME]
 
-Compare every run at or below the paths (run directories, sweeps, or outputs): writes report.html, report.md and the pictures
-in report/, and prints the rankings. Runs that are still training, or failed, are read as far as they got.
+Compare all runs at or below the paths, such as a run directory, a sweep's directory, or outputs. It writes report.html,
+report.md and pictures in report/, and prints the rankings. Runs that failed or are still training are read as far as they got.
 """
 
 from __future__ import annotations

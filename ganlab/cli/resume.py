@@ -1,11 +1,12 @@
-"""Continue what was stopped, as if it had never stopped: `python -m ganlab resume=RUN`.
+"""Continue a stopped run as if it had never stopped, or train what is missing in a sweep.
 
-RUN is a run's directory, or `latest`: the unfinished run at or below ./outputs that started last. Of a sweep's directory, the
-jobs that are missing or unfinished are trained.
+    python -m ganlab resume=latest                           # the unfinished run in outputs/ that started last
+    python -m ganlab resume=outputs/ring-ns-seed1_…
+    python -m ganlab resume=outputs/sweep_… trust=my_gan     # the jobs that are missing or unfinished
 
-The run's own config.yaml says what is trained, in the same directory, from its last checkpoint. A class outside ganlab,
-torch.optim, lightning and torchmetrics is built only if its module is named: trust=my_gan. Of a sweep's command the same
-holds for `--config-dir` and for overrides of Hydra beyond the choice of launcher and sweeper.
+A run continues in its directory, from its last checkpoint and with its saved config.yaml. Classes outside ganlab, torch.optim,
+lightning and torchmetrics are built only if their module is named: trust=my_gan. The same holds for a sweep's `--config-dir`
+and for its overrides of Hydra, except those that choose launcher and sweeper; a refusal says what to type.
 """
 
 from __future__ import annotations

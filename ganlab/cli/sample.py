@@ -4,11 +4,12 @@
     python -m ganlab sample n=50_000 out=samples.npy
     python -m ganlab sample label=3 truncation=0.7 seed=5 out=threes
 
-The samples are the moving average's of the generator; a seed gives the same ones on every device. out= chooses the format:
+The samples come from the moving average of the generator. A seed gives the same samples on every device.
+out= chooses the format:
 *.png    one grid, a column per class; points are drawn over the real ones
 *.npy    float32 [n, C, H, W] in [-1, 1], of points [n, 2]
-else     a new directory of files 00000.png … in the images' own size
-*.npy and single files are written in batches: memory does not grow with n.
+else     a new directory of files 00000.png …, one image each
+*.npy and single files are written in batches, so that memory does not grow with n.
 """
 
 from __future__ import annotations
