@@ -117,15 +117,15 @@ def find_runs(paths: list[Path]) -> list[Run]:
     Raises:
         ValueError: a path is no directory, or no run is below any of them.
     """
-    found: dict[Path, None] = {}
+    run_dirs: dict[Path, None] = {}
     for path in paths:
         if not path.is_dir():
             raise ValueError(f"report reads run directories, and {path} is {'a file' if path.exists() else 'not there'}")
-        found |= dict.fromkeys(run_dir.path for run_dir in find_run_dirs(path.resolve()))
-    if not found:
+        run_dirs |= dict.fromkeys(run_dir.path for run_dir in find_run_dirs(path.resolve()))
+    if not run_dirs:
         places = ", ".join(map(str, paths))
         raise ValueError(f"there is no run in {places}: give the directory of a run, of a sweep, or of several (outputs)")
-    return [read_run(RunDir(path)) for path in found]
+    return [read_run(RunDir(path)) for path in run_dirs]
 
 
 def read_run(run_dir: RunDir) -> Run:

@@ -64,11 +64,11 @@ def test_nothing_overflows_and_pictures_load(page, width):
     frame = page.with_name("frame.html")
     frame.write_text(FRAME.format(width=width))
     dom = browse("--dump-dom", "--virtual-time-budget=20000", "--window-size=1400,2100", frame.as_uri())
-    found = json.loads(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1].replace("&lt;", "<").replace("&gt;", ">"))
-    assert found["inner"] == width
-    assert found["page"] <= width and found["outside"] == []
-    assert found["images"] >= 10 and found["broken"] == 0
-    assert found["small"] == 0
+    measures = json.loads(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1].replace("&lt;", "<").replace("&gt;", ">"))
+    assert measures["inner"] == width
+    assert measures["page"] <= width and measures["outside"] == []
+    assert measures["images"] >= 10 and measures["broken"] == 0
+    assert measures["small"] == 0
 
 
 @pytest.mark.parametrize("width", [400, 1200])

@@ -48,8 +48,8 @@ def test_names_hold_only_what_differs(tmp_path):
     single(tmp_path / "4", [scores(8, 0.1)], loss="ns", pack=2, n_critic=5, overrides=("+gan.n_critic=5", "gan.pack=2"))
     single(tmp_path / "5", [scores(8, 0.1)], loss="my_gan.MyGAN")
     (tmp_path / "5" / "config.yaml").write_text((tmp_path / "5" / "config.yaml").read_text().replace("ganlab.my_gan", "my_gan"))
-    (found,) = names(tmp_path)
-    assert found == ["minimax", "ns pack=1", "ns pack=2", "ns pack=2 n_critic=5", "MyGAN"]
+    (group_names,) = names(tmp_path)
+    assert group_names == ["minimax", "ns pack=1", "ns pack=2", "ns pack=2 n_critic=5", "MyGAN"]
 
 
 def test_losses_of_one_name_are_told_apart_by_module(tmp_path):
@@ -127,8 +127,8 @@ def test_regularizers_of_an_experiment_are_named_beside_typed_ones(tmp_path, typ
     single(tmp_path / "1", [scores(8, 0.1)], regularizers={"r2": R2}, overrides=typed)
     single(tmp_path / "2", [scores(8, 0.1)], loss="ls", regularizers={"r1": R1}, overrides=("+experiment=my",))
     single(tmp_path / "3", [scores(8, 0.1)], loss="minimax", regularizers={})
-    (found,) = names(tmp_path)
-    assert [name.removesuffix(" r2.gamma=1.0") for name in found] == ["ns + r2", "ls + r1", "minimax"]
+    (group_names,) = names(tmp_path)
+    assert [name.removesuffix(" r2.gamma=1.0") for name in group_names] == ["ns + r2", "ls + r1", "minimax"]
 
 
 def optimized(folder, rates, overrides=(), preset=None):

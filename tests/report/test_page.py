@@ -133,7 +133,7 @@ def test_picture_files(written):
 
 
 def test_curve_is_the_median_with_failed_seeds_at_the_worst(tmp_path):
-    """Looks of three seeds: 3 5 8, 3 8 8 and 3, then failed: from there on it counts with 0 modes."""
+    """Evaluations of three seeds: 3 5 8, 3 8 8 and 3, then failed: from there on it counts with 0 modes."""
     for seed, modes in enumerate(((3, 5, 8), (3, 8, 8), (3,)), 1):
         error = "nan" if len(modes) == 1 else None
         single(tmp_path / f"{seed}", [scores(m, 0.1) for m in modes], seed=seed, error=error)
@@ -225,7 +225,7 @@ def test_default_output_is_the_first_path(sweep, capsys):
     printed = capsys.readouterr().out
     assert str(sweep / "report.html") in printed and "minimax" in printed
     before = (sweep / "report.md").read_text()
-    main([str(sweep)])  # the report's own folder is no run
+    main([str(sweep)])  # report/ is no run
     assert (sweep / "report.md").read_text() == before
 
 

@@ -111,8 +111,8 @@ def test_runs_are_found_once_and_inspections_left_out(tmp_path):
     (inspected / "inspect.json").write_text("{}")
     (tmp_path / "refused").mkdir()  # a run that never trained has no config.yaml
     (tmp_path / "refused" / "summary.json").write_text('{"status": "refused", "error": "gan.n_critic must be"}')
-    found = find_runs([tmp_path, tmp_path / "sweep", tmp_path / "sweep" / "seed=1"])
-    assert [run.name for run in found] == ["seed=1"]
+    runs = find_runs([tmp_path, tmp_path / "sweep", tmp_path / "sweep" / "seed=1"])
+    assert [run.name for run in runs] == ["seed=1"]
 
 
 def test_paths_without_runs_are_refused(tmp_path):

@@ -50,14 +50,14 @@ def row(table, name):
 
 
 def test_failed_seeds_score_the_worst_value(sweep):
-    found = ranking(sweep)
-    by_name = {group.name: group for group in found.groups}
-    assert found.values(by_name["minimax"], "modes_2500") == {1: 8, 2: 0, 3: 0}
-    assert found.values(by_name["minimax"], "failure") == {1: 0, 2: 1, 3: 1}
-    assert found.values(by_name["minimax"], "success") == {1: 1, 2: 0, 3: 0}
-    assert found.values(by_name["minimax"], "kl_with_off_mode_2500") == pytest.approx({1: 0.2, 2: 4.5, 3: 4.5})
-    assert found.values(by_name["wgan"], "reverse_kl_2500") == {1: math.inf, 2: math.inf}
-    assert found.values(by_name["ns"], "failure") == {1: 0, 2: 0, 3: 0}
+    ranked = ranking(sweep)
+    by_name = {group.name: group for group in ranked.groups}
+    assert ranked.values(by_name["minimax"], "modes_2500") == {1: 8, 2: 0, 3: 0}
+    assert ranked.values(by_name["minimax"], "failure") == {1: 0, 2: 1, 3: 1}
+    assert ranked.values(by_name["minimax"], "success") == {1: 1, 2: 0, 3: 0}
+    assert ranked.values(by_name["minimax"], "kl_with_off_mode_2500") == pytest.approx({1: 0.2, 2: 4.5, 3: 4.5})
+    assert ranked.values(by_name["wgan"], "reverse_kl_2500") == {1: math.inf, 2: math.inf}
+    assert ranked.values(by_name["ns"], "failure") == {1: 0, 2: 0, 3: 0}
 
 
 def test_leaderboard(sweep):
@@ -83,10 +83,10 @@ def test_leaderboard(sweep):
 
 @pytest.mark.parametrize("metric, best", [("success", "ns"), ("failure", "ns"), ("modes", "ns"), ("quality/modes_2500", "ns")])
 def test_sorted_by_the_given_metric(sweep, metric, best):
-    found = ranking(sweep, metric)
-    assert found.metric == {"modes": "modes_2500", "quality/modes_2500": "modes_2500"}.get(metric, metric)
-    assert found.ranked[0].name == best
-    assert found.ranked[-1].name == "wgan"
+    ranked = ranking(sweep, metric)
+    assert ranked.metric == {"modes": "modes_2500", "quality/modes_2500": "modes_2500"}.get(metric, metric)
+    assert ranked.ranked[0].name == best
+    assert ranked.ranked[-1].name == "wgan"
 
 
 def test_order_depends_on_the_metric(tmp_path):
@@ -162,16 +162,18 @@ def test_ensembles_beside_single_runs(tmp_path):
     finals = {seed: None if seed == 4 else scores(8, 0.1) for seed in range(1, 11)}
     ensemble(tmp_path / "ens", finals, loss="minimax")
     single(tmp_path / "one", [scores(8, 0.1)], loss="ns", seed=3)
-    found = ranking(tmp_path)
-    assert row(leaderboard(found), "minimax (ensemble)")["seeds"] == ("10", "1 failed")
-    assert row(leaderboard(found), "minimax (ensemble)")["success (all 8)"][0] == "90 %"
-    assert row(cost(found), "minimax (ensemble)")["seeds at once"] == "10"
-    assert row(cost(found), "minimax (ensemble)")["images/s, all seeds (median)"] == "1,000"
-    assert row(cost(found), "minimax (ensemble)")["peak memory (largest)"] == "3 MiB"
-    assert row(time_to_all_modes(found), "minimax (ensemble)")["wall time (median)"] == "20 s"
-    assert row(paired_differences(found), "minimax (ensemble)")["seeds in common"] == "0"  # nor is a copy a single run's pair
-    assert found.conclusion().endswith("It has no seed to compare with the next, minimax (ensemble).")
-    protocol = dict(protocol_table(found).rows)
+    ranked = ranking(tmp_path)
+    assert row(leaderboard(ranked), "minimax (ensemble)")["seeds"] == ("10", "1 failed")
+    assert row(leaderboard(ranked), "minimax (ensemble)")["success (all 8)"][0] == "90 %"
+    assert row(cost(ranked), "minimax (ensemble)")["seeds at once"] == "10"
+    assert row(cost(ranked), "minimax (ensemble)")["images/s, all seeds (median)"] == "1,000"
+    assert row(cost(ranked), "minimax (ensemble)")["peak memory (largest)"] == "3 MiB"
+    assert row(time_to_all_modes(ranked), "minimax (ensemble)")["wall time (median)"] == "20 s"
+    assert (
+        row(paired_differences(ranked), "minimax (ensemble)")["seeds in common"] == "0"
+    )  # a member and a single run are no pair
+    assert ranked.conclusion().endswith("It has no seed to compare with the next, minimax (ensemble).")
+    protocol = dict(protocol_table(ranked).rows)
     assert (protocol["seeds of minimax (ensemble)"], protocol["seeds of ns"]) == ("1–10", "3")
 
 
@@ -239,9 +241,9 @@ def test_packs_with_equal_updates_share_a_ranking(tmp_path):
         folder = single(tmp_path / f"{pack}", [scores(8, 0.1 * pack)], pack=pack, budget=1_000_000 * pack)
         text = (folder / "config.yaml").read_text()
         (folder / "config.yaml").write_text(text.replace("batch_size: 128", f"batch_size: {100 * pack}"))
-    found = ranking(tmp_path)
-    assert [group.name for group in found.ranked] == ["ns pack=1", "ns pack=2", "ns pack=4"]
-    assert found.groups[0].protocol["budget (real images)"].startswith("10,000 updates of D (pack=1: 1,000,000; pack=2: 2,0")
+    ranked = ranking(tmp_path)
+    assert [group.name for group in ranked.ranked] == ["ns pack=1", "ns pack=2", "ns pack=4"]
+    assert ranked.groups[0].protocol["budget (real images)"].startswith("10,000 updates of D (pack=1: 1,000,000; pack=2: 2,0")
     assert build_report([tmp_path]).sections[0].ranking.title == "Ring, N = 2,500, 10,000 updates of D"
 
 
