@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from ganlab.cli.handler import errors_as_sentences
@@ -67,9 +66,8 @@ def require_verb_first(verb: str | None, words: Sequence[str]) -> None:
 
 def use_verb(verb: str, words: list[str]) -> None:
     """A verb with a module of its own, below ganlab/cli. Its help and its options are known without importing torch."""
-    module = f"ganlab.cli.{verb}"
     if {"-h", "--help"} & {*words}:
-        text = ast.get_docstring(ast.parse(Path(find_spec(module).origin).read_text()))
+        text = ast.get_docstring(ast.parse(Path(__file__).with_name(f"{verb}.py").read_text())) or ""
         print(help_text(verb, text, OPTIONS[verb]) if verb in OPTIONS else text)
         return
     if verb in OPTIONS and verb != "report":  # report's words may be paths
@@ -82,7 +80,7 @@ def use_verb(verb: str, words: list[str]) -> None:
         return inspect(words)
     if verb == "resume":
         slurm.requeue_on_signal()
-    import_module(module).main(words)
+    import_module(f"ganlab.cli.{verb}").main(words)
 
 
 if __name__ == "__main__":

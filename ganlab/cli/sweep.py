@@ -22,8 +22,8 @@ class SweepTable(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
         folder = Path(config.hydra.sweep.dir)
-        sampler = OmegaConf.select(config, "hydra.sweeper.sampler") or {}
-        if "seed" in sampler and sampler.seed is None:
+        sampler = OmegaConf.select(config, "hydra.sweeper.sampler")
+        if sampler and "seed" in sampler and sampler.seed is None:
             with read_write(config):
                 sampler.seed = config.seed
         with suppress(OSError):  # the first job says so

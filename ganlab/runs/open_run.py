@@ -52,7 +52,7 @@ def open_run(run: str, seed: int | None = None, trust: Sequence[str] = ()) -> Tr
     content = read_checkpoint(checkpoint)
     gan, member = gan_from_checkpoint(content, checkpoint, trust, seed)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    config, run_dir = gan.run_config, run_dir_of(checkpoint)
+    config, run_dir = content["ganlab"]["config"], run_dir_of(checkpoint)
     return TrainedRun(
         gan=gan.to(device),
         config=config,

@@ -35,7 +35,8 @@ def summarize(config: dict, gan: AdversarialModule, trainer: Trainer, seconds: f
     Returns:
         plain values for JSON; what does not exist is None.
     """
-    quality, record, monitor = (find_callback(trainer, kind) for kind in (Evaluation, TrainMetrics, Monitor))
+    quality, record = find_callback(trainer, Evaluation), find_callback(trainer, TrainMetrics)
+    monitor = find_callback(trainer, Monitor)
     periodic = {snake_case(type(c).__name__): c.seconds for c in trainer.callbacks if isinstance(c, Periodic)}
     return {
         "name": config["name"],

@@ -108,7 +108,8 @@ def _fit(config: dict, run_dir: RunDir, checkpoint: Path | None, on_finish: OnFi
         raise end.__context__ if isinstance(end.__context__, KeyboardInterrupt) else end
     except Exception as error:
         if trainer.is_global_zero and has_trained(gan, error):
-            run_dir.write_summary(summarize_failure(config, trainer, error))
+            with suppress(OSError):  # a full disk may be why
+                run_dir.write_summary(summarize_failure(config, trainer, error))
         elif is_new:
             run_dir.discard()
         raise
@@ -116,7 +117,8 @@ def _fit(config: dict, run_dir: RunDir, checkpoint: Path | None, on_finish: OnFi
         finish_wandb()
     if trainer.is_global_zero:
         print_summary(summary, run_dir)
-    return Result(summary, find_callback(trainer, Checkpoints).pending_signal if find_callback(trainer, Checkpoints) else None)
+    checkpoints = find_callback(trainer, Checkpoints)
+    return Result(summary, checkpoints and checkpoints.pending_signal)
 
 
 def build(config: dict):
@@ -162,8 +164,7 @@ def require_memory(config: dict, count: int, datamodule: LightningDataModule) ->
         each = memory_per_member(seeded_gan(config, config["seed"]), datamodule)
     except Exception:  # a step of the user's loss that fails: training raises it again, and says where
         return
-    fit = count if free is None else max(1, int(0.8 * free / each))
-    if fit < count:
+    if free is not None and (fit := max(1, int(0.8 * free / each))) < count:
         first = config["seed"]
         starts = ",".join(str(seed) for seed in range(first, first + count - fit + 1, fit))
         raise ValueError(
