@@ -1,23 +1,21 @@
 """The Dirac-GAN (Mescheder, Geiger & Nowozin 2018), the smallest GAN: a point against a slope, with ganlab's own losses."""
 
-from __future__ import annotations
-
-import cmath
-import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from ganlab.analysis.minimal import Family, LinearCritic, Point, minimal_gan
+from ganlab.analysis.minimal import Family, Point, derivative, minimal_gan
 from ganlab.analysis.optimal_discriminator import logit_where_equal
-from ganlab.analysis.quantiles import Quantiles
-from ganlab.analysis.saturation import derivative
 from ganlab.models.gan import StepOutputs
 
 LATE_STEP = 10**6  # every schedule has ended by then
 ZERO = 1e-6  # real parts of eigenvalues up to here count as 0
+ROWS = 256  # samples, or packs of samples, in a grid of quantiles (at most)
+DRAWS = {torch.randn: "normal", torch.randn_like: "normal", torch.rand: "uniform", torch.rand_like: "uniform"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def dirac_gan(family: Family, *, steps: int = 500, lr: float = 0.2, start: tuple
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        offset = logit_where_equal(minimal_gan(family, Point(), LinearCritic(torch.zeros(1))))
+        offset = logit_where_equal(minimal_gan(family))
         try:
             game = _Game(family, offset)
         except ValueError as error:
@@ -88,7 +86,10 @@ def dirac_gan(family: Family, *, steps: int = 500, lr: float = 0.2, start: tuple
         jacobian = None if jump else game.jacobian()
         # a new game each, since regularizers may have a memory
         paths = [_Game(family, offset).train(steps, lr, start, alternating) for alternating in (False, True)]
-    eigenvalues = None if jacobian is None or not jacobian.isfinite().all() else _eigenvalues(jacobian)
+    eigenvalues = None
+    if jacobian is not None and jacobian.isfinite().all():
+        first, second = sorted(torch.linalg.eigvals(jacobian).tolist(), key=lambda e: (e.real, e.imag), reverse=True)
+        eigenvalues = first, second
     radii = [r if math.isfinite(r) else math.inf for r in (path[-1].norm().item() for path in paths)]
     verdict, reason = _verdict(eigenvalues, jump)
     return DiracGAN(eigenvalues, jump > 0, paths[0], paths[1], radii[0], radii[1], verdict, reason, lr)
@@ -113,17 +114,22 @@ class _Game:
         point, slope = Point(), _Slope(offset)
         self.gan = minimal_gan(family, point, slope).double()
         self.theta, self.psi = point.theta, slope.psi
-        self._set_batch_size(self.gan.pack)
-        state = torch.get_rng_state()
-        with Quantiles(self.gan.pack) as quantiles:  # at the equilibrium, where moving averages start
-            self.gan.discriminator_objective(self._outputs(with_real=True, grad_to_generator=False))
-        self.random_numbers = contextlib.nullcontext()
-        if not torch.equal(state, torch.get_rng_state()):
-            self.random_numbers = quantiles
-            self._set_batch_size(quantiles.samples)
-
-    def _set_batch_size(self, n: int) -> None:
+        self.quantiles = _Quantiles(self.gan.pack)
+        n = self.quantiles.samples
         self.real, self.y = torch.zeros(n, 1, dtype=torch.float64), torch.zeros(n, dtype=torch.int64)
+        self.discriminator_descent()  # at the equilibrium, where moving averages start
+
+    def generator_descent(self, create_graph: bool = False) -> Tensor:
+        """-dL_G/dtheta."""
+        with self.quantiles:
+            loss = self.gan.generator_objective(self._outputs(self.gan.generator_sees_real, True))
+            return -derivative(loss, self.theta, create_graph=create_graph)[0]
+
+    def discriminator_descent(self, create_graph: bool = False) -> Tensor:
+        """-dL_D/dpsi; `create_graph`: with a graph back to theta, which D's training step does not build."""
+        with self.quantiles:
+            loss = self.gan.discriminator_objective(self._outputs(True, create_graph))
+            return -derivative(loss, self.psi, create_graph=create_graph)[0].squeeze(0)
 
     def _outputs(self, with_real: bool, grad_to_generator: bool) -> StepOutputs:
         z = torch.zeros_like(self.real)  # a point generator ignores it
@@ -133,53 +139,43 @@ class _Game:
         self.gan.d_updates = step
         self.gan.on_step_start()
 
-    def generator_descent(self, create_graph: bool = False) -> Tensor:
-        """-dL_G/dtheta."""
-        with self.random_numbers:
-            loss = self.gan.generator_objective(self._outputs(self.gan.generator_sees_real, True))
-            return -derivative(loss, self.theta, create_graph=create_graph)[0]
-
-    def discriminator_descent(self, create_graph: bool = False) -> Tensor:
-        """-dL_D/dpsi; `create_graph`: with a graph back to theta, which D's training step does not build."""
-        with self.random_numbers:
-            loss = self.gan.discriminator_objective(self._outputs(True, create_graph))
-            return -derivative(loss, self.psi, create_graph=create_graph)[0].squeeze(0)
-
     @torch.no_grad()
     def _set_weights(self, theta: float | Tensor, psi: float | Tensor) -> None:
         self.theta.copy_(torch.as_tensor(theta, dtype=torch.float64))
         self.psi.copy_(torch.as_tensor(psi, dtype=torch.float64))
 
-    def _lazy_cycle(self) -> range:
-        return range(LATE_STEP, LATE_STEP + math.lcm(*(r.every for r in self.gan.regularizers.values())))
-
-    def _field(self, theta: float, psi: float) -> Tensor:
-        """(-dL_G/dtheta, -dL_D/dpsi) [2] late in training, the mean over a cycle of the lazy regularizers."""
+    def _late_mean(self, theta: float, psi: float, evaluate: Callable[[], Tensor]) -> Tensor:
+        """The mean late in training, at these weights, over a cycle of the lazy regularizers."""
         self._set_weights(theta, psi)
-        fields = []
-        for step in self._lazy_cycle():
+        values = []
+        for step in range(LATE_STEP, LATE_STEP + math.lcm(*(r.every for r in self.gan.regularizers.values()))):
             self._start_step(step)
-            fields.append(torch.stack([self.generator_descent(), self.discriminator_descent()]))
-        return torch.stack(fields).mean(0)
+            values.append(evaluate())
+        return torch.stack(values).mean(0)
+
+    def _field(self, create_graph: bool = False) -> Tensor:
+        """[2]: (-dL_G/dtheta, -dL_D/dpsi)."""
+        return torch.stack([self.generator_descent(create_graph), self.discriminator_descent(create_graph)])
 
     def jump(self) -> float:
         """The size of the field's discontinuity at (0, 0), or 0."""
 
         def change(h: float) -> float:  # from -h to +h, along theta and along psi
-            return torch.stack([self._field(h, 0) - self._field(-h, 0), self._field(0, h) - self._field(0, -h)]).norm().item()
+            ends = [self._late_mean(theta, psi, self._field) for theta, psi in ((h, 0), (-h, 0), (0, h), (0, -h))]
+            return torch.cat([ends[0] - ends[1], ends[2] - ends[3]]).norm().item()
 
         near, far = change(1e-5), change(1e-3)
         return near if near > ZERO and near > far / 2 else 0.0  # a smooth field's change shrinks a hundredfold
 
     def jacobian(self) -> Tensor:
         """[2, 2] at (0, 0): the field's derivatives by (theta, psi)."""
-        self._set_weights(0, 0)
-        jacobians = []
-        for step in self._lazy_cycle():
-            self._start_step(step)
-            field = self.generator_descent(create_graph=True), self.discriminator_descent(create_graph=True)
-            jacobians.append(torch.stack([torch.hstack(derivative(part, self.theta, self.psi)) for part in field]))
-        return torch.stack(jacobians).mean(0)
+
+        def derivatives() -> Tensor:
+            return torch.stack(
+                [torch.hstack(derivative(part, self.theta, self.psi)) for part in self._field(create_graph=True)]
+            )
+
+        return self._late_mean(0, 0, derivatives)
 
     def train(self, steps: int, lr: float, start: tuple[float, float], alternating: bool) -> Tensor:
         """[steps + 1, 2]: gradient descent from the start; if alternating, D's gradient is taken after G's step."""
@@ -198,10 +194,43 @@ class _Game:
         return points
 
 
-def _eigenvalues(jacobian: Tensor) -> tuple[complex, complex]:
-    (a, b), (c, d) = jacobian.tolist()
-    half = cmath.sqrt((a - d) ** 2 / 4 + b * c)
-    return (a + d) / 2 + half, (a + d) / 2 - half
+class _Quantiles(TorchFunctionMode):
+    """Within this context, torch's normal and uniform functions return quantiles with exact mean and variance.
+
+    Calls alternate between two independent sequences of quantiles, since a forward pass augments its fakes and then its
+    real samples, which must not share their noise. The samples of a pack are independent, too.
+
+    Args:
+        pack: samples in a pack.
+
+    Attributes:
+        samples: the batch size that covers the grid once.
+        calls: calls of random functions since the context was entered.
+    """
+
+    def __init__(self, pack: int):
+        super().__init__()
+        levels = max(2, math.floor(ROWS ** (1 / (2 * pack)) + 1e-6))  # a root may round to just below a whole number
+        grid = torch.cartesian_prod(*[torch.arange(levels)] * (2 * pack))
+        self.ranks = grid[:, :pack].flatten(), grid[:, pack:].flatten()
+        self.samples = len(self.ranks[0])
+        share = (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
+        scores = torch.special.ndtri(share)
+        uniform = 0.5 + (share - 0.5) / math.sqrt(1 - 1 / levels**2)
+        self.quantiles = {"normal": scores / scores.std(correction=0), "uniform": uniform}
+
+    def __enter__(self):
+        self.calls = 0
+        return super().__enter__()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func not in DRAWS:
+            return result
+        blocks = math.ceil(result.numel() / self.samples)
+        ranks = torch.cat([self.ranks[(self.calls + block) % 2] for block in range(blocks)])[: result.numel()]
+        self.calls += 1
+        return result.copy_(self.quantiles[DRAWS[func]][ranks].reshape(result.shape))
 
 
 def _verdict(eigenvalues: tuple[complex, complex] | None, jump: float) -> tuple[str, str]:

@@ -1,14 +1,12 @@
 """The gradient that each family's loss would give the generator of a run: same weights, same batch, same latents."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from ganlab.analysis.minimal import Family, LinearCritic, Point, minimal_gan
+from ganlab.analysis.minimal import Family, minimal_gan
 from ganlab.models.gan import GAN, StepOutputs
 
 
@@ -52,7 +50,7 @@ def generator_gradient_norms(
 
 def as_gan(family: Family | GAN) -> GAN:
     """A GAN with the losses of a family: the GAN itself, or the family with the smallest players."""
-    return family if isinstance(family, GAN) else minimal_gan(family, Point(), LinearCritic(torch.ones(1)))
+    return family if isinstance(family, GAN) else minimal_gan(family)
 
 
 def _norm(family: GAN, outputs: StepOutputs, generator: torch.nn.Module) -> Tensor:

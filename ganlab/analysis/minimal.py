@@ -1,6 +1,4 @@
-"""The smallest generator and discriminator, and a GAN of any family with them: for theory, without networks and data."""
-
-from __future__ import annotations
+"""The smallest GAN of any family, for theory without networks and data, and the derivatives of what it computes."""
 
 import copy
 import warnings
@@ -13,7 +11,7 @@ from torch import Tensor, nn
 
 import ganlab.losses
 from ganlab.models.conditioning import ClassLabels
-from ganlab.models.gan import GAN
+from ganlab.models.gan import GAN, validate_scalar
 
 Family = Callable[..., GAN]  # a subclass of GAN, or a functools.partial of one with settings and regularizers
 
@@ -55,22 +53,32 @@ def shipped_families() -> dict[str, type[GAN]]:
     return {name: kind for name, kind in kinds.items() if not kind.requires_labels}
 
 
-def minimal_gan(family: Family, generator: nn.Module, discriminator: nn.Module) -> GAN:
+def minimal_gan(family: Family, generator: nn.Module | None = None, discriminator: nn.Module | None = None) -> GAN:
     """A GAN of this family with these players, SGD, the family's settings, and copies of its regularizers.
 
-    A family that requires labels gets two classes, and its batches need labels.
+    The default players are a point and a critic of slope 0. A family that requires labels gets two classes, and its
+    batches need labels.
     """
+    regularizers = getattr(family, "keywords", {}).get("regularizers") or {}
     sgd = partial(torch.optim.SGD, lr=0.1)
-    settings = dict(getattr(family, "keywords", {}))
-    regularizers = {name: copy.deepcopy(r) for name, r in (settings.get("regularizers") or {}).items()}
-    conditioning = ClassLabels(2) if family_class(family).requires_labels else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*without a Lipschitz constraint.*")
         return family(
-            generator,
-            discriminator,
+            generator or Point(),
+            discriminator or LinearCritic(torch.zeros(1)),
             generator_optimizer=sgd,
             discriminator_optimizer=sgd,
-            conditioning=conditioning,
-            regularizers=regularizers,
+            conditioning=ClassLabels(2) if family_class(family).requires_labels else None,
+            regularizers={name: copy.deepcopy(r) for name, r in regularizers.items()},
         )
+
+
+def derivative(value: Tensor, *inputs: Tensor, create_graph: bool = False) -> tuple[Tensor, ...]:
+    """d value / d each input; 0 where the value does not depend on it. The value's graph is kept.
+
+    Raises:
+        ValueError: the value is not a scalar tensor.
+    """
+    if not validate_scalar("a loss", value).requires_grad:
+        return tuple(torch.zeros_like(x) for x in inputs)
+    return torch.autograd.grad(value, inputs, retain_graph=True, create_graph=create_graph, materialize_grads=True)

@@ -1,7 +1,5 @@
 """The optimal discriminator and the divergence it measures, found numerically on a few points."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from dataclasses import dataclass
@@ -9,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ganlab.analysis.minimal import Family, LinearCritic, Point, minimal_gan
-from ganlab.analysis.saturation import derivative
+from ganlab.analysis.minimal import Family, derivative, minimal_gan
 from ganlab.models.gan import GAN, validate_scalar
 
 RADIUS = 30.0  # of the ball in which logits are searched; larger ones leave the exponential losses little precision
@@ -59,25 +56,22 @@ def optimal_discriminator(family: Family, *, pairs: int = 3, seed: int = 0) -> O
     Raises:
         ValueError: the discriminator's loss is not a scalar.
     """
-    gan = minimal_gan(family, Point(), LinearCritic(torch.zeros(1)))
+    gan = minimal_gan(family)
     random = torch.Generator().manual_seed(seed)
-    real = torch.stack([_counts(11, 3, random) for _ in range(pairs)])
-    fake = torch.stack([_counts(13, 3, random) for _ in range(pairs)])
+    real, fake = (torch.stack([_counts(total, 3, random) for _ in range(pairs)]) for total in (11, 13))
     p, q = real.double() / 11, fake.double() / 13
-    optima = [best_logits(gan, *counts) for counts in zip(real, fake)]
-    logits, value = torch.stack([x for x, _ in optima]), -torch.stack([loss for _, loss in optima])
-    declared_logits = declared_value = None
-    if gan.optimal_logit is not None:
-        declared_logits = torch.stack([gan.optimal_logit(*densities) for densities in zip(p, q)])
-        if _only_differences_matter(gan):
-            logits = logits + (declared_logits - logits).mean(1, keepdim=True)
-    if gan.divergence is not None:
-        declared_value = torch.stack([gan.divergence(*densities) for densities in zip(p, q)])
+    logits, loss = (torch.stack(x) for x in zip(*(best_logits(gan, *counts) for counts in zip(real, fake))))
+    declared_logits, declared_value = (
+        None if declared is None else torch.stack([declared(*densities) for densities in zip(p, q)])
+        for declared in (gan.optimal_logit, gan.divergence)
+    )
+    if declared_logits is not None and _only_differences_matter(gan):
+        logits = logits + (declared_logits - logits).mean(1, keepdim=True)
     attained = bool((logits.norm(dim=1) < 0.9 * RADIUS).all())
     error = _largest_difference(logits, declared_logits) if attained else None
-    value_error = _largest_difference(value, declared_value)
+    value_error = _largest_difference(-loss, declared_value)
     name = None if gan.divergence is None else (inspect.getdoc(gan.divergence) or "").split("\n")[0].rstrip(".") or None
-    return OptimalDiscriminator(p, q, logits, declared_logits, error, attained, value, declared_value, value_error, name)
+    return OptimalDiscriminator(p, q, logits, declared_logits, error, attained, -loss, declared_value, value_error, name)
 
 
 def best_logits(gan: GAN, real_counts: Tensor, fake_counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,9 +92,12 @@ def best_logits(gan: GAN, real_counts: Tensor, fake_counts: Tensor) -> tuple[Ten
     to_real, to_fake = basis[real], basis[fake]
     k = basis.shape[1]
     at = torch.zeros(k, dtype=torch.float64)
+    largest = torch.full((k,), math.inf)
+    if gan.requires_lipschitz:
+        largest[1 - len(points) :] = 1  # the slopes
     ellipsoid = RADIUS**2 * torch.eye(k, dtype=torch.float64)
     for _ in range(200 * k * (k + 1)):  # about three times what the theory needs
-        cut = _violated_constraint(at, len(points) - 1 if gan.requires_lipschitz else 0)
+        cut = _violated_constraint(at, largest)
         if cut is None:
             at.requires_grad_()
             (cut,) = derivative(gan.discriminator_loss(to_real @ at, to_fake @ at), at)
@@ -128,16 +125,12 @@ def logit_where_equal(gan: GAN) -> float:
     return at
 
 
-def _violated_constraint(at: Tensor, slopes: int) -> Tensor | None:
-    """The outward normal of a violated constraint, or None: the ball, and |slope| <= 1 for the last `slopes` coordinates."""
+def _violated_constraint(at: Tensor, largest: Tensor) -> Tensor | None:
+    """The outward normal of a violated constraint, or None: the ball, and |at| <= largest in each coordinate."""
     if at @ at > RADIUS**2:
         return at
-    steepest = int(at[len(at) - slopes :].abs().argmax()) + len(at) - slopes if slopes else None
-    if steepest is None or at[steepest].abs() <= 1:
-        return None
-    normal = torch.zeros_like(at)
-    normal[steepest] = at[steepest].sign()
-    return normal
+    excess, steepest = (at.abs() - largest).max(0)
+    return None if excess <= 0 else at[steepest].sign() * torch.eye(len(at), dtype=at.dtype)[steepest]
 
 
 def _only_differences_matter(gan: GAN) -> bool:

@@ -10,7 +10,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
 from scipy.stats import wasserstein_distance
 
-from ganlab.analysis.minimal import LinearCritic, Point, minimal_gan
+from ganlab.analysis.minimal import minimal_gan
 from ganlab.analysis.optimal_discriminator import best_logits, logit_where_equal, optimal_discriminator
 from ganlab.losses import (
     CGAN,
@@ -229,7 +229,7 @@ def test_corners_with_a_free_shift():
 
 
 def test_pairs_see_the_product_of_the_two_distributions():
-    gan = minimal_gan(RpGAN, Point(), LinearCritic(torch.zeros(1)))
+    gan = minimal_gan(RpGAN)
     counts = torch.tensor([5, 1, 2]), torch.tensor([1, 1, 5])
     logits, loss = best_logits(gan, *counts)
     p, q = (c.numpy() / c.sum().item() for c in counts)
@@ -238,7 +238,7 @@ def test_pairs_see_the_product_of_the_two_distributions():
 
 
 def test_logit_where_real_and_fake_are_equally_likely_is_the_declared_one(family):
-    gan, one = minimal_gan(family, Point(), LinearCritic(torch.zeros(1))), torch.tensor(1.0)
+    gan, one = minimal_gan(family), torch.tensor(1.0)
     declared = 0.0 if gan.optimal_logit is None else gan.optimal_logit(one, one).item()
     assert logit_where_equal(gan) == pytest.approx(declared, abs=1e-8)
 

@@ -1,16 +1,13 @@
 """Conformance: is a family implemented right? Checks of its losses, regularizers and training step, without training."""
 
-from __future__ import annotations
-
 import warnings
 
 import torch
 
 from ganlab.analysis.checks import losses, named_loss, penalties, training_step
-from ganlab.analysis.checks.base import Check, run_check, run_checks
-from ganlab.analysis.checks.loss_functions import LOSSES
-from ganlab.analysis.minimal import Family, LinearCritic, Point, minimal_gan
-from ganlab.models.gan import GAN
+from ganlab.analysis.checks.base import Check, failed_requirement, run_checks
+from ganlab.analysis.checks.loss_functions import Loss
+from ganlab.analysis.minimal import Family, minimal_gan
 
 __all__ = ["Check", "assert_conforms", "conformance"]
 
@@ -45,25 +42,20 @@ def assert_conforms(family: Family) -> None:
 
 
 def _checks(family: Family) -> list[Check]:
-    built: list[GAN] = []
-    checks = [
-        run_check(
-            "can be built",
-            "__init__",
-            "A family is a subclass of ganlab.GAN with both losses; its settings are keyword arguments.",
-            lambda: built.append(minimal_gan(family, Point(), LinearCritic(torch.zeros(1)))),
-        )
-    ]
-    if not built:
+    checks = run_checks({"can be built": _can_be_built}, "__init__", family)
+    if failed_requirement(checks):
         return checks
-    (gan,) = built
-    required = losses.REQUIRED + penalties.REQUIRED + training_step.REQUIRED
-    for name in LOSSES:
-        checks += run_checks(losses.QUESTIONS | named_loss.QUESTIONS, name, gan, name, required=required)
-    for name, regularizer in training_step.family_regularizers(family).items():
-        where = f"regularizers.{name} ({type(regularizer).__name__})"
-        checks += run_checks(penalties.QUESTIONS, where, regularizer, required=required)
+    gan = minimal_gan(family)
+    for loss in (Loss(gan, "discriminator"), Loss(gan, "generator")):
+        checks += run_checks(losses.QUESTIONS | named_loss.QUESTIONS, loss.name, loss)
+    for name, regularizer in gan.regularizers.items():
+        checks += run_checks(penalties.QUESTIONS, f"regularizers.{name} ({type(regularizer).__name__})", regularizer)
     checks += run_checks({"the training step is ganlab's": training_step.step_is_ganlabs}, "training_step", family)
-    if not any(check.ok is False and check.name in required for check in checks):  # else the step would fail, too
-        checks += run_checks(training_step.QUESTIONS, "training_step", family, required=required)
+    if not failed_requirement(checks):  # else the step would fail, too
+        checks += run_checks(training_step.QUESTIONS, "training_step", family)
     return checks
+
+
+def _can_be_built(family: Family) -> None:
+    """A family is a subclass of ganlab.GAN with both losses; its settings are keyword arguments."""
+    minimal_gan(family)

@@ -1,14 +1,13 @@
 """Checks and questions: whatever a user's code raises becomes the answer, so that one failure cannot stop the others."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from ganlab.utils.tracebacks import is_user_code, line_in_user_code
+
+REQUIRED = ("can be built", "finite scalar", "uses its logits", "penalty takes every shape", "training step runs")
 
 
 @dataclass(frozen=True)
@@ -38,34 +37,37 @@ class NotApplicable(Exception):
     """The question does not apply; the message says why."""
 
 
-def run_checks(questions: Mapping[str, Callable[..., object]], where: str, *args, required: Sequence[str] = ()) -> list[Check]:
-    """Ask named questions with the same arguments; once a required one has failed, the rest are not asked.
+def run_checks(questions: Mapping[str, Callable], where: str, subject: object) -> list[Check]:
+    """Ask named questions about a loss, a regularizer or a family; once a required one has failed, the rest are not asked.
 
     A question returns if all is well, and raises CheckFailed or NotApplicable if not. Its docstring is the check's paper.
     """
-    checks, failed = [], None
+    checks: list[Check] = []
     for name, question in questions.items():
+        if failed := failed_requirement(checks):
+            ok, message = None, f"not asked: the check {failed!r} failed"
+        else:
+            ok, message = _ask(question, subject)
         paper = " ".join((getattr(question, "func", question).__doc__ or "").split())
-        if failed is not None:
-            checks.append(Check(name, None, where, f"not asked: the check {failed!r} failed", paper))
-            continue
-        checks.append(run_check(name, where, paper, partial(question, *args)))
-        if name in required and checks[-1].ok is False:
-            failed = name
+        checks.append(Check(name, ok, where, message, paper))
     return checks
 
 
-def run_check(name: str, where: str, paper: str, question: Callable[[], object]) -> Check:
-    """The answer to one question; any exception of the user's code is a failure."""
+def failed_requirement(checks: Sequence[Check]) -> str | None:
+    """The name of a check that failed and without which others mean nothing."""
+    return next((check.name for check in checks if check.ok is False and check.name in REQUIRED), None)
+
+
+def _ask(question: Callable, subject: object) -> tuple[bool | None, str]:
     try:
-        question()
+        question(subject)
     except NotApplicable as reason:
-        return Check(name, None, where, str(reason), paper)
+        return None, str(reason)
     except CheckFailed as failure:
-        return Check(name, False, where, str(failure), paper)
+        return False, str(failure)
     except Exception as error:  # noqa: BLE001 - a user's code may raise anything
-        return Check(name, False, where, f"raises {describe_error(error)}", paper)
-    return Check(name, True, where, "", paper)
+        return False, f"raises {describe_error(error)}"
+    return True, ""
 
 
 def describe_error(error: Exception) -> str:

@@ -1,35 +1,74 @@
 """The two losses of a family as functions of logits, with their exact values and gradients."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ganlab.analysis.checks.base import CheckFailed
+from ganlab.analysis.checks.base import CheckFailed, NotApplicable
+from ganlab.analysis.minimal import derivative
 from ganlab.models.gan import GAN
 
-LOSSES = ("discriminator_loss", "generator_loss")
-PLAYER = {"discriminator_loss": "discriminator", "generator_loss": "generator"}
-Loss = Callable[[Tensor, Tensor], Tensor]  # (real logits [n], fake logits [n]) -> scalar
-
-# Logits where D is wrong, so that any D still has a gradient, and where D is right, so that any G has one:
-# unsymmetric, and within the hinge loss's margin.
+# Unsymmetric, and within the hinge loss's margin
 _HIGH, _LOW = torch.tensor([[0.8, 1.5, 0.3, 1.1], [-1.2, -0.4, -0.9, -1.7]], dtype=torch.float64)
-TYPICAL_LOGITS = {"discriminator_loss": (_LOW, _HIGH), "generator_loss": (_HIGH, _LOW)}  # real, fake
 
 
-def loss_function(gan: GAN, name: str, seed: int = 0) -> Loss:
-    """The loss as the training step calls it, always from the same random state."""
+@dataclass(frozen=True)
+class Loss:
+    """A loss of a family as a function of real and fake logits.
 
-    def loss(real: Tensor, fake: Tensor) -> Tensor:
+    Attributes:
+        player: "discriminator" or "generator".
+        on_sigmoids: whether it gets the logits' sigmoids instead.
+    """
+
+    gan: GAN
+    player: str
+    on_sigmoids: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.player}_loss"
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The logits whose gradients reach the player."""
+        return ("real", "fake") if self.player == "discriminator" else ("fake",)
+
+    @property
+    def typical_logits(self) -> tuple[Tensor, Tensor]:
+        """Real and fake, where D is wrong, so that any D still has a gradient; for G where D is right."""
+        return (_LOW, _HIGH) if self.player == "discriminator" else (_HIGH, _LOW)
+
+    def value_and_gradient(
+        self, real: Tensor, fake: Tensor, dtype: torch.dtype = torch.float64, seed: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """The loss [] of logits [n] and its gradient [sides, n], computed in `dtype` from a fixed random state, in float64.
+
+        Raises:
+            CheckFailed: the loss is not a scalar tensor of floats.
+        """
+        leaves = [x.detach().to(dtype).requires_grad_() for x in (real, fake)]
+        real, fake = (x.sigmoid() if self.on_sigmoids else x.clone() for x in leaves)  # which the loss may change in place
+        gan = clone_for_eval(self.gan)
         torch.default_generator.manual_seed(seed)
-        if name == "discriminator_loss":
-            return clone_for_eval(gan).discriminator_loss(real, fake)
-        return clone_for_eval(gan).generator_loss(fake, real if gan.generator_sees_real else None)
+        if self.player == "discriminator":
+            value = gan.discriminator_loss(real, fake)
+        else:
+            value = gan.generator_loss(fake, real if gan.generator_sees_real else None)
+        if not isinstance(value, Tensor):
+            raise CheckFailed(f"returns {value!r}, a {type(value).__name__}; a loss must be a tensor to carry a gradient")
+        if value.shape != ():
+            raise CheckFailed(f"returns a tensor of shape {list(value.shape)}, not a scalar; take the mean over the samples")
+        if not value.is_floating_point():
+            raise CheckFailed(f"returns a tensor of {value.dtype}, which carries no gradient")
+        gradient = torch.stack(derivative(value, *leaves)).double()
+        return value.detach().double(), gradient[-len(self.sides) :]
 
-    return loss
+    def require_deterministic(self) -> None:
+        values = [self.value_and_gradient(*self.typical_logits, seed=seed)[0] for seed in (0, 1)]
+        if not torch.equal(*values):
+            raise NotApplicable("the loss draws random numbers")
 
 
 def clone_for_eval(gan: GAN, kind: type[GAN] | None = None) -> GAN:
@@ -44,34 +83,9 @@ def clone_for_eval(gan: GAN, kind: type[GAN] | None = None) -> GAN:
     return clone
 
 
-def value_and_gradient(loss: Loss, real: Tensor, fake: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """The loss [] and its gradient [2, n] (by real, by fake), computed in `dtype`, returned in float64.
-
-    Raises:
-        CheckFailed: the loss is not a scalar tensor of floats.
-    """
-    leaves = [x.detach().to(dtype).requires_grad_() for x in (real, fake)]
-    value = loss(*(leaf.clone() for leaf in leaves))
-    if not isinstance(value, Tensor):
-        raise CheckFailed(f"returns {value!r}, a {type(value).__name__}; a loss must be a tensor to carry a gradient")
-    if value.shape != ():
-        raise CheckFailed(f"returns a tensor of shape {list(value.shape)}, not a scalar; take the mean over the samples")
-    if not value.is_floating_point():
-        raise CheckFailed(f"returns a tensor of {value.dtype}, which carries no gradient")
-    if not value.requires_grad:
-        return value.double(), torch.zeros(2, len(real), dtype=torch.float64)
-    gradients = torch.autograd.grad(value, leaves, materialize_grads=True, allow_unused=True)
-    return value.detach().double(), torch.stack(gradients).double()
-
-
-def used_rows(name: str, gradient: Tensor) -> Tensor:
-    """The rows of a gradient [2, n] that reach the player: both for D, the fakes' for G."""
-    return gradient if name == "discriminator_loss" else gradient[1:]
-
-
-def row_name(name: str, row: int) -> str:
-    return "real" if name == "discriminator_loss" and row == 0 else "fake"
+def format_numbers(x: Tensor) -> str:
+    return "[" + ", ".join(f"{v:.3g}" for v in x.flatten().tolist()) + "]"
 
 
 def format_logits(real: Tensor, fake: Tensor) -> str:
-    return "real [{}], fake [{}]".format(*(", ".join(f"{v:.3g}" for v in x.tolist()) for x in (real, fake)))
+    return f"real {format_numbers(real)}, fake {format_numbers(fake)}"

@@ -1,31 +1,30 @@
 """Checks of a single regularizer, on critics whose slope is known."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ganlab.analysis.checks.base import CheckFailed, NotApplicable, describe_error
-from ganlab.analysis.checks.evaluation_points import evaluates_where_its_ancestor_does, interpolates_per_sample
 from ganlab.analysis.checks.penalty_inputs import (
     IMAGE_SHAPE,
     LATE_STEP,
     LAZY_EVERY,
     QuadraticCritic,
-    discriminator_step,
     format_shape,
     is_random,
     linear_critic,
     penalty_number,
     penalty_value,
     samples,
+    step_outputs,
 )
-from ganlab.analysis.minimal import LinearCritic
+from ganlab.analysis.minimal import LinearCritic, derivative, minimal_gan
+from ganlab.losses import NonSaturatingGAN
 from ganlab.regularizers import Regularizer
 
 SHAPES = ((1, 8, 8), (2, 8, 8), (3, 8, 8), (5,))  # gray, two and three channels, points
@@ -143,6 +142,72 @@ def is_mean_over_samples(regularizer: Regularizer) -> None:
         )
 
 
+def interpolates_per_sample(regularizer: Regularizer) -> None:
+    """Gulrajani et al. 2017, alg. 1: one epsilon ~ U[0, 1] for each sample."""
+    # Between real and fake, epsilon must be drawn once per sample, from U[0, 1].
+    real, fake = samples(IMAGE_SHAPE, 512)
+    critic = QuadraticCritic()
+    penalty_value(regularizer, critic, real, fake)
+    epsilons = [epsilon for x in critic.inputs if (epsilon := _share_of_real(real, fake, x)) is not None]
+    if not epsilons:
+        raise NotApplicable("it does not evaluate D between real and fake samples")
+    for epsilon in epsilons:
+        share = epsilon.mean(1)
+        if not (epsilon.std(1) < 1e-2).all():
+            raise CheckFailed(
+                f"mixes each value of a sample in its own proportion (the standard deviation of epsilon within a sample "
+                f"is {epsilon.std(1).mean():.2g}, expected 0); draw epsilon as [n, 1, 1, 1]"
+            )
+        if share.std() < 1e-3:
+            raise CheckFailed(
+                f"uses one epsilon, {share[0]:.3g}, for the whole batch of {len(real)} samples; draw epsilon as [n, 1, 1, 1]"
+            )
+        uniform = (torch.arange(len(real)) + 0.5) / len(real)
+        if (share.sort().values - uniform).abs().max() > 0.13:  # Kolmogorov-Smirnov: by chance once in 10^7 times
+            raise CheckFailed(
+                f"draws epsilon from {share.min():.2g} … {share.max():.2g} with mean {share.mean():.2g}, not from U[0, 1]"
+            )
+
+
+def evaluates_where_its_ancestor_does(regularizer: Regularizer) -> None:
+    """R1 is evaluated at real samples, R2 at fakes (Mescheder et al. 2018, eq. 9-10), the gradient penalty in between
+    (Gulrajani et al. 2017)."""
+    # A subclass of a regularizer of ganlab must evaluate D at the same kind of points.
+    kind = type(regularizer)
+    ancestor = next(k for k in kind.__mro__ if issubclass(k, Regularizer) and k.__module__.startswith("ganlab.regularizers"))
+    if ancestor is Regularizer:
+        raise NotApplicable("it descends from no regularizer of ganlab")
+    if ancestor is kind:
+        raise NotApplicable("it is ganlab's own")
+    real, fake = samples(IMAGE_SHAPE, 64)
+    points = []
+    for method in (kind.penalty, ancestor.penalty):
+        critic = QuadraticCritic()
+        penalty_value(regularizer, critic, real, fake, method=method)
+        points.append(" and ".join(sorted({_kind_of_point(real, fake, x) for x in critic.inputs})) or "nowhere")
+    if points[0] != points[1]:
+        raise CheckFailed(
+            f"descends from {ancestor.__name__}, but evaluates D {points[0]}, where {ancestor.__name__} does so {points[1]}"
+        )
+
+
+def _kind_of_point(real: Tensor, fake: Tensor, x: Tensor) -> str:
+    for kind, samples_ in (("at real samples", real), ("at fakes", fake)):
+        if x.shape == samples_.shape and torch.allclose(x, samples_, atol=1e-4):
+            return kind
+    return "elsewhere" if _share_of_real(real, fake, x) is None else "between real and fake"
+
+
+def _share_of_real(real: Tensor, fake: Tensor, x: Tensor) -> Tensor | None:
+    """The epsilon [n, values] with x = epsilon * real + (1 - epsilon) * fake, if x lies between real and fake."""
+    if x.shape != real.shape:
+        return None
+    epsilon = ((x - fake) / (real - fake)).flatten(1)
+    is_between = ((epsilon > -1e-3) & (epsilon < 1 + 1e-3)).all()
+    is_collage = ((epsilon.abs() < 1e-3) | ((epsilon - 1).abs() < 1e-3)).float().mean() > 0.5  # each value from one of the two
+    return epsilon if is_between and not is_collage else None
+
+
 def trains_the_critic(regularizer: Regularizer) -> None:
     """Gulrajani et al. 2017, alg. 1: D's step follows the penalty's gradient, too: a gradient of a gradient."""
     # The penalty's derivative by the critic's slope: autograd's, against a difference of two values.
@@ -150,14 +215,12 @@ def trains_the_critic(regularizer: Regularizer) -> None:
     critic, batch = linear_critic(IMAGE_SHAPE, slope), samples(IMAGE_SHAPE, 64)
     penalty = penalty_value(regularizer, critic, *batch)
     higher, lower = (penalty_number(regularizer, linear_critic(IMAGE_SHAPE, slope + s), *batch) for s in (step, -step))
-    expected, derivative = (higher - lower) / (2 * step), 0.0
-    if penalty.requires_grad:
-        (gradient,) = torch.autograd.grad(penalty, critic.weight, materialize_grads=True)
-        derivative = float((gradient * critic.weight.detach()).sum() / slope)
-    if abs(derivative - expected) > 0.02 * abs(expected) + 1e-4 * (1 + abs(higher)):
-        reason = "autograd.grad needs create_graph=True" if derivative == 0 else "a part is detached"
+    expected = (higher - lower) / (2 * step)
+    found = float((derivative(penalty, critic.weight)[0] * critic.weight.detach()).sum() / slope)
+    if abs(found - expected) > 0.02 * abs(expected) + 1e-4 * (1 + abs(higher)):
+        reason = "autograd.grad needs create_graph=True" if found == 0 else "a part is detached"
         raise CheckFailed(
-            f"has by autograd the derivative {derivative:.4g} by the critic's slope at 2.5, expected {expected:.4g} from "
+            f"has by autograd the derivative {found:.4g} by the critic's slope at 2.5, expected {expected:.4g} from "
             f"its values; {reason}"
         )
 
@@ -168,13 +231,12 @@ def is_finite_on_a_constant_critic(regularizer: Regularizer) -> None:
     penalty = penalty_value(regularizer, critic, *samples(IMAGE_SHAPE, 8))
     if not penalty.isfinite():
         raise CheckFailed(f"is {penalty.item()} on a critic of slope 0")
-    if penalty.requires_grad:
-        (gradient,) = torch.autograd.grad(penalty, critic.weight, materialize_grads=True)
-        if not gradient.isfinite().all():
-            raise CheckFailed(
-                f"has the gradient {gradient.flatten()[0].item()} by the weights of a critic of slope 0; "
-                "add 1e-12 under the square root"
-            )
+    (gradient,) = derivative(penalty, critic.weight)
+    if not gradient.isfinite().all():
+        raise CheckFailed(
+            f"has the gradient {gradient.flatten()[0].item()} by the weights of a critic of slope 0; "
+            "add 1e-12 under the square root"
+        )
 
 
 def is_proportional_to_lambda(regularizer: Regularizer) -> None:
@@ -202,14 +264,15 @@ def is_proportional_to_lambda(regularizer: Regularizer) -> None:
 def counts_every_times_if_lazy(regularizer: Regularizer) -> None:
     """Karras et al. 2020 (StyleGAN2): a penalty computed on every k-th step counts k times."""
     # The penalty's mean over `every` steps of D, for every = 1 and 3; a copy at each step, since it may have a memory.
-    batch, means = samples(IMAGE_SHAPE, 12), []
+    means = []
     for every in (1, LAZY_EVERY):
         lazy, total = copy.deepcopy(regularizer), 0.0
         lazy.every = every
         for step in range(LATE_STEP, LATE_STEP + every):
+            critic = linear_critic(IMAGE_SHAPE, 0.8)
+            gan = minimal_gan(partial(NonSaturatingGAN, regularizers={"it": lazy}), discriminator=critic)
             torch.default_generator.manual_seed(0)
-            gan, outputs = discriminator_step(linear_critic(IMAGE_SHAPE, 0.8), *batch, step=step, regularizer=lazy)
-            total += float(sum(gan.penalties(outputs).values()))
+            total += float(sum(gan.penalties(step_outputs(critic, *samples(IMAGE_SHAPE, 12), step)).values()))
         means.append(total / every)
     if abs(means[0]) + abs(means[1]) < 1e-6:
         raise NotApplicable("it adds no penalty to D's loss, or one of 0")
@@ -237,7 +300,7 @@ def augments_differentiably(regularizer: Regularizer) -> None:
         raise CheckFailed(f"gives G the gradient {gradient.flatten()[0].item()}, expected a finite one other than 0")
 
 
-QUESTIONS: dict[str, Callable[..., object]] = {
+QUESTIONS: dict[str, Callable[[Regularizer], object]] = {
     "augmentation lets gradients through": augments_differentiably,
     "penalty takes every shape": takes_every_shape,
     "penalty on a linear critic": matches_closed_form,
@@ -249,4 +312,3 @@ QUESTIONS: dict[str, Callable[..., object]] = {
     "lambda scales the penalty": is_proportional_to_lambda,
     "lazy penalty is unbiased": counts_every_times_if_lazy,
 }
-REQUIRED = ("penalty takes every shape",)

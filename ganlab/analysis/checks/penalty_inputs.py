@@ -1,19 +1,15 @@
 """Critics and samples on which penalties are evaluated."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ganlab.analysis.checks.base import CheckFailed, NotApplicable
-from ganlab.analysis.minimal import LinearCritic, minimal_gan
-from ganlab.losses import NonSaturatingGAN
-from ganlab.models.gan import GAN, StepOutputs
+from ganlab.analysis.minimal import LinearCritic
+from ganlab.models.gan import StepOutputs
 from ganlab.regularizers import Regularizer
 
 IMAGE_SHAPE = (2, 8, 8)
@@ -34,19 +30,6 @@ class QuadraticCritic(nn.Module):
         return self.scale / 2 * x.flatten(1).square().sum(1)
 
 
-class _FixedGenerator(nn.Module):
-    """Returns the samples that it was given."""
-
-    latent_dim = 1
-
-    def __init__(self, samples: Tensor):
-        super().__init__()
-        self.samples = samples
-
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.samples
-
-
 def samples(shape: tuple[int, ...], n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Real and fake [n, *shape], at least 0.5 apart in every value; each is the larger one in about half of them."""
     random = torch.Generator().manual_seed(seed)
@@ -60,14 +43,9 @@ def linear_critic(shape: tuple[int, ...], slope: float) -> LinearCritic:
     return LinearCritic(slope * weight / weight.norm())
 
 
-def discriminator_step(
-    critic: nn.Module, real: Tensor, fake: Tensor, step: int = LATE_STEP, regularizer: Regularizer | None = None
-) -> tuple[GAN, StepOutputs]:
-    """A GAN with this critic and a copy of this regularizer, and what it sees in D's step number `step`."""
-    family = partial(NonSaturatingGAN, regularizers={"it": regularizer} if regularizer else {})
-    gan = minimal_gan(family, _FixedGenerator(fake), critic)
-    gan.d_updates = step
-    return gan, gan.forward_pass(real, None, with_real=True, grad_to_generator=False)
+def step_outputs(critic: nn.Module, real: Tensor, fake: Tensor, step: int = LATE_STEP) -> StepOutputs:
+    """What D's step number `step` sees, without labels and augmentation."""
+    return StepOutputs(real, fake, None, None, critic(real), critic(fake), step)
 
 
 def penalty_value(
@@ -87,7 +65,7 @@ def penalty_value(
         NotApplicable: there is no penalty.
         CheckFailed: it is not a scalar tensor.
     """
-    _, outputs = discriminator_step(critic, real, fake)
+    outputs = step_outputs(critic, real, fake)
     if isinstance(critic, QuadraticCritic):
         critic.inputs.clear()
     torch.default_generator.manual_seed(seed)
