@@ -1,7 +1,5 @@
 """The one place that turns an exception into a sentence and an exit code. HYDRA_FULL_ERROR=1 shows the traceback instead."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Compose the configuration with Hydra and hand it over: to training, in a sweep job by job, or to inspect."""
 
-from __future__ import annotations
-
 import logging
 import math
 import os

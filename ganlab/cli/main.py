@@ -1,7 +1,5 @@
 """`python -m ganlab [VERB] key=value …`: train what conf/ and the overrides compose, or use what training left."""
 
-from __future__ import annotations
-
 import ast
 import io
 import logging

@@ -9,8 +9,6 @@ lightning and torchmetrics are built only if their module is named: trust=my_gan
 and for its overrides of Hydra, except those that choose launcher and sweeper; a refusal says what to type.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -1,7 +1,5 @@
 """Hydra callbacks at the start and at the end of a sweep."""
 
-from __future__ import annotations
-
 import atexit
 from contextlib import suppress
 from pathlib import Path

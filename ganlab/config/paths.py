@@ -1,7 +1,5 @@
 """The place of conf/."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

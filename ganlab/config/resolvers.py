@@ -1,7 +1,5 @@
 """Resolvers for the interpolations `${ganlab.…:}` in conf/, registered with OmegaConf when this module is imported."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import sys

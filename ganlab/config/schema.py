@@ -1,7 +1,5 @@
 """Type-check overrides against conf/."""
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from contextlib import suppress

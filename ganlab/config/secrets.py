@@ -1,7 +1,5 @@
 """Keep keys and tokens of the environment out of the configuration, which is written into the run directory."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable

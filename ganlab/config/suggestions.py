@@ -1,7 +1,5 @@
 """What to type instead of an override that does not fit."""
 
-from __future__ import annotations
-
 import difflib
 import re
 import shlex

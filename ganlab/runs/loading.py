@@ -1,7 +1,5 @@
 """Load a trained GAN from its run or checkpoint, without executing anything that the file says."""
 
-from __future__ import annotations
-
 import warnings
 import zipfile
 from collections.abc import Sequence

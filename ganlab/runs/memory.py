@@ -1,7 +1,5 @@
 """How many members of an ensemble fit into memory."""
 
-from __future__ import annotations
-
 from itertools import chain
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Inspect a run's directory, or a sweep's, and say how to continue it."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Sequence

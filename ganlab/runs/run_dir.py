@@ -10,8 +10,6 @@ outputs/NAME_DATE/
   ganlab.log       what was printed
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

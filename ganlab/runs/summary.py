@@ -1,7 +1,5 @@
 """A run's summary: what `summary.json` holds, and the table at the end of the terminal's output."""
 
-from __future__ import annotations
-
 import math
 import platform
 import re

@@ -1,7 +1,5 @@
 """One run: build data, GAN, callbacks, loggers and trainer, fit, and write the summary."""
 
-from __future__ import annotations
-
 import logging
 import time
 import traceback

@@ -1,7 +1,5 @@
 """Which classes a saved configuration may build: a run or checkpoint may be a stranger's, and building runs code."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from types import FunctionType
 
