@@ -1,10 +1,7 @@
 """Turn an exception into one sentence: what is wrong, and what to type."""
 
-from __future__ import annotations
-
 import errno
 import re
-import traceback
 from pathlib import Path
 
 from hydra.errors import InstantiationException, MissingConfigException, OverrideParseException
@@ -12,61 +9,50 @@ from omegaconf.errors import InterpolationKeyError
 
 from ganlab.config import suggestions
 from ganlab.config.paths import conf_folder
-from ganlab.utils.tracebacks import line_in_user_code
+from ganlab.utils.tracebacks import describe_error, line_in_user_code
 
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 MAX_LENGTH = 600  # characters of a sentence
-TRANSLATIONS = (  # (start of a message of Python, torch, Lightning or Hydra, the sentence in its place)
-    (
-        r".*?(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'",
-        r"\1 has no setting \2; correct its name, or leave it out (with ~ before its whole key where a preset brings it)",
+TRANSLATIONS = {  # the start of a message of Python, torch, Lightning or Hydra: the sentence in its place
+    r".*?(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'": (
+        r"\1 has no setting \2; correct its name, or leave it out (with ~ before its whole key where a preset brings it)"
     ),
-    (
-        r"Can't instantiate abstract class (\w+) (?:with|without an implementation for) abstract methods? '?(\w+)",
-        r"\1 does not define the method \2; write it",
+    r"Can't instantiate abstract class (\w+) (?:with|without an implementation for) abstract methods? '?(\w+)": (
+        r"\1 does not define the method \2; write it"
     ),
-    *(
-        (rf"(\S*\b{hook})\(\) takes .* given", rf"\1 cannot be called; write {signature}, or without self below @staticmethod")
-        for hook, signature in suggestions.LOSS_SIGNATURES.items()
+    r".*?(\w+)(?:\.__init__)?\(\) missing .* arguments?: '(params|optimizer)'": (
+        r"\1 is called when training starts, with the \2; write _partial_: true beside its _target_"
     ),
-    (
-        r".*?(\w+)(?:\.__init__)?\(\) missing .* arguments?: '(params|optimizer)'",
-        r"\1 is called when training starts, with the \2; write _partial_: true beside its _target_",
+    r".*?(\w+)(?:\.__init__)?\(\) missing .* arguments?: (.*)": r"\1 needs a setting for \2",
+    r"all elements of input should be between 0 and 1": (
+        "a loss takes probabilities and got logits, which is what D returns; use torch's binary_cross_entropy_with_logits"
     ),
-    (r".*?(\w+)(?:\.__init__)?\(\) missing .* arguments?: (.*)", r"\1 needs a setting for \2"),
-    (
-        r"all elements of input should be between 0 and 1",
-        "a loss takes probabilities and got logits, which is what D returns; use torch's binary_cross_entropy_with_logits",
+    r".*DefaultCPUAllocator: .*tried to allocate (\d+) bytes": (
+        r"the memory does not hold \1 bytes more; choose smaller numbers, for example for data.batch_size, seeds, n or rows"
     ),
-    (
-        r".*DefaultCPUAllocator: .*tried to allocate (\d+) bytes",
-        r"the memory does not hold \1 bytes more; choose smaller numbers, for example for data.batch_size, seeds, n or rows",
+    r"A worker process managed by the executor was unexpectedly terminated|A worker died|Job \S+ .*has not produced any out": (
+        "a job's process ended without a message (killed, or out of memory); python -m ganlab resume=SWEEP_DIR continues"
     ),
-    (
-        r"A worker process managed by the executor was unexpectedly terminated|A worker died|Job \S+ .*has not produced any out",
-        "a job's process ended without a message (killed, or out of memory); python -m ganlab resume=SWEEP_DIR continues",
+    r".*gloo/transport/": "another process of this run ended and says why; python -m ganlab resume=latest continues",
+    r"Automatic gradient accumulation is not supported": (
+        "losses and penalties are of whole batches; leave trainer.accumulate_grad_batches out, and raise data.batch_size"
     ),
-    (r".*gloo/transport/", "another process of this run ended and says why; python -m ganlab resume=latest continues"),
-    (
-        r"Automatic gradient accumulation is not supported",
-        "gradients are not accumulated, since losses and penalties are of whole batches; leave trainer.accumulate_grad_batches "
-        "out, and choose a larger data.batch_size",
+    r"Automatic gradient clipping is not supported": (
+        "leave trainer.gradient_clip_val out; gan.gradient_clip=NUMBER clips the gradients of both players"
     ),
-    (
-        r"Automatic gradient clipping is not supported",
-        "leave trainer.gradient_clip_val out; gan.gradient_clip=NUMBER clips the gradients of both players",
+    r"Invalid learning rate: (\S+)": (
+        r"a learning rate must be at least 0, got \1; correct optimizer.generator.lr or optimizer.discriminator.lr"
     ),
-    (
-        r"Invalid learning rate: (\S+)",
-        r"a learning rate must be at least 0, got \1; correct optimizer.generator.lr or optimizer.discriminator.lr",
+    r"No supported gpu backend found!": "there is no GPU here; trainer=auto takes what there is",
+    r"Ambiguous value for argument '(.+?)'\n": r"\1 has several values; -m runs one after another, and [1,2] is a list",
+    r"Could not override '\w+'\. No match in the defaults list\..* use \+(\w+)=(.*)": (
+        r"no \1 is chosen by default, so one is added with a plus: +\1=\2"
     ),
-    (r"No supported gpu backend found!", "there is no GPU here; trainer=auto takes what there is"),
-    (r"Ambiguous value for argument '(.+?)'\n", r"\1 has several values; -m runs one after another, and [1,2] is a list"),
-    (
-        r"Could not override '\w+'\. No match in the defaults list\..* use \+(\w+)=(.*)",
-        r"no \1 is chosen by default, so one is added with a plus: +\1=\2",
-    ),
-)
+}
+TRANSLATIONS |= {
+    rf"(\S*\b{hook})\(\) takes .* given": rf"\1 cannot be called; write {signature}, or without self below @staticmethod"
+    for hook, signature in suggestions.LOSS_SIGNATURES.items()
+}
 
 
 def explain(error: Exception) -> str:
@@ -93,7 +79,7 @@ def _translate(error: Exception) -> str | None:
         return f"{error.filename} cannot be opened ({error.strerror}); choose another directory with hydra.run.dir=DIR"
     if missing := re.match(r"Error loading '([\w.]+)':\s*ModuleNotFoundError", message):
         return suggestions.unknown_target(missing[1])
-    for pattern, sentence in TRANSLATIONS:
+    for pattern, sentence in TRANSLATIONS.items():
         if match := re.match(pattern, message, re.DOTALL):
             return match.expand(sentence)
     return None
@@ -122,10 +108,7 @@ def _of_hydra(error: Exception) -> str | None:
 
 
 def _of_python(error: Exception, instantiation: str) -> str:
-    sentence = str(error).strip()
-    if isinstance(error, (ValueError, OSError, ArithmeticError)):
+    sentence, target = describe_error(error), re.search(r"Error in call to target '(\S+)'", instantiation)
+    if target is None or isinstance(error, (ValueError, OSError, ArithmeticError)):
         return sentence
-    sentence = f"{type(error).__name__}: {sentence or 'in ' + traceback.extract_tb(error.__traceback__)[-1].name}"
-    if target := re.search(r"Error in call to target '(\S+)'", instantiation):
-        return f"{target[1].rpartition('.')[2]} cannot be built with these settings ({sentence})"
-    return sentence
+    return f"{target[1].rpartition('.')[2]} cannot be built with these settings ({sentence})"

@@ -7,17 +7,17 @@
 It prints a table and writes evaluation.json, with the protocol of each number and the value of real data.
 """
 
-from __future__ import annotations
-
 import time
 from importlib.metadata import version
+from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from torchmetrics import Metric
 
 from ganlab.cli.options import EvaluateOptions, parse_options
-from ganlab.cli.output import default_path, output_path
+from ganlab.cli.output import output_path
 from ganlab.data import Stacked, TensorData
 from ganlab.metrics import ClassifierQuality, InceptionQuality, StackedQuality, ToyQuality
 from ganlab.metrics.suite import MIN_SAMPLES, EvaluationSuite, SuiteResults
@@ -31,11 +31,10 @@ SUSPICIOUS = 10  # samples closest to the training data that evaluation.json lis
 
 
 def main(words: list[str]) -> None:
-    """Measure, print the table and write the file."""
     options = parse_options(EvaluateOptions, words)
     validate_int("n", options.n, MIN_SAMPLES)
     trained = open_run(options.run, options.run_seed, options.trust)
-    out = output_path(options.out, default_path(trained, "evaluation", ".json", seed=trained.member))
+    out = output_path(options.out, trained, "evaluation.json", {"seed": trained.member})
     data = load_data(trained, options.data_dir, options.root)
     n = limit_to_smaller_split(options.n, data)
     metrics = choose_metrics(trained, data, n, options.features)
@@ -53,24 +52,16 @@ def main(words: list[str]) -> None:
 
 
 def limit_to_smaller_split(n: int, data: TensorData) -> int:
-    """n, or the size of the smaller split: every number compares as many real samples as generated ones.
-
-    Raises:
-        ValueError: a split is too small for any number.
-    """
-    sizes = {"train": len(data.train.x), "test": len(data.test.x)}
-    split = min(sizes, key=lambda name: sizes[name])
-    if sizes[split] < MIN_SAMPLES:
-        raise ValueError(
-            f"evaluate needs at least {MIN_SAMPLES} real samples per split, got {sizes[split]} in the {split} split; "
-            "use more data, or a larger data.test_fraction"
-        )
-    if n > sizes[split]:
-        print(f"n = {sizes[split]:,} instead of {n:,}: the {split} split has no more real samples to compare with")
-    return min(n, sizes[split])
+    """n, or the size of the smaller split: every number compares as many real samples as generated ones."""
+    size, split = min((len(data.train.x), "train"), (len(data.test.x), "test"))
+    if size < MIN_SAMPLES:
+        raise ValueError(f"evaluate needs {MIN_SAMPLES} real samples per split, got {size} in the {split} split; use more data")
+    if n > size:
+        print(f"n = {size:,} instead of {n:,}: the {split} split has no more real samples to compare with")
+    return min(n, size)
 
 
-def choose_metrics(trained: TrainedRun, data: TensorData, n: int, features: str | None) -> list:
+def choose_metrics(trained: TrainedRun, data: TensorData, n: int, features: str | None) -> list[Metric]:
     """The metric whose features all numbers use: by the name of its extractor, else the run's own, else the data's default.
 
     With Inception's features, the classifier's metric follows where the data has classes.
@@ -84,14 +75,13 @@ def choose_metrics(trained: TrainedRun, data: TensorData, n: int, features: str 
     else:
         metric = by_extractor[features or choices[0]](n)
     if not hasattr(metric, "features"):
-        raise ValueError(
-            f"the run's metric {type(metric).__name__} has no features(samples); choose features={'|'.join(choices)}"
-        )
+        kind = type(metric).__name__
+        raise ValueError(f"the run's metric {kind} has no features(samples); choose features={'|'.join(choices)}")
     needs_classifier = isinstance(metric, InceptionQuality) and "classifier" in choices
     return [metric, ClassifierQuality(n)] if needs_classifier else [metric]
 
 
-def metric_classes(data: TensorData) -> tuple[type, ...]:
+def metric_classes(data: TensorData) -> tuple[type[Any], ...]:
     """The quality metrics that the data allows, the default first."""
     if len(data.shape) == 1:
         return (ToyQuality,)
@@ -103,6 +93,7 @@ def metric_classes(data: TensorData) -> tuple[type, ...]:
 def as_json(trained: TrainedRun, results: SuiteResults, n: int, seed: int, seconds: float) -> dict:
     """The content of evaluation.json."""
     gan, memorization = trained.gan, results.memorization
+    assert memorization is not None  # the suite always tests for it
     run = {
         "run": trained.name,
         "family": gan.family,
@@ -111,26 +102,21 @@ def as_json(trained: TrainedRun, results: SuiteResults, n: int, seed: int, secon
         "generator": "moving average" if gan.ema_decay else "last weights",
         "images_seen": gan.images_seen,
     }
-    closest = memorization.distance.argsort()[:SUSPICIOUS].tolist()
+    metrics = {}
+    for name, result in results.metrics.items():
+        interval = None if result.low is None else [result.low, result.high]
+        protocol = result.protocol | run
+        metrics[name] = {"value": result.value, "interval": interval, "real": result.real, "protocol": protocol}
+    nearest, distance = memorization.nearest_index, memorization.distance
+    closest = distance.argsort()[:SUSPICIOUS].tolist()
     return {
         **run,
         "samples": n,
         "seed": seed,
-        "metrics": {
-            name: {
-                "value": result.value,
-                "interval": None if result.low is None else [result.low, result.high],
-                "real": result.real,
-                "protocol": result.protocol | run,
-            }
-            for name, result in results.metrics.items()
-        },
+        "metrics": metrics,
         "memorized": memorization.memorized,
         "copied_samples": memorization.is_copy.nonzero().flatten().tolist(),
-        "closest_to_training_data": [
-            {"sample": i, "train": int(memorization.nearest_index[i]), "distance": float(memorization.distance[i])}
-            for i in closest
-        ],
+        "closest_to_training_data": [{"sample": i, "train": int(nearest[i]), "distance": float(distance[i])} for i in closest],
         "not_measured": results.not_measured,
         "seconds": seconds,
         "device": torch.cuda.get_device_name(gan.device) if gan.device.type == "cuda" else gan.device.type,
@@ -139,29 +125,21 @@ def as_json(trained: TrainedRun, results: SuiteResults, n: int, seed: int, secon
 
 
 def print_table(evaluation: dict) -> None:
-    table = Table(title=f"{evaluation['run']} ({evaluation['family']})", title_justify="left")
-    table.add_column(f"of {evaluation['samples']:,} samples, seed {evaluation['seed']}")
-    table.add_column("value", justify="right")
-    table.add_column("95 % interval", justify="right")
-    table.add_column("of real data", justify="right", style="dim")
+    columns = [Column(heading, justify="right") for heading in ("value", "95 % interval", "of real data")]
+    samples = f"of {evaluation['samples']:,} samples, seed {evaluation['seed']}"
+    table = Table(samples, *columns, title=f"{evaluation['run']} ({evaluation['family']})", title_justify="left")
     for name, number in evaluation["metrics"].items():
-        interval, real = number["interval"], number["real"]
-        table.add_row(
-            name,
-            f"{number['value']:.4g}",
-            f"{interval[0]:.3g} … {interval[1]:.3g}" if interval else "",
-            "" if real is None else f"{real:.4g}",
-        )
+        interval = "{:.3g} … {:.3g}".format(*number["interval"]) if number["interval"] else ""
+        table.add_row(name, f"{number['value']:.4g}", interval, "" if number["real"] is None else f"{number['real']:.4g}")
     Console(highlight=False, markup=False).print(table)
 
 
 def memorization_sentence(evaluation: dict) -> str:
     """Both shares of copies first, then the verdict that follows from them."""
     copies = next(number for name, number in evaluation["metrics"].items() if name.startswith("copies_"))
+    verdict = "That is not significantly more than real data: no sign of memorization."
     if evaluation["memorized"]:
         verdict = "That is significantly more than real data: THE GENERATOR COPIES TRAINING DATA."
-    else:
-        verdict = "That is not significantly more than real data: no sign of memorization."
     return (
         f"{copies['value']:.1%} of the samples and {copies['real']:.1%} of held-out real data lie so close to a training sample "
         f"that they count as its copies. {verdict}"

@@ -10,8 +10,6 @@ format=torchscript   a module for torch.jit.load, called with (z) or (z, y)
 The output is float32, of images in [-1, 1]. The card of generator.onnx is generator.onnx.json: inputs, classes, run, metrics.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import logging
@@ -24,7 +22,7 @@ from torch import Tensor, nn
 
 import ganlab
 from ganlab.cli.options import ExportOptions, parse_options
-from ganlab.cli.output import default_path, output_path, sample_shape
+from ganlab.cli.output import output_path, sample_shape
 from ganlab.models.gan import GAN
 from ganlab.runs.open_run import TrainedRun, open_run
 from ganlab.utils.files import atomic_path, non_finite_to_none, write_json
@@ -33,15 +31,18 @@ SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torchscript": ".pt"
 
 
 def main(words: list[str]) -> None:
-    """Write the file and its card, and print where."""
     options = parse_options(ExportOptions, words)
     kind = options.format
     trained = open_run(options.run, options.run_seed, options.trust)
-    out = output_path(options.out, default_path(trained, "generator", SUFFIXES[kind], seed=trained.member))
+    out = output_path(options.out, trained, "generator" + SUFFIXES[kind], {"seed": trained.member})
     generator = trained.gan.cpu().generator_ema.eval()
     write = {"safetensors": write_safetensors, "onnx": write_onnx, "torchscript": write_torchscript}[kind]
     with atomic_path(out) as partial:
-        write(partial, generator, example_inputs(trained.gan))
+        try:
+            write(partial, generator, example_inputs(trained.gan))
+        except ImportError as error:
+            extra = 'pip install "ganlab[export]"'
+            raise ValueError(f"format={kind} needs {error.name}, which is not installed; {extra}") from error
         card = model_card(trained, kind) | {"sha256": hashlib.sha256(partial.read_bytes()).hexdigest()}
     card_path = out.with_name(out.name + ".json")
     write_json(card_path, card)
@@ -83,19 +84,15 @@ def model_card(trained: TrainedRun, kind: str) -> dict:
 
 
 def write_safetensors(path: Path, generator: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    try:
-        from safetensors.torch import save
-    except ImportError as error:
-        raise ValueError(missing_package("safetensors", error)) from error
+    from safetensors.torch import save
+
     weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
     path.write_bytes(save(weights, metadata={"format": "pt", "ganlab": ganlab.__version__}))
 
 
 def write_onnx(path: Path, generator: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    try:
-        import onnxscript  # noqa: F401  torch's exporter needs it
-    except ImportError as error:
-        raise ValueError(missing_package("onnx", error)) from error
+    import onnxscript  # noqa: F401  torch's exporter needs it
+
     names, n = ["z", "y"][: len(inputs)], torch.export.Dim("n")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # the exporter prints its steps
@@ -112,7 +109,3 @@ def write_torchscript(path: Path, generator: nn.Module, inputs: tuple[Tensor, ..
         warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated")
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # a test compares other batch sizes
         torch.jit.save(torch.jit.trace(generator, inputs, check_trace=False), str(path))
-
-
-def missing_package(kind: str, error: ImportError) -> str:
-    return f'format={kind} needs {error.name}, which is not installed; pip install "ganlab[export]"'

@@ -16,8 +16,6 @@ It writes inspect.png (these four as a picture) and inspect.json (all numbers an
 outputs/inspect-…; choose another with hydra.run.dir=DIR. The exit code is 1 if a check failed, else 0.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import time

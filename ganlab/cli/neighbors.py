@@ -8,8 +8,6 @@ comparison, the distances of held-out real images to their nearest training imag
 number of samples.
 """
 
-from __future__ import annotations
-
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,7 +17,7 @@ from torch import Tensor
 
 from ganlab.callbacks.sample_grid import tile_images
 from ganlab.cli.options import NeighborsOptions, parse_options
-from ganlab.cli.output import class_labels, class_note, default_path, output_path, sample_shape
+from ganlab.cli.output import class_labels, class_note, output_path, sample_shape
 from ganlab.data import to_float, to_uint8
 from ganlab.metrics.knn import BLOCK_SIZE, flatten_samples, iter_blocks, nearest_neighbors
 from ganlab.runs.open_run import load_data, open_run
@@ -30,14 +28,13 @@ HELD_OUT = 1000  # real test images, for comparison
 
 
 def main(words: list[str]) -> None:
-    """Write the picture, print where, and print the distances."""
     options = parse_options(NeighborsOptions, words)
     n, k, label, seed = options.n, options.k, options.label, options.seed
     trained = open_run(options.run, options.run_seed, options.trust)
     if len(sample_shape(trained.gan)) != 3:
         raise ValueError(f"{trained.name} generates points, whose neighbors are no picture; use sample out=*.png")
-    default = default_path(trained, "neighbors", ".png", run_seed=trained.member, label=label, seed=seed, n=n)
-    out = output_path(options.out, default, (".png",))
+    parts = {"run_seed": trained.member, "label": label, "seed": seed, "n": n}
+    out = output_path(options.out, trained, "neighbors.png", parts, (".png",))
     data = load_data(trained, options.data_dir, options.root)
     train, held_out, device = data.train.x, data.test.x[:HELD_OUT], trained.gan.device
     validate_int("k", k, maximum=len(train))
@@ -54,27 +51,19 @@ def main(words: list[str]) -> None:
         f"Distance of {len(held_out):,} held-out real images to their nearest training image: "
         f"{median:.3f} (median; 5 % to 95 %: {low:.3f} to {high:.3f})."
     )
-    print(
-        f"{n} samples of {trained.name}{class_note(trained, label)}, seed {seed}, and their {k} nearest training images\n{out}"
-    )
+    note = class_note(trained, label)
+    print(f"{n} samples of {trained.name}{note}, seed {seed}, and their {k} nearest training images\n{out}")
 
 
 @torch.no_grad()
 def k_nearest(x: Tensor, references, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Distance float32 [n, k], ascending, and index int64 [n, k] of the k nearest references to each of x, on the CPU.
-
-    Args:
-        x, references: uint8 [n, ...] and [N, ...]; compared in blocks, so that memory does not grow with N.
-    """
+    """Distance float32 [n, k], ascending, and index int64 [n, k] of the k nearest references [N, ...] to each of x, on the CPU."""
     x = flatten_samples(x, device)
-    distances, indices = x.new_empty(len(x), 0), torch.empty(len(x), 0, dtype=torch.long, device=device)
-    for start, block in iter_blocks(references, BLOCK_SIZE):
-        d = torch.cdist(x, flatten_samples(block, device), compute_mode="donot_use_mm_for_euclid_dist")  # 0 for a copy
-        i = torch.arange(start, start + len(block), device=device).expand(d.shape)
-        distances, indices = torch.cat([distances, d], 1), torch.cat([indices, i], 1)
-        distances, order = distances.topk(min(k, distances.shape[1]), largest=False)
-        indices = indices.gather(1, order)
-    return distances.cpu(), indices.cpu()
+    exact = "donot_use_mm_for_euclid_dist"  # 0 for a copy
+    blocks = (flatten_samples(block, device) for _, block in iter_blocks(references, BLOCK_SIZE))
+    distances = torch.cat([torch.cdist(x, block, compute_mode=exact) for block in blocks], 1)
+    nearest = distances.topk(k, largest=False)
+    return nearest.values.cpu(), nearest.indices.cpu()
 
 
 def draw(samples: Tensor, neighbors: Tensor, distances: Tensor) -> Figure:
@@ -95,7 +84,7 @@ def draw(samples: Tensor, neighbors: Tensor, distances: Tensor) -> Figure:
 
 def print_distances(distances: Tensor) -> None:
     table = Table(title="L2 distance to the nearest training images", title_justify="left")
-    for heading in ("sample", *(f"neighbor {number + 1}" for number in range(distances.shape[1]))):
+    for heading in ("sample", *(f"neighbor {number}" for number in range(1, distances.shape[1] + 1))):
         table.add_column(heading, justify="right")
     for number, row in enumerate(distances.tolist()):
         table.add_row(str(number), *(f"{value:.3f}" for value in row))

@@ -3,13 +3,11 @@
 Nothing here imports torch: a mistyped option is refused, and `-h` answered, at once.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 from omegaconf import OmegaConf
 from omegaconf.errors import ValidationError
@@ -41,7 +39,7 @@ class RunOptions:
 class EvaluateOptions(RunOptions):
     n: int = option(10_000, "samples, compared with as many real ones (at most the size of the smaller split)")
     seed: int = option(1, "seed of the samples", minimum=0)
-    features: str | None = option(None, "feature extractor: points, classifier, stacked or inception (default: the run's)")
+    features: str | None = option(None, "feature extractor: points, classifier, channels or inception (default: the run's)")
     out: str | None = option(None, "JSON file or directory (default: evaluation.json in the run directory)")
     data_dir: str | None = option(None, "where data sets and extractors are kept (default: as in training)")
     root: str | None = option(None, "image folder of data=folder, if it has moved")
@@ -116,13 +114,16 @@ class SampleOptions(RunOptions):
 
 
 OPTIONS: dict[str, type] = {
-    "evaluate": EvaluateOptions,
-    "export": ExportOptions,
-    "interpolate": InterpolateOptions,
-    "neighbors": NeighborsOptions,
-    "report": ReportOptions,
-    "resume": ResumeOptions,
-    "sample": SampleOptions,
+    cls.__name__.removesuffix("Options").lower(): cls
+    for cls in (
+        EvaluateOptions,
+        ExportOptions,
+        InterpolateOptions,
+        NeighborsOptions,
+        ReportOptions,
+        ResumeOptions,
+        SampleOptions,
+    )
 }
 
 
@@ -138,12 +139,11 @@ def parse_options(cls: type[Options], words: Sequence[str]) -> Options:
         ValueError: a word is not key=value, its key is unknown or was given before, or its value has another type.
     """
     verb, options = cls.__name__.removesuffix("Options").lower(), _options_by_key(cls)
-    config, given = OmegaConf.structured(cls), set()
+    config, given = OmegaConf.structured(cls), set[str]()
     for word in words:
         key, equals, text = word.partition("=")
         if not equals:
-            first = next(iter(options))
-            hint = f", perhaps {first}={word}" if word == "latest" or Path(word).exists() else ""
+            hint = f", perhaps {next(iter(options))}={word}" if word == "latest" or Path(word).exists() else ""
             raise ValueError(f"{verb} takes key=value, got {word!r}{hint}; its options are {', '.join(options)}")
         if key not in options:
             near = difflib.get_close_matches(key, options, n=2)
@@ -153,12 +153,14 @@ def parse_options(cls: type[Options], words: Sequence[str]) -> Options:
             raise ValueError(f"{key}= was given twice, the second time as {text!r}; leave one out")
         given.add(key)
         item, kind, is_list = options[key]
+        value: object = text  # not as YAML: OmegaConf converts it to the field's type, and a directory 0010 keeps its name
+        if is_list:
+            value = [] if text == "null" else text.split(",")
+        elif text == "null":
+            value = None
         try:
             if not text:
                 raise ValidationError
-            # The text itself, not as YAML: OmegaConf converts it to the field's type, and a directory 0010 keeps its name.
-            null: list | None = [] if is_list else None
-            value = null if text == "null" else text.split(",") if is_list else text
             config[item.name] = value
         except ValidationError:
             several = ", or several separated by commas" if is_list else ""
@@ -173,7 +175,6 @@ def help_text(verb: str, module_doc: str, cls: type) -> str:
     rows = []
     for key, (item, kind, is_list) in _options_by_key(cls).items():
         default = "…" if item.default in (None, MISSING) else str(item.default)
-        default = default.lower() if kind is bool else default
         rows.append((f"{key}={default}", f"{kind.__name__},…" if is_list else kind.__name__, item.metadata["help"]))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     lines = [f"  {setting:{widths[0]}}  {kind:{widths[1]}}  {text}" for setting, kind, text in rows]
@@ -182,8 +183,8 @@ def help_text(verb: str, module_doc: str, cls: type) -> str:
 
 def _options_by_key(cls: type) -> dict[str, tuple[Field, type, bool]]:
     """Key → (the field, its type or its elements' type, whether it is a list), in the order of the fields."""
-    hints, options = get_type_hints(cls), {}
+    options = {}
     for item in fields(cls):
-        kind = next((part for part in get_args(hints[item.name]) if part is not type(None)), hints[item.name])
-        options[item.name.removesuffix("_")] = (item, kind, get_origin(hints[item.name]) is list)
+        kind: Any = (*get_args(item.type), item.type)[0]  # int of int, int | None and list[int]
+        options[item.name.removesuffix("_")] = (item, kind, get_origin(item.type) is list)
     return options

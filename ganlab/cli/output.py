@@ -1,40 +1,45 @@
-"""What the verbs on trained runs share: where they write, which labels they take, how large a picture may be."""
-
-from __future__ import annotations
+"""What the verbs on trained runs share: where they write, which labels they take, how they draw samples."""
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ganlab.callbacks.sample_grid import MIN_SIDE, draw_images, draw_points
 from ganlab.models.gan import GAN
-from ganlab.runs.open_run import TrainedRun
+from ganlab.runs.open_run import TrainedRun, load_data
+from ganlab.utils.files import atomic_path
 
 MAX_PIXELS = 89_478_485  # of a PNG: beyond it Pillow warns of a decompression bomb
 
 
-def default_path(trained: TrainedRun, stem: str, suffix: str, **parts: object) -> Path:
-    """A file in the run directory, such as `samples_label3_seed1_n64.png`; parts that are None are left out."""
-    names = [stem, *(f"{name}{value}" for name, value in parts.items() if value is not None)]
-    return trained.run_dir.path / ("_".join(names) + suffix)
-
-
-def output_path(out: str | None, default: Path, suffixes: Sequence[str] = (), *, directory: bool = False) -> Path:
-    """The path `out`, checked before anything is computed; in an existing directory the default's name is added.
+def output_path(
+    out: str | None,
+    trained: TrainedRun,
+    name: str,
+    parts: Mapping[str, object],
+    suffixes: Sequence[str] = (),
+    *,
+    directory: bool = False,
+) -> Path:
+    """The path `out`, checked before anything is computed; None: a file in the run directory.
 
     Args:
+        name, parts: the default file, such as samples.png; parts that are not None are added: samples_label3_seed1.png.
         suffixes: allowed endings; empty allows any.
         directory: whether `out` may also name a new or empty directory to fill.
 
     Raises:
         ValueError: `out` has another ending, is a directory with something in it, or cannot be written.
     """
-    path = Path(out).expanduser() if out else default
+    added = "".join(f"_{part}{value}" for part, value in parts.items() if value is not None)
+    name = Path(name).stem + added + Path(name).suffix
+    path = Path(out).expanduser() if out else trained.run_dir.path / name
     if path.is_dir() and not directory:
-        path = path / default.name
+        path = path / name
     if suffixes and path.suffix not in suffixes:
         looks_like_a_file = path.suffix[1:].isalpha() and not path.is_dir() and not str(out).endswith("/")
         if not directory or looks_like_a_file:
@@ -76,11 +81,18 @@ def class_note(trained: TrainedRun, label: int | None, unit: str = "sample") -> 
 
 
 def validate_grid_size(n: int, columns: int, size: int, advice: str) -> None:
-    """
-    Raises:
-        ValueError: a grid of n images, `size` pixels wide, has more than MAX_PIXELS.
-    """
-    side = max(size, 56) + 2
+    """Raise ValueError if a grid of n images, `size` pixels wide, has more than MAX_PIXELS."""
+    side = max(size, MIN_SIDE) + 2
     width, height = side * columns, side * math.ceil(n / columns)
     if width * height > MAX_PIXELS:
         raise ValueError(f"a grid of {n:,} images would have {width:,} x {height:,} pixels; {advice}")
+
+
+def draw_samples(path: Path, trained: TrainedRun, samples: Tensor, columns: int, data_dir: str | None) -> None:
+    """Write samples as one PNG: images [n, C, H, W] as a grid, points [n, 2] over the real ones."""
+    data = load_data(trained, data_dir) if samples.ndim == 2 else None
+    with atomic_path(path) as partial:
+        if data is None:
+            draw_images(partial, samples, columns)
+        else:
+            draw_points(partial, data, [samples], trained.gan.images_seen)

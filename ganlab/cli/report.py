@@ -4,8 +4,6 @@ Compare all runs at or below the paths, such as a run directory, a sweep's direc
 report.md and pictures in report/, and prints the rankings. Runs that failed or are still training are read as far as they got.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ganlab.cli.options import ReportOptions, parse_options

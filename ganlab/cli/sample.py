@@ -12,8 +12,6 @@ else     a new directory of files 00000.png …, one image each
 *.npy and single files are written in batches, so that memory does not grow with n.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -24,44 +22,36 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from ganlab.callbacks.sample_grid import draw_images, draw_points
 from ganlab.cli.options import SampleOptions, parse_options
-from ganlab.cli.output import class_labels, class_note, default_path, output_path, validate_grid_size
+from ganlab.cli.output import class_labels, class_note, draw_samples, output_path, validate_grid_size
 from ganlab.data import to_uint8
-from ganlab.runs.open_run import load_data, open_run
+from ganlab.runs.open_run import open_run
 from ganlab.utils.files import atomic_path
 from ganlab.utils.progress import TerminalProgress
 
 
 def main(words: list[str]) -> None:
-    """Write the samples and print where."""
     options = parse_options(SampleOptions, words)
     n, label, seed = options.n, options.label, options.seed
     trained = open_run(options.run, options.run_seed, options.trust)
     parts = {"run_seed": trained.member, "label": label, "truncation": options.truncation, "seed": seed, "n": n}
-    out = output_path(options.out, default_path(trained, "samples", ".png", **parts), (".png", ".npy"), directory=True)
-
+    out = output_path(options.out, trained, "samples.png", parts, (".png", ".npy"), directory=True)
     labels = class_labels(trained.gan, n, label)
     batches = trained.gan.sample_in_batches(n, labels, seed=seed, truncation=options.truncation)
     first = next(batches)  # what cannot be sampled raises before anything is written
     shape, batches = first.shape[1:], with_progress(chain([first], batches), n)
+    is_image = len(shape) == 3
     if out.suffix == ".npy":
         write_array(out, batches, n, shape)
-    elif out.suffix != ".png":
-        if len(shape) != 3 or shape[0] > 4:
-            raise ValueError(
-                f"samples {list(shape)} cannot be PNG files, got out={out}; use out=*.npy, or *.png for one picture"
-            )
-        write_directory(out, batches)
-    elif len(shape) == 3:
+    elif out.suffix == ".png":
         columns = grid_columns(n, trained.gan.conditioning.num_classes if label is None else 0)
-        validate_grid_size(n, columns, shape[-1], "write single files (out=DIRECTORY) or an array (out=*.npy)")
-        with atomic_path(out) as partial:
-            draw_images(partial, torch.cat(list(batches)), columns)
+        if is_image:
+            validate_grid_size(n, columns, shape[-1], "write single files (out=DIRECTORY) or an array (out=*.npy)")
+        draw_samples(out, trained, torch.cat(list(batches)), columns, options.data_dir)
+    elif is_image and shape[0] <= 4:
+        write_directory(out, batches)
     else:
-        data = load_data(trained, options.data_dir)
-        with atomic_path(out) as partial:
-            draw_points(partial, data, [torch.cat(list(batches)).cpu()], trained.gan.images_seen)
+        raise ValueError(f"samples {list(shape)} cannot be PNG files, got out={out}; use out=*.npy, or *.png for one picture")
     print(f"{n:,} sample{'s' * (n != 1)} of {trained.name}{class_note(trained, label)}, seed {seed}\n{out}")
 
 

@@ -1,7 +1,5 @@
 """Convolutional networks after DCGAN (Radford et al. 2016), for square images of 8 pixels and up."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch

@@ -1,7 +1,5 @@
 """The base class of the discriminators: packed inputs, and how a label enters D."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as apply_spectral_norm
 

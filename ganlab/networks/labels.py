@@ -1,7 +1,5 @@
 """How a label enters a network: as more input channels, or in its batch norm layers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -36,8 +34,8 @@ def require_labels(y: Tensor | None, num_classes: int) -> Tensor:
     return y
 
 
-class TakesLabels:
-    """Marks a layer whose forward is (h, y)."""
+class TakesLabels(nn.Module):
+    """A layer whose forward is (h, y)."""
 
 
 class LabeledSequential(TakesLabels, nn.Sequential):
@@ -49,7 +47,7 @@ class LabeledSequential(TakesLabels, nn.Sequential):
         return h
 
 
-class ConditionalBatchNorm(TakesLabels, nn.Module):
+class ConditionalBatchNorm(TakesLabels):
     """Batch norm with a gain and a bias per class (de Vries et al. 2017; Miyato & Koyama 2018 use it in G).
 
     h [n, channels, ...], y [n] -> (1 + gain[y]) * normalized(h) + bias[y]. Gains and biases start at 0, as in both papers.

@@ -1,7 +1,5 @@
 """Fully connected networks for 2-D toys and flattened small images."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Norm layers by name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -4,8 +4,6 @@ At width 64 they are the paper's; the networks for 28 pixels are those for 32 wi
 et al. 2017) D takes the mean over pixels where this one takes the sum.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 
@@ -46,7 +44,7 @@ def _conv1(before: int, after: int) -> nn.Conv2d:
     return _glorot(nn.Conv2d(before, after, 1))
 
 
-class Residual(TakesLabels, nn.Module):
+class Residual(TakesLabels):
     """residual(h, y) + shortcut(h)."""
 
     def __init__(self, residual: LabeledSequential, shortcut: nn.Module):

@@ -79,7 +79,7 @@ def test_help_shows_default_type_and_meaning_of_every_option():
         "  run=latest  str    run directory",
         "  n=64        int    number of samples",
         "  weight=0.5  float  a weight",
-        "  fast=false  bool   faster",
+        "  fast=False  bool   faster",
         "  label=…     int    class of all samples",
         "  out=…       str    file to write",
         "  labels=…    int,…  two classes",
