@@ -68,7 +68,7 @@ def record_failure(run: RunDir, about: DictConfig, error: Exception) -> float:
 
 def start(cfg: DictConfig, about: DictConfig, run: RunDir, is_sweep: bool) -> float:
     """Check the configuration and train; continue a job that is started again by its sweep or by Slurm."""
-    validate_types(cfg, Path(conf_folder()))
+    validate_types(cfg, about.overrides.task)
     if Path(str(cfg.run_dir)) != run.path:
         raise ValueError(
             f"run_dir is the directory that Hydra makes, got {cfg.run_dir!r}; choose it with hydra.run.dir=DIR, and that of a "
@@ -131,7 +131,7 @@ def inspect(words: Sequence[str]) -> None:
     cfg.run_dir = str(folder)
     with open_dict(cfg):
         del cfg.hydra
-    validate_types(cfg, Path(conf_folder()))
+    validate_types(cfg, overrides)
 
     from ganlab.cli.inspect import run  # start-up time: torch loads here, after the command line is accepted
 

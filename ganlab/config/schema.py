@@ -2,6 +2,7 @@
 
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import get_args, get_origin
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ganlab.config.paths import conf_folder
 from ganlab.config.suggestions import iter_keys
 from ganlab.utils.validation import validate_int
 
-TOP_LEVEL = {  # the types of the keys outside all sections
+TOP_LEVEL: dict[str, tuple] = {  # the types of the keys outside all sections, and the sections that a run needs
     "name": (str,),
     "run_dir": (str,),
     "data_dir": (str,),
@@ -23,6 +25,7 @@ TOP_LEVEL = {  # the types of the keys outside all sections
     "max_images": (int,),
     "eval_every": (int,),
     "published": (dict, NoneType),
+    **dict.fromkeys(("callbacks", "data", "gan", "logger", "trainer"), (dict,)),
 }
 SECTION_OR_NULL = ("callbacks.verdicts", "gan.discriminator_scheduler", "gan.generator_scheduler")  # null in conf/
 SEVERAL_TYPES = ("monitor.on_verdict", "trainer.deterministic")  # their classes also take strings
@@ -30,8 +33,8 @@ REQUIRED = ("callbacks", "data", "gan", "logger", "name", "run_dir", "seed", "tr
 WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text", dict: "a section", NoneType: "null"}
 
 
-def validate_types(cfg: DictConfig, conf: Path) -> None:
-    """Compare the types of the values in `cfg` with those in conf/ and convert numbers in place.
+def validate_types(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Check the types of the top-level keys and of the keys that were typed, and convert numbers in place.
 
     An int becomes a float where conf/ has a float, and 1e5 becomes an int where conf/ has an int. Strings below the top
     level, and keys that conf/ does not have, are left to the classes that take them.
@@ -41,7 +44,9 @@ def validate_types(cfg: DictConfig, conf: Path) -> None:
     """
     if missing := [key for key in REQUIRED if key not in cfg]:
         raise ValueError(f"{missing[0]} is missing in this config; leave ~{missing[0]} out")
-    for key, types in expected_types(conf).items():
+    typed = {key for word in overrides if "." in (key := word.lstrip("+").partition("=")[0])}
+    expected = expected_types(Path(conf_folder())) if typed else {}
+    for key, types in [*TOP_LEVEL.items(), *((key, expected[key]) for key in sorted(typed & expected.keys()))]:
         parent, _, name = key.rpartition(".")
         try:
             section = OmegaConf.select(cfg, parent) if parent else cfg
@@ -50,9 +55,7 @@ def validate_types(cfg: DictConfig, conf: Path) -> None:
             continue
         if not isinstance(section, DictConfig) or name not in section:
             continue
-        if value is None and OmegaConf.is_interpolation(section, name):  # Hydra's own values are null until its job begins
-            continue
-        converted = _convert(key, value, types)
+        converted = value if value is None and OmegaConf.is_interpolation(section, name) else _convert(key, value, types)
         if converted is not value:
             OmegaConf.update(cfg, key, converted, force_add=True)
     if not OmegaConf.select(cfg, "gan._target_"):
@@ -80,7 +83,7 @@ def validate_devices(trainer: DictConfig) -> None:
 
 @cache
 def expected_types(conf: Path) -> dict[str, tuple]:
-    """The types that conf/ gives to each key, sections before the keys inside them; `list[float]` for a list of floats.
+    """The types that conf/ gives to each key below the top level; `list[float]` for a list of floats.
 
     Keys that hold a string, an interpolation or null in every file are left out.
     """
@@ -97,7 +100,7 @@ def expected_types(conf: Path) -> dict[str, tuple]:
         types[key] |= {dict, NoneType}
     unchecked = {key for key, found in types.items() if str in found or found <= {NoneType}}.union(SEVERAL_TYPES, TOP_LEVEL)
     below = {key: tuple(found) for key, found in types.items() if key not in unchecked}
-    return TOP_LEVEL | {key: below[key] for key in sorted(below, key=lambda key: key.count("."))}
+    return below
 
 
 def _type(value) -> type | GenericAlias:

@@ -12,15 +12,13 @@ import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the c
 from ganlab.config.paths import conf_folder
 from ganlab.config.schema import validate_devices, validate_types
 
-CONF = Path(conf_folder())
-
 
 def validated(*overrides):
     """The config as a job gets it."""
     with initialize_config_dir(conf_folder(), version_base="1.3"):
         config = compose("config", ["run_dir=here", "name=x", *overrides])
     OmegaConf.set_struct(config, False)
-    validate_types(config, CONF)
+    validate_types(config, overrides)
     return OmegaConf.to_container(config, resolve=True)
 
 
@@ -83,7 +81,7 @@ def test_an_interpolation_that_resolves_to_null_passes():
 
 
 def test_every_preset_has_valid_types():
-    for experiment in sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")):
+    for experiment in sorted(path.stem for path in (Path(conf_folder()) / "experiment").glob("*.yaml")):
         validated(f"+experiment={experiment}")
     validated("regularizer=[r1,gp,lecam,clip,diffaugment,consistency]", "monitor=[vanishing,counterfactual]", "trainer=ddp")
 
