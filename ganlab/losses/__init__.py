@@ -15,18 +15,6 @@ from ganlab.losses.relativistic import RaGAN, RpGAN
 from ganlab.losses.wgan import WGAN
 
 __all__ = [
-    "CGAN",
-    "KLGAN",
-    "LSGAN",
-    "WGAN",
-    "AlphaGAN",
-    "HingeGAN",
-    "JensenShannonGAN",
-    "MinimaxGAN",
-    "NonSaturatingGAN",
-    "PearsonGAN",
-    "RaGAN",
-    "ReverseKLGAN",
-    "RpGAN",
-    "SquaredHellingerGAN",
-]
+    "CGAN", "KLGAN", "LSGAN", "WGAN", "AlphaGAN", "HingeGAN", "JensenShannonGAN", "MinimaxGAN", "NonSaturatingGAN",
+    "PearsonGAN", "RaGAN", "ReverseKLGAN", "RpGAN", "SquaredHellingerGAN",
+]  # fmt: skip

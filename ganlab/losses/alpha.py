@@ -1,12 +1,10 @@
 """The (alpha_D, alpha_G)-GAN: from the exponential through the logistic to the linear probability loss."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ganlab.losses.numerics import exp_minus_one
+from ganlab.losses.functional import exp_minus_one
 from ganlab.models.gan import GAN
 
 
@@ -38,7 +36,6 @@ class AlphaGAN(GAN):
         return alpha_loss(fake_logits, self.alpha_g).mean()
 
     def optimal_logit(self, p, q):
-        """alpha_D log p/q."""
         log_ratio = (p / q).log()
         return torch.where(log_ratio == 0, log_ratio, self.alpha_d * log_ratio)  # infinity * 0 is NaN
 

@@ -1,7 +1,5 @@
 """The conditional GAN."""
 
-from __future__ import annotations
-
 from ganlab.losses.non_saturating import NonSaturatingGAN
 
 

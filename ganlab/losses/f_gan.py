@@ -1,15 +1,12 @@
 """f-GANs: D estimates an f-divergence through the convex conjugate of f."""
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ganlab.losses.divergences import jensen_shannon, kullback_leibler
-from ganlab.losses.numerics import exp_minus_one
+from ganlab.losses.functional import exp_minus_one, jensen_shannon, kullback_leibler
 from ganlab.models.gan import GAN
 
 
@@ -28,9 +25,9 @@ class FGAN(GAN):
         self.saturating = saturating
 
     @staticmethod
-    @abstractmethod
     def activation(logits: Tensor) -> Tensor:
-        """T, elementwise."""
+        """T, elementwise; the identity by default."""
+        return logits
 
     @staticmethod
     @abstractmethod
@@ -48,16 +45,11 @@ class KLGAN(FGAN):
     """f-GAN of KL(real, fake): T = v, f* = e^(v - 1). It covers all modes, with fakes between them."""
 
     @staticmethod
-    def activation(logits):
-        return logits
-
-    @staticmethod
     def conjugate(logits):
         return (logits - 1).exp()
 
     @staticmethod
     def optimal_logit(p, q):
-        """1 + log p/q."""
         return 1 + (p / q).log()
 
     @staticmethod
@@ -79,7 +71,6 @@ class ReverseKLGAN(FGAN):
 
     @staticmethod
     def optimal_logit(p, q):
-        """log p/q."""
         return (p / q).log()
 
     @staticmethod
@@ -96,17 +87,12 @@ class PearsonGAN(FGAN):
     """
 
     @staticmethod
-    def activation(logits):
-        return logits
-
-    @staticmethod
     def conjugate(logits):
         v = logits.clamp(min=-2)
         return v.square() / 4 + v
 
     @staticmethod
     def optimal_logit(p, q):
-        """2 (p/q - 1)."""
         return 2 * (p / q - 1)
 
     @staticmethod
@@ -131,7 +117,6 @@ class SquaredHellingerGAN(FGAN):
 
     @staticmethod
     def optimal_logit(p, q):
-        """log(p/q)/2."""
         return (p / q).log() / 2
 
     @staticmethod
@@ -153,7 +138,6 @@ class JensenShannonGAN(FGAN):
 
     @staticmethod
     def optimal_logit(p, q):
-        """log p/q."""
         return (p / q).log()
 
     @staticmethod

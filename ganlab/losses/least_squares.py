@@ -1,7 +1,5 @@
 """The least-squares loss."""
 
-from __future__ import annotations
-
 from ganlab.models.gan import GAN
 
 
@@ -22,7 +20,6 @@ class LSGAN(GAN):
 
     @staticmethod
     def optimal_logit(p, q):
-        """p/(p + q)."""
         return p / (p + q)
 
     @staticmethod

@@ -1,12 +1,10 @@
 """The minimax loss."""
 
-from __future__ import annotations
-
 import math
 
 from torch.nn.functional import softplus
 
-from ganlab.losses.divergences import jensen_shannon
+from ganlab.losses.functional import jensen_shannon
 from ganlab.models.gan import GAN
 
 
@@ -26,7 +24,6 @@ class MinimaxGAN(GAN):
 
     @staticmethod
     def optimal_logit(p, q):
-        """log p/q."""
         return (p / q).log()
 
     @staticmethod

@@ -1,7 +1,5 @@
 """The non-saturating loss."""
 
-from __future__ import annotations
-
 from torch.nn.functional import softplus
 
 from ganlab.losses.minimax import MinimaxGAN
@@ -16,12 +14,9 @@ class NonSaturatingGAN(GAN):
     """
 
     @staticmethod
-    def discriminator_loss(real_logits, fake_logits):
-        return softplus(-real_logits).mean() + softplus(fake_logits).mean()
-
-    @staticmethod
     def generator_loss(fake_logits, real_logits=None):
         return softplus(-fake_logits).mean()
 
+    discriminator_loss = staticmethod(MinimaxGAN.discriminator_loss)
     optimal_logit = staticmethod(MinimaxGAN.optimal_logit)
     divergence = staticmethod(MinimaxGAN.divergence)

@@ -1,20 +1,18 @@
 """Relativistic losses: functions of the differences between real and fake logits."""
 
-from __future__ import annotations
-
 import math
 
 from torch.nn.functional import softplus
 
-from ganlab.losses.divergences import jensen_shannon
+from ganlab.losses.functional import jensen_shannon
 from ganlab.models.gan import GAN
 
 
 class RpGAN(GAN):
     """Relativistic pairing (Jolicoeur-Martineau 2018; R3GAN, Huang et al. 2024, eq. 2): D: s(-(r - f)); G: s(-(f - r)).
 
-    Pairing each fake with a real sample removes the local minima in which modes stay dropped. Without a
-    penalty it circles or diverges; R3GAN adds R1 and R2 (`loss=r3gan`).
+    Pairing each fake with a real sample removes the local minima in which modes stay dropped. Without a penalty it circles
+    or diverges; R3GAN adds R1 and R2 (`loss=r3gan`). The optimal logit is defined up to a constant.
     """
 
     generator_sees_real = True
@@ -29,7 +27,6 @@ class RpGAN(GAN):
 
     @staticmethod
     def optimal_logit(p, q):
-        """log p/q, up to a constant."""
         return (p / q).log()
 
     @staticmethod

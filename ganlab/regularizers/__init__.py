@@ -10,19 +10,7 @@ from ganlab.regularizers.lecam import LeCam
 from ganlab.regularizers.weight_clipping import WeightClipping
 
 __all__ = [
-    "DRAGAN",
-    "R1",
-    "R2",
-    "Consistency",
-    "DiffAugment",
-    "FiniteDifferenceR1",
-    "FiniteDifferenceR2",
-    "GradientPenalty",
-    "InstanceNoise",
-    "LeCam",
-    "Regularizer",
-    "WeightClipping",
-    "at_least_float32",
-    "is_spectrally_normalized",
+    "DRAGAN", "R1", "R2", "Consistency", "DiffAugment", "FiniteDifferenceR1", "FiniteDifferenceR2", "GradientPenalty",
+    "InstanceNoise", "LeCam", "Regularizer", "WeightClipping", "at_least_float32", "is_spectrally_normalized",
     "squared_gradient_norm",
-]
+]  # fmt: skip

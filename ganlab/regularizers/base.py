@@ -1,7 +1,5 @@
 """The base class of every regularizer, and what several of them use."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable
 
 import torch

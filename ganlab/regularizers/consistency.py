@@ -1,7 +1,5 @@
 """Consistency regularization: D's logit should not change under a transform."""
 
-from __future__ import annotations
-
 from ganlab.regularizers.base import Regularizer, at_least_float32, elementwise, mean_squared_change
 from ganlab.utils.validation import validate_number
 

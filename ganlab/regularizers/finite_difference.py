@@ -1,7 +1,5 @@
 """R1 and R2 by finite differences, without double backward."""
 
-from __future__ import annotations
-
 import torch
 
 from ganlab.regularizers.base import Regularizer, at_least_float32, mean_squared_change

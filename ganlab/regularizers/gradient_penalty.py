@@ -1,7 +1,5 @@
 """Penalties on the discriminator's gradient with respect to the samples: R1, R2, WGAN-GP, DRAGAN."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu

@@ -1,7 +1,5 @@
 """Instance noise."""
 
-from __future__ import annotations
-
 import torch
 
 from ganlab.regularizers.base import Regularizer, elementwise

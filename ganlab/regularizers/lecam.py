@@ -1,7 +1,5 @@
 """LeCam regularization."""
 
-from __future__ import annotations
-
 import torch
 from torch.nn.functional import relu
 

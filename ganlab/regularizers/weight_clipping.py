@@ -1,7 +1,5 @@
 """Weight clipping."""
 
-from __future__ import annotations
-
 import torch
 
 from ganlab.regularizers.base import Regularizer, elementwise
