@@ -17,8 +17,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from ganlab.callbacks.evaluation import Evaluation
 from ganlab.callbacks.periodic import Periodic, find_callback
 from ganlab.utils import slurm
+from ganlab.utils.errors import Interrupted
 from ganlab.utils.files import atomic_torch_save
-from ganlab.utils.signals import Interrupted
 
 log = logging.getLogger(__name__)
 

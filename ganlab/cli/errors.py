@@ -9,7 +9,7 @@ from omegaconf.errors import InterpolationKeyError
 
 from ganlab.config import suggestions
 from ganlab.config.paths import conf_folder
-from ganlab.utils.tracebacks import describe_error, line_in_user_code
+from ganlab.utils.errors import describe_error, line_in_user_code
 
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 MAX_LENGTH = 600  # characters of a sentence

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ganlab.runs.run_dir import RunDir, is_first_process
-from ganlab.utils.signals import Interrupted
+from ganlab.utils.errors import Interrupted
 
 
 @contextmanager

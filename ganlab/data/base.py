@@ -1,18 +1,23 @@
 """Base classes of data sets that fit into memory."""
 
 import hashlib
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
+from http.client import HTTPException
 from pathlib import Path
 
 import lightning as L
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torchvision.datasets import VisionDataset
 
 from ganlab.data.batches import Batches, EnsembleBatches, InfiniteBatches, Split, is_distributed, to_device_if_fits
 from ganlab.utils.validation import validate_int
+
+DOWNLOAD_TIMEOUT = 20  # seconds without an answer; torchvision would wait for ever
 
 
 def to_float(x: Tensor) -> Tensor:
@@ -85,13 +90,13 @@ class TensorData(L.LightningDataModule, ABC):
         if stage == "fit":
             self._batches(self.train)  # refuses a batch_size that is too large, before callbacks train an extractor
 
-    def _batches(self, split: Split) -> Batches | EnsembleBatches:
+    def _batches(self, split: Split) -> Batches:
         if self.seeds:
             return EnsembleBatches(split, self.batch_size, self.seeds)
         rank, world_size = (dist.get_rank(), dist.get_world_size()) if is_distributed() else (0, 1)
         return Batches(split, self.batch_size, rank, world_size)
 
-    def batches(self) -> Batches | EnsembleBatches:
+    def batches(self) -> Batches:
         """The epochs of the train split, on the training device if it fits there."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         return self._batches(to_device_if_fits(self.train, device))
@@ -146,6 +151,24 @@ class Images(TensorData):
         self.channels, self.size = validate_int("data.channels", channels), validate_int("data.size", size)
         super().__init__(shape=(channels, size, size), num_classes=num_classes, batch_size=batch_size)
         self.data_dir = Path(data_dir).expanduser()
+
+    def download(self, source: type[VisionDataset], problem: str, remedies: list[str]) -> None:
+        """Download a torchvision data set into `data_dir`, with a timeout.
+
+        Raises:
+            FileNotFoundError: the download failed. The message consists of `problem` (why the files at hand do not
+                suffice), the reason, and `remedies` (what the user can do).
+        """
+        default_timeout = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+        try:
+            source(self.data_dir, train=False, download=True)  # fetches both splits, reads the small one
+        except (OSError, RuntimeError, HTTPException) as error:
+            reason = " ".join(str(error).split())
+            choices = "".join(f"\n  - {remedy}" for remedy in [*remedies, "connect to the network and run again"])
+            raise FileNotFoundError(f"{problem}, and the download failed ({reason}). Either:{choices}") from None
+        finally:
+            socket.setdefaulttimeout(default_timeout)
 
     def setup(self, stage: str | None = None) -> None:
         super().setup(stage)

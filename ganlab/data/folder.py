@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from ganlab.data.base import Images
-from ganlab.data.batches import Split
+from ganlab.data.batches import Split, permutation
 from ganlab.utils.image_folders import IMAGE_SUFFIXES, class_directories
 from ganlab.utils.validation import validate_int, validate_number
 
@@ -47,7 +47,12 @@ class ImageFolder(Images):
         root = Path(str(self.root)).expanduser()
         if not root.is_dir():
             raise FileNotFoundError(f"data.root={root} is not a directory: type data.root=/path/to/images")
-        directories = self._class_directories(root) if self.num_classes else [root]
+        directories = class_directories(root) if self.num_classes else [root]
+        if self.num_classes and len(directories) != self.num_classes:
+            raise ValueError(
+                f"data.num_classes is {self.num_classes} but {root} has {len(directories)} subdirectories: "
+                f"type data.num_classes={len(directories)}"
+            )
         paths = [find_images(directory) for directory in directories]
         n = sum(map(len, paths))
         if n < 2:
@@ -66,19 +71,9 @@ class ImageFolder(Images):
         with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without holding Python's lock
             for row, image in zip(x, pool.map(self._read, sum(paths, [])), strict=True):
                 row.copy_(image)
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
         test_size = min(max(round(n * self.test_fraction), 1), n - 1)
-        test, train = order[:test_size], order[test_size:]
+        test, train = permutation(n, seed=0).tensor_split([test_size])
         return Split(x[train], y[train]), Split(x[test], y[test])
-
-    def _class_directories(self, root: Path) -> list[Path]:
-        directories = class_directories(root)
-        if len(directories) != self.num_classes:
-            raise ValueError(
-                f"data.num_classes is {self.num_classes} but {root} has {len(directories)} subdirectories: "
-                f"type data.num_classes={len(directories)}"
-            )
-        return directories
 
     def _read(self, path: Path) -> Tensor:
         try:

@@ -11,7 +11,6 @@ from torchvision import datasets
 
 from ganlab.data.base import Images
 from ganlab.data.batches import Split
-from ganlab.data.download import download
 
 
 def read_idx(path: Path, dims: int) -> Tensor:
@@ -57,19 +56,12 @@ class MNIST(Images):
         return []
 
     def prepare_data(self) -> None:
-        """Download unless the files are there.
-
-        Raises:
-            FileNotFoundError: the download failed.
-        """
+        """Download unless the files are there."""
         if not self.files():
             directories, names = self.directories(), ", ".join(name for name, _ in self.source.resources)
-            download(
-                self.source,
-                self.data_dir,
-                problem=f"no complete {self.source.__name__} in {', '.join(map(str, directories))}",
-                remedies=[*self.remedies, f"put {names} (gzipped or not) into {directories[0]}"],
-            )
+            problem = f"no complete {self.source.__name__} in {', '.join(map(str, directories))}"
+            remedies = [*self.remedies, f"put {names} (gzipped or not) into {directories[0]}"]
+            self.download(self.source, problem, remedies)
 
     def load(self) -> tuple[Split, Split]:
         files = self.files()

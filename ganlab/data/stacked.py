@@ -16,10 +16,8 @@ from ganlab.utils.validation import validate_int
 
 def mode_number(classes: Tensor, num_classes: int) -> Tensor:
     """The mode [n] of each stack, the number whose digits to base `num_classes` are its channels' classes [n, C]."""
-    number = torch.zeros_like(classes[:, 0])
-    for digit in classes.unbind(1):
-        number = number * num_classes + digit
-    return number
+    place_values = num_classes ** torch.arange(classes.shape[1] - 1, -1, -1, device=classes.device)
+    return (classes * place_values).sum(1)
 
 
 class LazyStacks:
@@ -87,10 +85,8 @@ class Stacked(Images):
         # Not base.setup(), whose messages would suggest settings for one channel; setup() of the stacks checks the size.
         self.base.train, self.base.test = self.base.load()
         generator = torch.Generator().manual_seed(self.data_seed)
-        return (
-            self._stack(self.base.train, self.train_size, generator),
-            self._stack(self.base.test, self.test_size, generator),
-        )
+        train = self._stack(self.base.train, self.train_size, generator)
+        return train, self._stack(self.base.test, self.test_size, generator)
 
     def _stack(self, split: Split, n: int, generator: torch.Generator) -> Split:
         indices = torch.randint(len(split.x), (n, self.channels), generator=generator)

@@ -19,7 +19,7 @@ from ganlab.diagnostics import Monitor
 from ganlab.diagnostics.messages import verdict_line
 from ganlab.models.adversarial import AdversarialModule
 from ganlab.runs.run_dir import RunDir
-from ganlab.utils.tracebacks import describe_error
+from ganlab.utils.errors import describe_error
 
 PACKAGES = ("ganlab", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
 

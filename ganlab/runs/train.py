@@ -25,8 +25,8 @@ from ganlab.runs.memory import available_memory, memory_per_member
 from ganlab.runs.run_dir import RunDir
 from ganlab.runs.summary import print_summary, summarize, summarize_failure
 from ganlab.utils import slurm
+from ganlab.utils.errors import Interrupted
 from ganlab.utils.library_warnings import silence_library_warnings
-from ganlab.utils.signals import Interrupted
 from ganlab.utils.validation import validate_int
 
 log = logging.getLogger(__name__)

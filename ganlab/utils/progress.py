@@ -1,10 +1,8 @@
 """The one progress bar of the package, for terminals only."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -26,31 +24,16 @@ class TerminalProgress:
     """
 
     def __init__(
-        self,
-        description: str = "",
-        total: int | None = None,
-        *,
-        completed: int = 0,
-        transient: bool = True,
-        stderr: bool = False,
-        enabled: bool = True,
-    ):
+        self, description="", total: int | None = None, *, completed=0, transient=True, stderr=False, enabled=True
+    ) -> None:
+        self._completed, self._status, self._drawn_at = completed, "", 0.0
         console = Console(stderr=stderr)
-        self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=10),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
-            console=console,
-            auto_refresh=False,
-            transient=transient,
-            disable=not (enabled and console.file.isatty()),
-        )
+        status = TextColumn("{task.fields[status]}")
+        columns = TextColumn("[bold]{task.description}"), BarColumn(bar_width=10), TaskProgressColumn(), status
+        remaining = TimeRemainingColumn(compact=True), TextColumn("left")
+        disable = not (enabled and console.file.isatty())
+        self._bar = Progress(*columns, *remaining, console=console, auto_refresh=False, transient=transient, disable=disable)
         self._task = self._bar.add_task(description, total=total, status="")
-        self._completed, self._status = completed, ""
-        self._drawn_at = 0.0
         self._bar.start()
 
     def update(self, completed: int, status: str = "") -> None:
@@ -77,7 +60,7 @@ class TerminalProgress:
         self._draw()
         self._bar.stop()
 
-    def __enter__(self) -> TerminalProgress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error) -> None:

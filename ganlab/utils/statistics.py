@@ -31,7 +31,7 @@ class PairedDifference(NamedTuple):
     equal: int
 
 
-def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> Estimate:
+def wilson_interval(successes: int, n: int) -> Estimate:
     """Rate successes / n in [0, 1] with Wilson's score interval (Wilson 1927).
 
     Raises:
@@ -41,13 +41,11 @@ def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> E
 
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"a rate needs 0 <= successes <= n and n >= 1, got {successes} of {n}")
-    low, high = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    low, high = binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
     return Estimate(successes / n, float(low), float(high))
 
 
-def bootstrap_mean(
-    values: Sequence[float], confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate:
+def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Estimate:
     """Mean with a percentile bootstrap interval (Efron 1979); deterministic given the seed.
 
     No interval for a single value, or where a value is infinite (the mean is then infinite; nan if both signs occur).
@@ -67,8 +65,8 @@ def bootstrap_mean(
     result = bootstrap(
         (array,),
         np.mean,
-        n_resamples=resamples,
-        confidence_level=confidence,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
         method="percentile",
         batch=max(1, 2_000_000 // len(array)),  # 16 MB of resamples at a time
         random_state=np.random.default_rng(seed),
@@ -79,10 +77,7 @@ def bootstrap_mean(
 def paired_difference(a: Mapping[int, float], b: Mapping[int, float], seed: int = 0) -> PairedDifference | None:
     """Mean of a - b over the seeds that both have, with a bootstrap interval; None if they share none.
 
-    Two infinite values (both runs failed) count as equal, with difference 0.
-
-    Args:
-        a, b: seed -> value.
+    a and b map seeds to values. Two infinite values (both runs failed) count as equal, with difference 0.
     """
     shared = sorted(a.keys() & b.keys())
     if not shared:

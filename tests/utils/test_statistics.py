@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ganlab.utils import statistics
 from ganlab.utils.statistics import bootstrap_mean, paired_difference, quartiles, time_to_target, wilson_interval
 
 
@@ -38,11 +39,12 @@ def test_bootstrap_of_binary_values_is_binomial(ones, n):
         assert stats.binom.cdf(end * n - 1, n, ones / n) <= level + 0.01
 
 
-def test_bootstrap_coverage_is_close_to_nominal():
+def test_bootstrap_coverage_is_close_to_nominal(monkeypatch):
+    monkeypatch.setattr(statistics, "RESAMPLES", 1000)
     random = np.random.default_rng(0)
     covered = 0
     for _ in range(300):
-        estimate = bootstrap_mean(random.exponential(1.0, size=50), resamples=1000)
+        estimate = bootstrap_mean(random.exponential(1.0, size=50))
         covered += estimate.low <= 1.0 <= estimate.high
     assert 0.87 <= covered / 300 <= 0.98
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganlab.utils.tracebacks import is_user_code, line_in_user_code
+from ganlab.utils.errors import is_user_code, line_in_user_code
 
 REQUIRED = ("can be built", "finite scalar", "uses its logits", "penalty takes every shape", "training step runs")
 

@@ -1,8 +1,16 @@
-"""Describe an exception in one line, and find the user's own code in its traceback."""
+"""What a run raises when a signal stops it; how an exception is described, and where in the user's own code it arose."""
 
 import sysconfig
 import traceback
 from pathlib import Path
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved itself. `signal`: the signal's number."""
+
+    def __init__(self, message: str, signal: int):
+        super().__init__(message)
+        self.signal = signal
 
 
 def describe_error(error: Exception) -> str:
@@ -15,8 +23,7 @@ def describe_error(error: Exception) -> str:
 
 def line_in_user_code(error: Exception) -> traceback.FrameSummary | None:
     """The innermost frame of the error's traceback that is in user code; None if there is none."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_user_code(frame.filename)]
-    return frames[-1] if frames else None
+    return next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if is_user_code(f.filename)), None)
 
 
 def is_user_code(file: str) -> bool:
