@@ -1,7 +1,5 @@
 """The figures of a ranking with their captions: every seed's result, learning curves, samples, and training as a GIF."""
 
-from __future__ import annotations
-
 import base64
 import io
 import math
@@ -86,18 +84,6 @@ def sample_pictures(ranking: Ranking, stem: str) -> list[Picture]:
         if ranking.is_toy and (gif := training_gif(run)):
             pictures.append(Picture(f"{stem}_training_{place}.gif", gif, f"{name}, while it trained"))
     return pictures
-
-
-def samples_note(ranking: Ranking) -> str:
-    """What the sample pictures have in common."""
-    averaged = "" if ranking.protocol["EMA of the generator"] in ("0", "0.0") else "averaged "
-    note = f"The same latents for every setting, of the {averaged}generator; the smallest seed that all have, not a chosen one."
-    if ranking.is_toy and not ranking.has_ensembles:
-        note += " Red: 2,500 samples at the end; gray: the true density, widened until it can be seen."
-    if ranking.has_ensembles:
-        order = "row by row" if ranking.is_toy else "from top to bottom"
-        note += f" Of an ensemble the first seeds that did not fail, {order}."
-    return note
 
 
 def _plotted_metrics(ranking: Ranking) -> list[str]:

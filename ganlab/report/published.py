@@ -5,13 +5,12 @@ not enough what else the paper's setting has, each as the end of a config key: "
 is with or without its N; rates are in [0, 1].
 """
 
-from __future__ import annotations
-
 import re
 
 from ganlab.report.formatting import Cell, format_number, format_rate
 from ganlab.report.naming import loss_name
 from ganlab.report.ranking import RATES, Ranking
+from ganlab.report.rendering import render_notes
 from ganlab.report.runs import RunGroup
 from ganlab.report.tables import Table, seeds_cell
 from ganlab.utils.statistics import Estimate
@@ -41,9 +40,7 @@ def published_table(ranking: Ranking) -> Table | None:
     if not rows:
         return None
     header = ["setting", "metric", "seeds", "here: rate or mean (95 %)", "published", "inside the interval"]
-    notes = [f"Published: {source}. Here: the protocol below."]
-    if others := [name for name in figures if name not in matched]:
-        notes.append(f"The source also has {', '.join(others)}, of which no result is here.")
+    notes = render_notes("published", source=source, others=[name for name in figures if name not in matched])
     return Table("Against the published figures", header, rows, notes)
 
 

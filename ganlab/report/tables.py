@@ -1,7 +1,5 @@
 """The tables of a report, independent of any format."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -16,11 +14,11 @@ from ganlab.report.formatting import (
     format_range,
     format_rate,  # fmt: skip
     format_seeds,
-    plural,
     shorten_value,
 )
 from ganlab.report.groups import BUDGET
 from ganlab.report.ranking import MIN_PAIRS, RATES, Ranking
+from ganlab.report.rendering import render_notes
 from ganlab.report.runs import Run, RunGroup, SeedResult, higher_is_better
 from ganlab.utils.statistics import time_to_target, wilson_interval
 
@@ -49,65 +47,30 @@ def leaderboard(ranking: Ranking) -> Table:
     metrics = sorted(ranking.metrics, key=lambda name: name != ranking.metric)
     rates = [name for name in ranking.names() if name in RATES]
     mean = "mean " if ranking.has_several_seeds else ""
-    rate_names = {"success": f"success (all {ranking.modes})", "failure": "failure"}
-    header = ["#", "setting", "seeds", *(rate_names[rate] for rate in rates)]
+    header = ["#", "setting", "seeds", *(f"success (all {ranking.modes})" if rate == "success" else rate for rate in rates)]
     header += [mean + name + (" ▾" if name == ranking.metric else "") for name in metrics]
-    has_verdicts = any(run.summary.get("verdicts") for group in ranking.groups for run in group.runs)
-    if has_verdicts:
-        header.append("verdict at the end")
-
-    def row(place: str, group: RunGroup, cells: list[Cell]) -> list[Cell]:
-        return [place, group.name, seeds_cell(group), *cells, *([_verdict_cell(group)] if has_verdicts else [])]
-
-    rows = [
-        row(str(place), group, [ranking.cell(group, name) for name in (*rates, *metrics)])
-        for place, group in enumerate(ranking.ranked, 1)
-    ]
-    for group in ranking.groups:
+    header.append("verdict at the end")
+    rows: list[list[Cell]] = []
+    for place, group in enumerate(ranking.groups, 1):  # those that are not over come last
+        cells = [ranking.cell(group, name) for name in (*rates, *metrics)]
         if not group.is_over:
-            rows.append(row("–", group, [*("" for _ in rates), *(_latest_cell(group, name) for name in metrics)]))
+            cells = [*("" for _ in rates), *(_latest_cell(group, name) for name in metrics)]
+        rows.append([str(place) if group.is_over else "–", group.name, seeds_cell(group), *cells, _verdict_cell(group)])
     if ranking.real:
         cells = [format_number(ranking.real[name]) if name in ranking.real else "" for name in metrics]
-        rows.append(["", ranking.real_name, "", *("" for _ in rates), *cells, *([""] if has_verdicts else [])])
-    return Table("Leaderboard", header, rows, _leaderboard_notes(ranking))
-
-
-def _leaderboard_notes(ranking: Ranking) -> list[str]:
-    groups, notes = ranking.ranked, []
-    if ranking.metric and groups:
-        better = "higher" if higher_is_better(ranking.metric) else "lower"
-        notes.append(f"Sorted by {ranking.metric}, {better} is better. The values at the end of training.")
-    if any(len(group.seeds) > 1 for group in groups):
-        notes.append(
-            "Intervals are 95 %: of rates Wilson's, of means the percentile bootstrap's (10,000 resamples of the seeds)."
-        )
-    if any(1 < len(group.seeds) < 10 for group in groups):
-        notes.append("With fewer than about 10 seeds a bootstrap interval is too narrow: read it as a lower bound.")
-    if any(len(group.seeds) == 1 for group in groups):
-        notes.append("A setting with one seed has no interval, and proves nothing against another.")
-    failure = "ended with no mode, or did not end" if ranking.has_success else "did not end well"
-    success = f"Success: all {ranking.modes} modes captured. " if ranking.has_success else ""
-    notes.append(
-        f"{success}Failure: a run that {failure}. Such a run stays in every number with the worst value there is "
-        "(0 modes, an infinite distance)."
+        rows.append(["", ranking.real_name, "", *("" for _ in rates), *cells, ""])
+    if not any(run.summary.get("verdicts") for group in ranking.groups for run in group.runs):
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    early = [run for group in ranking.ranked for run in group.runs for _ in run.ended_early]
+    notes = render_notes(
+        "leaderboard",
+        ranking=ranking,
+        higher_is_better=ranking.metric and higher_is_better(ranking.metric),
+        unfinished=sum(seed.status == "unfinished" for group in ranking.ranked for seed in group.seeds),
+        replaced=sum(group.replaced for group in ranking.groups),
+        ended_by=Counter(run.summary.get("ended_by") for run in early),
     )
-    if unfinished := sum(seed.status == "unfinished" for group in groups for seed in group.seeds):
-        notes.append(f"Seeds without a result (killed, or still training) count as failures: {unfinished}.")
-    if early := [run for group in groups for run in group.runs if run.ended_early]:
-        causes = Counter(run.summary.get("ended_by") for run in early for _ in run.ended_early)
-        why = ", ".join(f"{n} by {cause}" for cause, n in causes.items() if cause)
-        count = plural(sum(len(run.ended_early) for run in early), "seed")
-        notes.append(
-            f"{count} ended early, short of max_images{f' ({why})' if why else ''}: the values are those of that moment."
-        )
-    if len(groups) < len(ranking.groups):
-        notes.append("Settings without a rank (–) are not over: none of their seeds has finished. Latest evaluation shown.")
-    if replaced := sum(group.replaced for group in ranking.groups):
-        notes.append(
-            f"Left out: {plural(replaced, 'run')} of a config and seed that were run more than once. Of each seed the newest run "
-            "counts, one that is over before one that is not."
-        )
-    return notes
+    return Table("Leaderboard", header, rows, notes)
 
 
 def seeds_cell(group: RunGroup) -> Cell:
@@ -160,13 +123,8 @@ def paired_differences(ranking: Ranking) -> Table | None:
         rows.append([other.name, str(difference.pairs), format_estimate(difference.mean, sign=True), better_in])
         if with_success and (success := ranking.paired(leader, other, "success")):
             rows[-1].append(format_rate(success.mean, sign=True, unit="points"))
-    notes = [
-        f"Leader minus other, over the seeds that both have, with a 95 % bootstrap interval. If it holds 0, or with "
-        f"fewer than {MIN_PAIRS} seeds in common, these runs do not tell the two apart. The leader was chosen by the "
-        "same numbers, and of twenty comparisons one looks real by chance."
-    ]
-    if len({group.is_ensemble for group in ranking.ranked}) > 1:
-        notes.append("A single run and an ensemble's member of the same seed see other batches and latents: they are no pair.")
+    has_both_kinds = len({group.is_ensemble for group in ranking.ranked}) > 1
+    notes = render_notes("paired_differences", min_pairs=MIN_PAIRS, has_both_kinds=has_both_kinds)
     return Table("Paired differences", header, rows, notes)
 
 
@@ -187,17 +145,7 @@ def time_to_all_modes(ranking: Ranking) -> Table | None:
         reached = sum(map(math.isfinite, images))
         rate = format_rate(wilson_interval(reached, len(images)), counts=(reached, len(images)))
         rows.append([group.name, rate, format_quartiles(images, "{:,.0f}".format), format_quartiles(seconds, format_duration)])
-    notes = [
-        f"All {ranking.modes} modes in one evaluation of {ranking.metric_protocol['samples']:,} samples; evaluations are as far "
-        "apart as eval_every, so these are upper bounds. Median and quartiles over all seeds; a seed that never had all "
-        "counts as never. Modes can be lost again: compare with success above."
-    ]
-    if ranking.has_ensembles:
-        notes.append("Wall time of an ensemble's seed is that of the whole ensemble.")
-    if "updates of D" in ranking.protocol[BUDGET]:
-        notes.append(
-            "A packed D sees several images where another sees one: at the same images seen it has learned less often."
-        )
+    notes = render_notes("time_to_all_modes", ranking=ranking, has_packs="updates of D" in ranking.protocol[BUDGET])
     return Table(f"Time to all {ranking.modes} modes", header, rows, notes)
 
 
@@ -217,13 +165,7 @@ def cost(ranking: Ranking) -> Table:
         peak = f"{max(memory) / 2**20:,.0f} MiB" if memory else "–"
         speed = format_quartiles(speeds, "{:,.0f}".format)
         rows.append([group.name, at_once, times, speed, peak, "; ".join(devices) or "–"])
-    notes = [
-        "Median and quartiles over the runs that ended; images/s while training, without evaluations, of an ensemble all its "
-        "seeds' images together."
-    ]
-    if len(all_devices) > 1:
-        notes.append("These ran on different devices: their times are not comparable.")
-    return Table("Cost", header, rows, notes)
+    return Table("Cost", header, rows, render_notes("cost", devices=all_devices))
 
 
 def unfinished_runs(ranking: Ranking) -> Table | None:
@@ -243,9 +185,9 @@ def unfinished_runs(ranking: Ranking) -> Table | None:
     for (name, state, reason), seeds in list(by_reason.items())[:MAX_UNFINISHED]:
         images = format_range([images for _, images in seeds]) + budgets[name]
         rows.append([name, format_seeds([seed for seed, _ in seeds]), state, images, reason])
-    more = len(by_reason) - MAX_UNFINISHED
-    notes = [f"{more} more kinds are not listed."] if more > 0 else []
-    return Table("Runs that did not finish", ["setting", "which seeds", "status", "images seen", "why"], rows, notes)
+    header = ["setting", "which seeds", "status", "images seen", "why"]
+    notes = render_notes("unfinished_runs", hidden=len(by_reason) - MAX_UNFINISHED)
+    return Table("Runs that did not finish", header, rows, notes)
 
 
 def _reason(run: Run) -> str:
