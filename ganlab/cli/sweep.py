@@ -47,5 +47,5 @@ def end_early(folder: Path) -> None:
     """What an interrupted sweep prints at the end of the process."""
     from ganlab.report.sweep import write_sweep_table
 
-    if write_sweep_table(folder):
-        print(f"the sweep was interrupted; python -m ganlab resume={folder} continues it")
+    write_sweep_table(folder)
+    print(f"the sweep was interrupted; python -m ganlab resume={folder} continues it")
