@@ -16,23 +16,23 @@ It writes inspect.png (these four as a picture) and inspect.json (all numbers an
 outputs/inspect-…; choose another with hydra.run.dir=DIR. The exit code is 1 if a check failed, else 0.
 """
 
-import functools
 import inspect
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.utils import get_class, instantiate
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor
 
 from ganlab import analysis
-from ganlab.analysis.checks.base import user_location
+from ganlab.analysis.checks.base import describe_error, user_location
 from ganlab.analysis.figure import draw
 from ganlab.analysis.minimal import Family
 from ganlab.models.gan import GAN
@@ -51,13 +51,12 @@ class Inspection:
     name: str
     title: str
     summary: str  # the first line of the class's docstring
-    notes: list[str]
     saturation: analysis.Saturation | None = None
     dirac_gan: analysis.DiracGAN | None = None
     optimal_discriminator: analysis.OptimalDiscriminator | None = None
     checks: list[analysis.Check] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what is left out
     locations: dict[str, str] = field(default_factory=dict)  # of the user's losses: {"generator_loss": "my_gan.py, line 12"}
-    seconds: float = 0.0
 
     @property
     def failed(self) -> list[analysis.Check]:
@@ -71,15 +70,16 @@ def run(config: dict, folder: Path) -> None:
         SystemExit: with code 1, if a check failed.
         ValueError: gan._target_ is not a subclass of GAN.
     """
-    started = time.perf_counter()
     torch.set_num_threads(1)  # the tensors are tiny: more threads would only wait for each other
-    family, notes = build_family(config)
-    inspection = inspect_loss(family, notes)
-    kind = analysis.family_class(family)
-    others = [analysis.saturation(other) for other in analysis.shipped_families().values() if other is not kind]
+    family = build_family(config["gan"])
+    inspection = inspect_loss(family)
+    if config["networks"]["discriminator"].get("spectral_norm"):
+        inspection.notes.append("spectral norm belongs to the network, and the players here (a point and a slope) have none")
+    if config["gan"]["pack"] > 1:
+        inspection.notes.append(f"gan.pack={config['gan']['pack']} is left out: the loss is inspected sample by sample")
+    others = [analysis.saturation(other) for other in analysis.shipped_families().values() if other is not family.func]
     folder.mkdir(parents=True, exist_ok=True)
     draw(folder / "inspect.png", inspection, others)
-    inspection.seconds = time.perf_counter() - started
     results = as_json(asdict(inspection)) | {"failed": len(inspection.failed), "version": version("ganlab")}
     write_json(folder / "inspect.json", results)
     show(inspection, folder)
@@ -87,49 +87,39 @@ def run(config: dict, folder: Path) -> None:
         raise SystemExit(1)
 
 
-def build_family(config: dict) -> tuple[functools.partial[GAN], list[str]]:
-    """The family with its own settings and regularizers, and notes on what inspect leaves out.
+def build_family(gan: dict) -> partial[GAN]:
+    """The family with its own settings and regularizers.
 
     Raises:
         ValueError: gan._target_ is not a subclass of GAN.
     """
-    gan = dict(config["gan"])
-    kind = get_class(gan.pop("_target_"))
+    kind = get_class(gan["_target_"])
     if not issubclass(kind, GAN):
         raise ValueError(f"gan._target_ must be a subclass of ganlab.GAN, got {kind.__module__}.{kind.__qualname__}")
-    settings = instantiate({key: value for key, value in gan.items() if key not in GAN_SETTINGS}, _convert_="all")
-    regularizers = instantiate(gan["regularizers"] or {}, _convert_="all")
-    notes = []
-    if config["networks"]["discriminator"].get("spectral_norm"):
-        notes.append("spectral norm belongs to the network, and the players here (a point and a slope) have none")
-    if gan["pack"] > 1:
-        notes.append(f"gan.pack={gan['pack']} is left out: the loss is inspected sample by sample")
-    return functools.partial(kind, **settings, regularizers=regularizers), notes
+    settings = {key: value for key, value in gan.items() if key not in {"_target_", *GAN_SETTINGS}}
+    parts = instantiate(settings | {"regularizers": gan["regularizers"] or {}}, _convert_="all")
+    return partial(kind, **parts)
 
 
-def inspect_loss(family: functools.partial[GAN], notes: list[str]) -> Inspection:
+def inspect_loss(family: partial[GAN]) -> Inspection:
     """All parts; an exception of the family's code becomes a failed check."""
-    kind = analysis.family_class(family)
-    title = " + ".join([kind.__name__, *family.keywords["regularizers"]])
-    inspection = Inspection(kind.__name__, title, (kind.__doc__ or "").strip().partition("\n")[0], notes)
-    for name, part in (
-        ("saturation", analysis.saturation),
-        ("dirac_gan", stable_dirac_gan),
-        ("optimal_discriminator", analysis.optimal_discriminator),
-    ):
+    kind = family.func
+    title, docstring = " + ".join([kind.__name__, *family.keywords["regularizers"]]), (kind.__doc__ or "").strip()
+    inspection = Inspection(kind.__name__, title, docstring.partition("\n")[0])
+    for analyze in (analysis.saturation, dirac_gan, analysis.optimal_discriminator):
+        name = analyze.__name__  # the field's, too
         try:
-            setattr(inspection, name, part(family))
+            setattr(inspection, name, analyze(family))
         except Exception as error:  # a user's loss may raise anything
-            message = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            inspection.checks.append(analysis.Check(f"{name} can be computed", False, kind.__name__, message, ""))
+            check = analysis.Check(f"{name} can be computed", False, kind.__name__, describe_error(error), "")
+            inspection.checks.append(check)
     inspection.checks += declaration_checks(inspection.optimal_discriminator) + analysis.conformance(family)
-    for loss in ("discriminator_loss", "generator_loss"):
-        if location := user_location(getattr(kind, loss)):
-            inspection.locations[loss] = location
+    locations = {loss: user_location(getattr(kind, loss)) for loss in ("discriminator_loss", "generator_loss")}
+    inspection.locations = {loss: location for loss, location in locations.items() if location}
     return inspection
 
 
-def stable_dirac_gan(family: Family) -> analysis.DiracGAN:
+def dirac_gan(family: Family) -> analysis.DiracGAN:
     """The Dirac-GAN with the longest step that does not overflow."""
     for lr in STEP_SIZES:
         game = analysis.dirac_gan(family, lr=lr)
@@ -140,16 +130,17 @@ def stable_dirac_gan(family: Family) -> analysis.DiracGAN:
 
 def declaration_checks(optimum: analysis.OptimalDiscriminator | None) -> list[analysis.Check]:
     """Whether D's optimal logits and the divergence are those that the class declares."""
-    checks = []
+    checks: list[analysis.Check] = []
     errors = {} if optimum is None else {"optimal_logit": optimum.error, "divergence": optimum.value_error}
     for name, error in errors.items():
-        ok = None if error is None else error <= TOLERANCE
-        message = "" if ok is not False else f"the declared values differ from those at the loss's minimum by up to {error:.3g}"
+        ok, message = None, ""
+        if error is not None and not (ok := error <= TOLERANCE):
+            message = f"the declared values differ from those at the loss's minimum by up to {error:.3g}"
         checks.append(analysis.Check(f"declared {name}", ok, name, message, ""))
     return checks
 
 
-def as_json(value):
+def as_json(value: Any) -> Any:
     """Plain values; a tensor is a list, a complex number [real, imaginary]."""
     if isinstance(value, Tensor):
         return value.tolist()
@@ -166,31 +157,27 @@ def show(inspection: Inspection, folder: Path) -> None:
     console.rule(f"[bold]{escape(inspection.title)}", align="left")
     console.print(escape(inspection.summary), style="dim")
     console.print(theory_table(inspection))
-    passed = sum(check.ok is True for check in inspection.checks)
-    counts = f"{passed} checks passed, {len(inspection.failed)} failed"
+    answered = [check for check in inspection.checks if check.ok is not None]
+    counts = f"{len(answered) - len(inspection.failed)} checks passed, {len(inspection.failed)} failed"
     console.print(f"\n[bold]conformance[/]  {counts}; inspect.json names each")
-    for where in dict.fromkeys(check.where for check in inspection.checks):
-        answers = [check.ok for check in inspection.checks if check.where == where and check.ok is not None]
-        if answers:
-            console.print(f"  {MARKS[all(answers)]} {sum(answers)} of {len(answers)}  [dim]{escape(where)}[/]")
-    papers = set()
+    for where in dict.fromkeys(check.where for check in answered):
+        answers = [check.ok is True for check in answered if check.where == where]
+        console.print(f"  {MARKS[all(answers)]} {sum(answers)} of {len(answers)}  [dim]{escape(where)}[/]")
+    papers = {""}
     for check in inspection.failed:
         location = inspection.locations.get(check.where)
         where = f"{check.where} in {location}" if location else check.where
         console.print(f"{MARKS[False]} [bold]{escape(check.name)}[/] ({escape(where)}): {escape(check.message)}")
-        if check.paper and check.paper not in papers:
+        if check.paper not in papers:
             console.print(f"  {escape(check.paper)}", style="dim")
         papers.add(check.paper)
     for note in inspection.notes:
         console.print(escape(f"note: {note}"), style="dim")
-    paths = f"\npicture      {folder / 'inspect.png'}\neverything   {folder / 'inspect.json'}"
-    console.print(paths, markup=False, soft_wrap=True)
+    console.print(f"\npicture      {folder}/inspect.png\neverything   {folder}/inspect.json", markup=False, soft_wrap=True)
 
 
 def theory_table(inspection: Inspection) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
+    table = Table.grid(Column(style="bold", no_wrap=True), Column(), padding=(0, 2))
     if (saturation := inspection.saturation) is not None:
         gradients = f"{saturation.at_minus_10:.3g} at f = -10, {saturation.gradient[0]:.3g} at f = -30"
         table.add_row("saturation", f"{saturation.verdict}: |dL_G/df| = {gradients}")

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from PIL import Image
 
-from ganlab.cli.inspect import stable_dirac_gan
+from ganlab.cli.inspect import dirac_gan
 from ganlab.losses import WGAN
 from ganlab.regularizers import GradientPenalty
 
@@ -55,7 +55,7 @@ def test_output_and_files_of_a_shipped_loss(cli, tmp_path):
 
 
 def test_dirac_gan_takes_a_shorter_step_where_the_paper_s_overflows():
-    game = stable_dirac_gan(partial(WGAN, regularizers={"gp": GradientPenalty(10.0)}))
+    game = dirac_gan(partial(WGAN, regularizers={"gp": GradientPenalty(10.0)}))
     assert game.lr == 0.02 and max(game.radius_simultaneous, game.radius_alternating) < 1e3
 
 
