@@ -20,19 +20,17 @@ from ganlab.cli.options import EvaluateOptions, parse_options
 from ganlab.cli.output import output_path
 from ganlab.data import Stacked, TensorData
 from ganlab.metrics import ClassifierQuality, InceptionQuality, StackedQuality, ToyQuality
-from ganlab.metrics.suite import MIN_SAMPLES, EvaluationSuite, SuiteResults
+from ganlab.metrics.suite import EvaluationSuite, SuiteResults
 from ganlab.runs.loading import build_trusted
 from ganlab.runs.open_run import TrainedRun, load_data, open_run
 from ganlab.utils.files import atomic_path, write_json
 from ganlab.utils.progress import TerminalProgress
-from ganlab.utils.validation import validate_int
 
 SUSPICIOUS = 10  # samples closest to the training data that evaluation.json lists
 
 
 def main(words: list[str]) -> None:
     options = parse_options(EvaluateOptions, words)
-    validate_int("n", options.n, MIN_SAMPLES)
     trained = open_run(options.run, options.run_seed, options.trust)
     out = output_path(options.out, trained, "evaluation.json", {"seed": trained.member})
     data = load_data(trained, options.data_dir, options.root)
@@ -54,8 +52,6 @@ def main(words: list[str]) -> None:
 def limit_to_smaller_split(n: int, data: TensorData) -> int:
     """n, or the size of the smaller split: every number compares as many real samples as generated ones."""
     size, split = min((len(data.train.x), "train"), (len(data.test.x), "test"))
-    if size < MIN_SAMPLES:
-        raise ValueError(f"evaluate needs {MIN_SAMPLES} real samples per split, got {size} in the {split} split; use more data")
     if n > size:
         print(f"n = {size:,} instead of {n:,}: the {split} split has no more real samples to compare with")
     return min(n, size)

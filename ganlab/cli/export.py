@@ -22,8 +22,7 @@ from torch import Tensor, nn
 
 import ganlab
 from ganlab.cli.options import ExportOptions, parse_options
-from ganlab.cli.output import output_path, sample_shape
-from ganlab.models.gan import GAN
+from ganlab.cli.output import example_inputs, output_path, sample_shape
 from ganlab.runs.open_run import TrainedRun, open_run
 from ganlab.utils.files import atomic_path, non_finite_to_none, write_json
 
@@ -47,13 +46,6 @@ def main(words: list[str]) -> None:
     card_path = out.with_name(out.name + ".json")
     write_json(card_path, card)
     print(f"the generator of {trained.name} as {kind}, {out.stat().st_size / 2**20:,.2f} MiB, and its card\n{out}\n{card_path}")
-
-
-def example_inputs(gan: GAN) -> tuple[Tensor, ...]:
-    """Latents [2, latent_dim] and, of a conditional GAN, labels [2]."""
-    z = torch.randn(2, gan.generator.latent_dim, generator=torch.Generator().manual_seed(0))
-    classes = gan.conditioning.num_classes
-    return (z, torch.tensor([0, classes - 1])) if classes else (z,)
 
 
 def model_card(trained: TrainedRun, kind: str) -> dict:

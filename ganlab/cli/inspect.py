@@ -64,12 +64,7 @@ class Inspection:
 
 
 def run(config: dict, folder: Path) -> None:
-    """Inspect the loss of a resolved config: print the results, write inspect.png and inspect.json into the folder.
-
-    Raises:
-        SystemExit: with code 1, if a check failed.
-        ValueError: gan._target_ is not a subclass of GAN.
-    """
+    """Inspect the loss of a resolved config, write inspect.png and inspect.json, and exit with code 1 if a check failed."""
     torch.set_num_threads(1)  # the tensors are tiny: more threads would only wait for each other
     family = build_family(config["gan"])
     inspection = inspect_loss(family)
@@ -88,11 +83,7 @@ def run(config: dict, folder: Path) -> None:
 
 
 def build_family(gan: dict) -> partial[GAN]:
-    """The family with its own settings and regularizers.
-
-    Raises:
-        ValueError: gan._target_ is not a subclass of GAN.
-    """
+    """The family with its own settings and regularizers; ValueError if it is not a subclass of GAN."""
     kind = get_class(gan["_target_"])
     if not issubclass(kind, GAN):
         raise ValueError(f"gan._target_ must be a subclass of ganlab.GAN, got {kind.__module__}.{kind.__qualname__}")
@@ -152,7 +143,6 @@ def as_json(value: Any) -> Any:
 
 
 def show(inspection: Inspection, folder: Path) -> None:
-    """Print the results."""
     console = Console(highlight=False, width=min(Console().width, 100))
     console.rule(f"[bold]{escape(inspection.title)}", align="left")
     console.print(escape(inspection.summary), style="dim")

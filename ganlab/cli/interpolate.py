@@ -30,7 +30,9 @@ POINT_STEPS = 500  # points make a path
 
 def main(words: list[str]) -> None:
     options = parse_options(InterpolateOptions, words)
-    rows, labels, start, end = options.rows, options.labels, options.from_, options.end
+    rows, labels, start, end = options.rows, options.labels, options.from_, options.to
+    if end is None:
+        end = start if labels else start + 1
     trained = open_run(options.run, options.run_seed, options.trust)
     gan = trained.gan
     classes = "-".join(map(str, labels)) or None
@@ -70,11 +72,7 @@ def mixed_labels(gan: GAN, labels: list[int], steps: int) -> Tensor:
 
 
 def generate_rows(gan: GAN, z: Tensor, y: Tensor | None) -> Tensor:
-    """Samples [rows, steps, ...] of latents [rows, steps, dim], a row at a time.
-
-    Raises:
-        ValueError: y are weights, and the generator of a user's own takes only labels.
-    """
+    """Samples [rows, steps, ...] of latents [rows, steps, dim], a row at a time; ValueError if G takes no weights of labels."""
     try:
         return torch.stack([gan.generate(z[i], None if y is None else y[i]) for i in range(len(z))]).cpu()
     except (RuntimeError, TypeError, IndexError) as error:

@@ -37,7 +37,7 @@ class RunOptions:
 
 @dataclass
 class EvaluateOptions(RunOptions):
-    n: int = option(10_000, "samples, compared with as many real ones (at most the size of the smaller split)")
+    n: int = option(10_000, "samples, compared with as many real ones (at most the size of the smaller split)", minimum=20)
     seed: int = option(1, "seed of the samples", minimum=0)
     features: str | None = option(None, "feature extractor: points, classifier, channels or inception (default: the run's)")
     out: str | None = option(None, "JSON file or directory (default: evaluation.json in the run directory)")
@@ -71,13 +71,6 @@ class InterpolateOptions(RunOptions):
             raise ValueError(f"labels= must be two, such as labels=3,8, got {','.join(map(str, self.labels))}")
         if self.labels and self.label is not None:
             raise ValueError(f"labels= and label= exclude each other, got label={self.label}; leave one out")
-
-    @property
-    def end(self) -> int:
-        """The seed at the end, also where `to` is left out."""
-        if self.to is not None:
-            return self.to
-        return self.from_ if self.labels else self.from_ + 1
 
 
 @dataclass
@@ -114,16 +107,13 @@ class SampleOptions(RunOptions):
 
 
 OPTIONS: dict[str, type] = {
-    cls.__name__.removesuffix("Options").lower(): cls
-    for cls in (
-        EvaluateOptions,
-        ExportOptions,
-        InterpolateOptions,
-        NeighborsOptions,
-        ReportOptions,
-        ResumeOptions,
-        SampleOptions,
-    )
+    "evaluate": EvaluateOptions,
+    "export": ExportOptions,
+    "interpolate": InterpolateOptions,
+    "neighbors": NeighborsOptions,
+    "report": ReportOptions,
+    "resume": ResumeOptions,
+    "sample": SampleOptions,
 }
 
 
@@ -153,12 +143,10 @@ def parse_options(cls: type[Options], words: Sequence[str]) -> Options:
             raise ValueError(f"{key}= was given twice, the second time as {text!r}; leave one out")
         given.add(key)
         item, kind, is_list = options[key]
-        value: object = text  # not as YAML: OmegaConf converts it to the field's type, and a directory 0010 keeps its name
-        if is_list:
-            value = [] if text == "null" else text.split(",")
-        elif text == "null":
-            value = None
-        try:
+        value: Any = text.split(",") if is_list else text
+        if text == "null":
+            value = [] if is_list else None
+        try:  # not as YAML: OmegaConf converts text to the field's type, and a directory 0010 keeps its name
             if not text:
                 raise ValidationError
             config[item.name] = value

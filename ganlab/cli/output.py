@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,13 +17,7 @@ MAX_PIXELS = 89_478_485  # of a PNG: beyond it Pillow warns of a decompression b
 
 
 def output_path(
-    out: str | None,
-    trained: TrainedRun,
-    name: str,
-    parts: Mapping[str, object],
-    suffixes: Sequence[str] = (),
-    *,
-    directory: bool = False,
+    out: str | None, trained: TrainedRun, name: str, parts: dict, suffixes: Sequence[str] = (), *, directory: bool = False
 ) -> Path:
     """The path `out`, checked before anything is computed; None: a file in the run directory.
 
@@ -53,18 +47,19 @@ def output_path(
     return path
 
 
+def example_inputs(gan: GAN) -> tuple[Tensor, ...]:
+    """Latents [2, latent_dim] and, of a conditional GAN, labels [2]."""
+    z, y = torch.randn(2, gan.generator.latent_dim, generator=torch.Generator().manual_seed(0)), class_labels(gan, 2, None)
+    return (z,) if y is None else (z, y)
+
+
 def sample_shape(gan: GAN) -> torch.Size:
     """[C, H, W] of images, [2] of points."""
-    y = torch.zeros(2, dtype=torch.int64) if gan.conditioning.num_classes else None
-    return gan.generate(torch.zeros(2, gan.generator.latent_dim), y).shape[1:]
+    return gan.generate(*example_inputs(gan)).shape[1:]
 
 
 def class_labels(gan: GAN, n: int, label: int | None) -> Tensor | None:
-    """int64 [n]: `label`, or i mod the number of classes if it is None; None for an unconditional GAN.
-
-    Raises:
-        ValueError: the GAN is unconditional or has no such label.
-    """
+    """int64 [n]: `label` (ValueError if there is none such), or i mod the number of classes; None for an unconditional GAN."""
     classes = gan.conditioning.num_classes
     if label is not None:
         return gan.conditioning.sample_labels(label, n)
@@ -73,11 +68,11 @@ def class_labels(gan: GAN, n: int, label: int | None) -> Tensor | None:
 
 def class_note(trained: TrainedRun, label: int | None, unit: str = "sample") -> str:
     """`, run_seed 5, label 3` for the line that a verb prints: the member of an ensemble and the classes."""
-    member = "" if trained.member is None else f", run_seed {trained.member}"
+    note = "" if trained.member is None else f", run_seed {trained.member}"
     if label is not None:
-        return f"{member}, label {label}"
+        return f"{note}, label {label}"
     classes = trained.gan.conditioning.num_classes
-    return f"{member}, {unit} i of class i mod {classes}" if classes else member
+    return f"{note}, {unit} i of class i mod {classes}" if classes else note
 
 
 def validate_grid_size(n: int, columns: int, size: int, advice: str) -> None:

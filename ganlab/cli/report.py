@@ -6,21 +6,22 @@ report.md and pictures in report/, and prints the rankings. Runs that failed or 
 
 from pathlib import Path
 
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
 from ganlab.cli.options import ReportOptions, parse_options
 
 
 def main(arguments: list[str]) -> None:
-    """
-    Raises:
-        ValueError: an option is unknown, a path holds no run, no run has the metric, or the page cannot be written.
-    """
-    from ganlab.report import write_report  # loads matplotlib
-
     words = [argument for argument in arguments if _is_option(argument)]
     paths = [Path(argument) for argument in arguments if argument not in words]
     options = parse_options(ReportOptions, words)
     if not paths:
         raise ValueError("report needs the directory of a run, of a sweep, or of several: python -m ganlab report outputs")
+
+    from ganlab.report import write_report  # start-up time: it loads matplotlib
+
     report, files = write_report(paths, Path(options.out) if options.out else None, options.metric)
     _print(report, files)
 
@@ -32,10 +33,6 @@ def _is_option(argument: str) -> bool:
 
 
 def _print(report, files: list[Path]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     console = Console(highlight=False)
     for warning in report.warnings:
         console.print(f"[yellow]{escape(warning)}[/]")

@@ -22,10 +22,7 @@ def _pyramid(size: int, width: int) -> tuple[int, list[int]]:
 
 
 class DCGANGenerator(nn.Module):
-    """z [n, latent_dim] and labels [n] -> images [n, channels, size, size] in [-1, 1].
-
-    Labels enter beside z, or only in the norm layers (`norm="conditional_batch"`).
-    """
+    """z [n, latent_dim] and labels [n] -> images [n, channels, size, size] in [-1, 1]; for labels see `generator_norm`."""
 
     def __init__(self, latent_dim: int, channels: int, size: int, width: int, norm: str = "batch", num_classes: int = 0):
         super().__init__()
@@ -65,13 +62,10 @@ class DCGANDiscriminator(Discriminator):
         wrap = apply_spectral_norm if spectral_norm else nn.Identity()
         make_norm = norm_by_name(NORMS_2D, norm)
         side, widths = _pyramid(size, width)
-        layers = []
-        for level, (before, after) in enumerate(zip([packed_inputs(channels, concat_classes, pack), *widths], widths)):
-            layers += [
-                wrap(nn.Conv2d(before, after, 4, 2, 1)),
-                make_norm(after) if level else nn.Identity(),
-                nn.LeakyReLU(0.2),
-            ]
+        layers: list[nn.Module] = []
+        for before, after in pairwise([packed_inputs(channels, concat_classes, pack), *widths]):
+            norm_layer = make_norm(after) if layers else nn.Identity()
+            layers += [wrap(nn.Conv2d(before, after, 4, 2, 1)), norm_layer, nn.LeakyReLU(0.2)]
         body, features = nn.Sequential(*layers, nn.Flatten()), widths[-1] * side * side
         super().__init__(body, features, spectral_norm, pack, concat_classes, projection_classes, auxiliary_classes)
         self.to(memory_format=torch.channels_last)

@@ -43,16 +43,13 @@ class Discriminator(nn.Module):
         self.pack, self.concat_classes, self.auxiliary_classes = pack, concat_classes, auxiliary_classes
         self.num_classes = max(concat_classes, projection_classes, auxiliary_classes)
         wrap = apply_spectral_norm if spectral_norm else nn.Identity()
-        self.body = body
-        self.head = Head(features, projection_classes, spectral_norm)
+        self.body, self.head = body, Head(features, projection_classes, spectral_norm)
         self.auxiliary = wrap(nn.Linear(features, auxiliary_classes)) if auxiliary_classes else None
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Features [n, features] for the logit and the class logits."""
-        if y is not None and y.numel() != self.pack * len(x):
-            raise ValueError(
-                f"{len(x)} inputs of {self.pack} samples each need {self.pack * len(x)} labels, got {list(y.shape)}"
-            )
+        if y is not None and y.numel() != (n := self.pack * len(x)):
+            raise ValueError(f"{len(x)} inputs of {self.pack} samples each need {n} labels, got {list(y.shape)}")
         return self.body(append_labels(x, y, self.concat_classes))
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -71,10 +68,7 @@ class Discriminator(nn.Module):
 
 
 class Head(nn.Module):
-    """Features h [n, features] -> logits [n]: <w, h> + b, plus <e_y, h> if labels enter by projection.
-
-    Projection: Miyato & Koyama 2018, eq. 3; packed samples have the sum of their labels' embeddings.
-    """
+    """Features h [n, features] -> logits [n]: <w, h> + b, plus <e_y, h> by projection; packed labels add their e_y."""
 
     def __init__(self, features: int, projection_classes: int, spectral_norm: bool):
         super().__init__()

@@ -15,9 +15,7 @@ from ganlab.networks.norms import NORMS_1D, generator_norm, norm_by_name
 from ganlab.utils.validation import validate_int, validate_number
 
 
-def _hidden_layers(
-    sizes: Sequence[int], activation: nn.Module, make_norm, spectral_norm: bool, pieces: int = 1
-) -> LabeledSequential:
+def _hidden_layers(sizes: Sequence[int], activation: nn.Module, make_norm, spectral_norm=False, pieces=1) -> LabeledSequential:
     wrap = apply_spectral_norm if spectral_norm else nn.Identity()
     layers = []
     for before, after in pairwise(sizes):
@@ -26,17 +24,14 @@ def _hidden_layers(
 
 
 def _init_weights(net: nn.Module, std: float | None) -> None:
-    """Draw the linear layers' weights from N(0, std^2) and set biases to 0; None keeps torch's initialization.
-
-    Weights with spectral norm, which divides their scale out, keep torch's, too.
-    """
+    """Draw the linear layers' weights from N(0, std^2) and set biases to 0; None keeps torch's initialization."""
     if std is None:
         return
     validate_number("init_std", std, above=0)
     for layer in net.modules():
         if isinstance(layer, nn.Linear):
             nn.init.zeros_(layer.bias)
-            if not is_parametrized(layer):
+            if not is_parametrized(layer):  # spectral norm divides the scale out
                 nn.init.normal_(layer.weight, std=std)
 
 
@@ -105,7 +100,7 @@ class MLPGenerator(nn.Module):
         super().__init__()
         self.latent_dim, self.shape, self.num_classes = latent_dim, tuple(shape), num_classes
         make_norm, self.label_inputs = generator_norm(NORMS_1D, norm, num_classes)
-        self.body = _hidden_layers([latent_dim + self.label_inputs, *hidden], nn.ReLU(), make_norm, spectral_norm=False)
+        self.body = _hidden_layers([latent_dim + self.label_inputs, *hidden], nn.ReLU(), make_norm)
         self.out = nn.Linear(hidden[-1], math.prod(shape))
         self.bound = nn.Tanh() if bounded else nn.Identity()
         _init_weights(self, init_std)

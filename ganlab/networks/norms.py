@@ -23,7 +23,7 @@ def norm_by_name(norms: dict, name: str):
 
 
 def generator_norm(norms: dict, name: str, num_classes: int) -> tuple[Callable[[int], nn.Module], int]:
-    """G's norm layer by name, and the number of label channels at its input: 0 if the norm takes the labels."""
+    """G's norm layer by name, and how many label channels G appends to z: none if its norm is "conditional_batch"."""
     conditional = partial(ConditionalBatchNorm, norms["batch"], num_classes)
     make_norm = norm_by_name({**norms, "conditional_batch": conditional}, name)
     return make_norm, 0 if make_norm is conditional else num_classes

@@ -63,9 +63,9 @@ class SumPool(nn.Module):
 
 
 class ResNetGenerator(nn.Module):
-    """z [n, latent_dim] and labels [n] -> images [n, channels, size, size] in [-1, 1]; size 28, 32 or 64.
+    """z [n, latent_dim] and labels [n] -> images [n, channels, size, size] in [-1, 1], size 28, 32 or 64.
 
-    Labels enter beside z, or only in the blocks' norm layers (`norm="conditional_batch"`).
+    For labels see `generator_norm`; the last norm layer does not take them.
     """
 
     def __init__(self, latent_dim: int, channels: int, size: int, width: int, norm: str = "batch", num_classes: int = 0):
