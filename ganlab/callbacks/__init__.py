@@ -2,11 +2,10 @@
 
 from ganlab.callbacks.checkpoints import Checkpoints
 from ganlab.callbacks.counterfactual import Counterfactual
-from ganlab.callbacks.evaluation import Evaluation
+from ganlab.callbacks.evaluation import Evaluation, SeedTable
 from ganlab.callbacks.periodic import MaxImages, Periodic
 from ganlab.callbacks.progress import ProgressBar
 from ganlab.callbacks.sample_grid import SampleGrid
-from ganlab.callbacks.seed_table import SeedTable
 from ganlab.callbacks.train_metrics import TrainMetrics
 from ganlab.callbacks.vanishing import Vanishing
 

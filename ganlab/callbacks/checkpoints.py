@@ -1,7 +1,5 @@
 """Checkpoints from which a run resumes bit for bit, also after a signal."""
 
-from __future__ import annotations
-
 import logging
 import random
 import signal
@@ -37,7 +35,7 @@ class Checkpoints(Periodic):
     stops at once. On SIGUSR1 in a Slurm job, and on submitit's signal, it also requeues the job. In a Slurm job, SIGTERM only
     saves and training continues: Slurm ends the job itself, and may restart it.
 
-    `pending_signal`: one that arrived during the last evaluation, when training was complete; else None.
+    `pending_signal`: one that arrived and has not been acted on, for example during the last evaluation; else None.
 
     Raises:
         OSError: the checkpoint cannot be written; the previous one is kept.
@@ -47,9 +45,8 @@ class Checkpoints(Periodic):
     def __init__(self, every: int, run_dir: str):
         super().__init__(every)
         self.run_dir = Path(run_dir)
-        self._random_states: list[dict] | None = None
-        self._signal: int | None = None
         self.pending_signal: int | None = None
+        self._random_states: list[dict] | None = None
         self._replaced_handlers: dict[int, Callable] = {}
 
     def setup(self, trainer, gan, stage):
@@ -83,7 +80,6 @@ class Checkpoints(Periodic):
         if self._random_states is not None:
             set_random_state(self._random_states[trainer.global_rank % len(self._random_states)])
             self._random_states = None
-        self._signal = None
         self.pending_signal = None
         if threading.current_thread() is threading.main_thread():
             requeue = [
@@ -94,16 +90,18 @@ class Checkpoints(Periodic):
             self._replaced_handlers = {n: signal.signal(n, self._handle_signal) for n in (*STOP_SIGNALS, *requeue)}
 
     def _handle_signal(self, number, frame):
-        if self._signal is not None and number == signal.SIGINT:
+        if self.pending_signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._signal = number
+        self.pending_signal = number
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
         super().on_train_batch_end(trainer, gan, outputs, batch, batch_idx)
-        number = self._signal
+        number = self.pending_signal or 0
         if trainer.world_size > 1:
-            number = max_signal(number, gan.device) if batch_idx % SIGNAL_SYNC_EVERY == 0 else None
-        if number is not None:
+            if batch_idx % SIGNAL_SYNC_EVERY:
+                return
+            number = int(trainer.strategy.reduce(torch.tensor(number, device=gan.device), reduce_op="max"))
+        if number:
             gan.check_finite()
             self._save(trainer, "last.ckpt")
             self._stop_or_continue(trainer, gan, number)
@@ -112,7 +110,7 @@ class Checkpoints(Periodic):
         if number == signal.SIGTERM and slurm.job_id():
             if trainer.is_global_zero:
                 log.info(f"saved at {gan.images_seen:,} images on SIGTERM; training continues until Slurm ends the job")
-            self._signal = None
+            self.pending_signal = None
             return
         message = f"stopped by {signal.Signals(number).name} at {gan.images_seen:,} images, and saved"
         if number in REQUEUE_SIGNALS:
@@ -121,10 +119,6 @@ class Checkpoints(Periodic):
             elif trainer.is_global_zero:
                 message += f"; {slurm.requeue()}"
         raise Interrupted(message, number)
-
-    def on_train_end(self, trainer, gan):
-        super().on_train_end(trainer, gan)
-        self.pending_signal = self._signal
 
     def teardown(self, trainer, gan, stage):
         for number, handler in self._replaced_handlers.items():
@@ -178,10 +172,3 @@ def gather_objects(value) -> list:
     values: list = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
-
-
-def max_signal(number: int | None, device: torch.device) -> int | None:
-    """The largest signal number over all processes, None if no process received one."""
-    highest = torch.tensor(number or 0, device=device)
-    dist.all_reduce(highest, op=dist.ReduceOp.MAX)
-    return int(highest) or None

@@ -1,7 +1,5 @@
 """Log the gradient that every other loss family would give the generator at the run's current weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,10 +26,8 @@ class Counterfactual(Periodic):
         super().__init__(every)
         self.seed = seed
 
-    def setup(self, trainer, gan, stage):
-        require_single_gan(gan)
-
     def on_train_start(self, trainer, gan):
+        require_single_gan(gan)
         super().on_train_start(trainer, gan)
         with isolated_rng(self.seed, gan.device):
             self._real, self._y = next(training_batches(trainer, gan))

@@ -1,15 +1,15 @@
-"""Evaluate the generator during training."""
-
-from __future__ import annotations
+"""Evaluate the generator during training, and keep a table of an ensemble's seeds."""
 
 import logging
 import math
 import time
+from pathlib import Path
 
 import torch
 
-from ganlab.callbacks.periodic import Periodic
-from ganlab.callbacks.train_metrics import median_and_quartiles
+from ganlab.callbacks.periodic import Periodic, find_callback
+from ganlab.callbacks.train_metrics import TrainMetrics, median_and_quartiles
+from ganlab.utils.files import write_csv
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ class Evaluation(Periodic):
         setup_seconds: time spent on the metric's feature extractor and real statistics.
     """
 
+    saved = (*Periodic.saved, "best", "latest")
+
     def __init__(self, metric, every: int, seed: int = 0):
         super().__init__(every)
         self.metric, self.seed = metric, seed
@@ -37,41 +39,29 @@ class Evaluation(Periodic):
         self.best = float("inf")
         self.improved = False
 
-    @property
-    def objective(self) -> str:
-        return f"quality/{self.metric.objective}"
-
     def setup(self, trainer, gan, stage):
         start = time.perf_counter()
         self.metric.setup(trainer.datamodule, trainer.strategy.root_device)
         self.setup_seconds = time.perf_counter() - start
-
-    def state_dict(self):
-        return super().state_dict() | {"best": self.best, "latest": self.latest}
-
-    def load_state_dict(self, state):
-        super().load_state_dict(state)
-        self.best, self.latest = state["best"], state["latest"]
+        self.objective = f"quality/{self.metric.objective}"
 
     @torch.no_grad()
     def run(self, trainer, gan):
         self.by_member = [None if member is None else self._evaluate(trainer, member) for member in gan.members()]
-        finite = [values for values in self.by_member if values is not None]
+        names = next(values for values in self.by_member if values is not None)
+        failed = dict.fromkeys(names, math.nan) | {self.objective: math.inf}  # must not make a checkpoint look better
         row = {}
-        for name in finite[0]:
-            values = torch.tensor([values[name] for values in finite])
-            row |= median_and_quartiles(name, values if len(self.by_member) > 1 else values[0])
-        if len(finite) < len(self.by_member):  # a failed seed must not make a checkpoint look better
-            scores = [v[self.objective] if v else math.inf for v in self.by_member]
-            row |= median_and_quartiles(self.objective, torch.tensor(scores))
-        self.latest = {name: row[name] for name in finite[0]}
+        for name in names:
+            values = torch.tensor([(values or failed)[name] for values in self.by_member])
+            row |= median_and_quartiles(name, values if len(values) > 1 else values[0])
+        self.latest = {name: row[name] for name in names}
         self.improved = self.latest[self.objective] < self.best
         self.best = min(self.best, self.latest[self.objective])
         row |= {f"quality/{name}_real": value for name, value in self.metric.real_scores.items()}
         for logger in trainer.loggers:
             logger.log_metrics(row, step=gan.images_seen)
-        values = "   ".join(f"{name.removeprefix('quality/')} {value:.4g}" for name, value in self.latest.items())
         if trainer.is_global_zero:
+            values = "   ".join(f"{name.removeprefix('quality/')} {value:.4g}" for name, value in self.latest.items())
             log.info(f"{gan.images_seen:>11,} images   {values}")
 
     def _evaluate(self, trainer, gan) -> dict[str, float]:
@@ -82,3 +72,36 @@ class Evaluation(Periodic):
         self.metric.reset()
         self.metric.update(samples, None if y is None else y.to(samples.device))
         return {f"quality/{name}": float(value) for name, value in self.metric.compute().items()}
+
+
+class SeedTable(Periodic):
+    """Write `seeds.csv`: a row per seed and evaluation with `images_seen, seconds` since the start, `seed, status, quality/…`.
+
+    The status is "training", "finished" in the last rows, or "failed" once a loss of the seed was not finite; the metrics
+    of a failed seed are empty. Writes nothing for a single GAN. Must come after `Evaluation`.
+    """
+
+    saved = (*Periodic.saved, "rows")
+
+    def __init__(self, every: int, run_dir: str):
+        super().__init__(every)
+        self.path = Path(run_dir) / "seeds.csv"
+        self.rows: list[dict] = []
+
+    def run(self, trainer, gan):
+        if gan.seeds is None:
+            return
+        evaluation, train_metrics = find_callback(trainer, Evaluation), find_callback(trainer, TrainMetrics)
+        scores = evaluation.by_member if evaluation else [{}] * len(gan.seeds)
+        at = {"images_seen": gan.images_seen, "seconds": round(train_metrics.seconds, 3) if train_metrics else None}
+        for seed, failed, values in zip(gan.seeds, gan.failed.tolist(), scores):
+            self.rows.append(at | {"seed": seed, "status": "failed" if failed else "training"} | (values or {}))
+        write_csv(self.path, self.rows)
+
+    def on_train_end(self, trainer, gan):
+        super().on_train_end(trainer, gan)
+        for row in self.rows:
+            if row["images_seen"] == gan.images_seen and row["status"] == "training":
+                row["status"] = "finished"
+        if self.rows:
+            write_csv(self.path, self.rows)

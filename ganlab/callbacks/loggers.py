@@ -1,7 +1,5 @@
 """Loggers: a resumable `metrics.csv`, and Weights & Biases (offline where no key is configured)."""
 
-from __future__ import annotations
-
 import csv
 import logging
 import netrc
@@ -15,7 +13,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyExperiment, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
-from ganlab.utils.files import atomic_replace, atomic_write
+from ganlab.utils.files import atomic_write, write_csv
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +38,17 @@ class CSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics, step=None):
-        row = {"images_seen": step} | {
-            name: f"{value:.6g}" if isinstance(value, float) else value for name, value in metrics.items()
-        }
+        values = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in metrics.items()}
+        row = {"images_seen": step} | values
         if {name: str(value) for name, value in row.items()} in self._rows_at_resume:
             return
-        if new := [name for name in row if name not in self._columns]:
-            self._columns += new
-            self._replace(self._read())
+        if row.keys() - self._columns:
+            rows = [*self._read(), row]
+            write_csv(self.path, rows)
+            self._columns = list(rows[0] | row)
+            return
         with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
+            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
 
     @rank_zero_only
     def save(self):
@@ -62,28 +61,20 @@ class CSV(Logger):
 
         Rows at `images_seen` are kept and not logged twice: the last evaluation comes after the last checkpoint.
         """
-        rows = self._read()
-        if not rows:
-            return
-        complete = [row for row in rows if None not in row.values() and row["images_seen"].isdecimal()]
+        complete = [row for row in self._read() if None not in row.values() and row["images_seen"].isdecimal()]
         kept = [row for row in complete if int(row["images_seen"]) <= images_seen]
-        self._columns = list(rows[0])
+        if kept:
+            write_csv(self.path, kept)
+            self._columns = list(kept[0])
+        else:
+            self.path.unlink(missing_ok=True)
         self._rows_at_resume = [{k: v for k, v in row.items() if v} for row in kept if int(row["images_seen"]) == images_seen]
-        self._replace(kept)
 
     def _read(self) -> list[dict]:
         if not self.path.exists():
             return []
         with self.path.open(newline="") as file:
             return list(csv.DictReader(file))
-
-    def _replace(self, rows: list[dict]) -> None:
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        atomic_replace(partial, self.path)
 
     def log_hyperparams(self, params, *args, **kwargs):
         pass  # config.yaml holds them

@@ -1,7 +1,5 @@
 """The image budget of a run, and the base class of callbacks that run every so many images."""
 
-from __future__ import annotations
-
 import time
 from abc import ABC, abstractmethod
 from typing import TypeVar
@@ -14,7 +12,7 @@ C = TypeVar("C", bound=Callback)
 
 
 def find_callback(trainer: Trainer, kind: type[C]) -> C | None:
-    """Return the trainer's first callback of this class, or None."""
+    """The trainer's first callback of this class, or None."""
     return next((callback for callback in trainer.callbacks if isinstance(callback, kind)), None)
 
 
@@ -28,22 +26,26 @@ class MaxImages(Callback):
         trainer.should_stop |= gan.images_seen >= self.images  # resumed from the checkpoint of a complete training
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
-        if gan.images_seen >= self.images:
-            trainer.should_stop = True
+        trainer.should_stop |= gan.images_seen >= self.images
 
 
 class Periodic(Callback, ABC):
     """Call `run` each time `images_seen` passes a multiple of `every`, and at the end of training.
 
-    `seconds` is the total time spent in `run`, including the sessions before a resume; `last_run_at` is `count` at the
-    last call. Pending losses are checked for non-finite values before each call.
+    Pending losses are checked for non-finite values before each call.
+
+    Attributes:
+        seconds: total time spent in `run`, including the sessions before a resume.
+        last_run_at: `count` at the last call.
+        saved: names of the attributes that a checkpoint keeps, in types that load with `weights_only`.
     """
+
+    saved: tuple[str, ...] = ("seconds", "last_run_at")
 
     def __init__(self, every: int):
         self.every = validate_int("eval_every", every)
         self.seconds = 0.0
-        self.last_run_at = 0
-        self._resumed_last_run_at: int | None = None
+        self.last_run_at: int | None = None
 
     @abstractmethod
     def run(self, trainer, gan) -> None:
@@ -54,15 +56,15 @@ class Periodic(Callback, ABC):
         return gan.images_seen
 
     def state_dict(self) -> dict:
-        return {"seconds": self.seconds, "last_run_at": self.last_run_at}
+        return {name: getattr(self, name) for name in self.saved}
 
     def load_state_dict(self, state: dict) -> None:
-        self.seconds, self._resumed_last_run_at = state["seconds"], state["last_run_at"]
+        self.__dict__.update(state)
 
     def on_train_start(self, trainer, gan):
-        # Not the checkpoint's count: a run that was interrupted in its last batch still owes its last call.
-        self.last_run_at = self.count(gan) if self._resumed_last_run_at is None else self._resumed_last_run_at
-        self._resumed_last_run_at = None
+        # A resumed run keeps the count of its last call: it still owes one where it was interrupted in its last batch.
+        count = self.count(gan)
+        self.last_run_at = count if self.last_run_at is None else min(self.last_run_at, count)
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
         if self.count(gan) // self.every > self.last_run_at // self.every:

@@ -1,7 +1,5 @@
 """The terminal while training runs: one bar with both losses, speed and the time left."""
 
-from __future__ import annotations
-
 from lightning import Callback
 
 from ganlab.callbacks.periodic import find_callback
@@ -17,24 +15,20 @@ class ProgressBar(Callback):
         self._bar: TerminalProgress | None = None
 
     def on_train_start(self, trainer, gan):
-        self._train_metrics = find_callback(trainer, TrainMetrics)
         self._bar = TerminalProgress(
             gan.family, self.images, completed=gan.images_seen, transient=False, enabled=trainer.is_global_zero
         )
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
-        row, status = self._train_metrics and self._train_metrics.last, ""
-        if row:
+        train_metrics, status = find_callback(trainer, TrainMetrics), ""
+        if train_metrics and (row := train_metrics.last):
             status = f"D {row['d/loss']:+.3f} G {row['g/loss']:+.3f} {row['images_per_second']:,.0f} images/s"
         self._bar.update(min(gan.images_seen, self.images), status)
 
     def on_train_end(self, trainer, gan):
-        self._close()
-
-    def on_exception(self, trainer, gan, exception):
-        self._close()
-
-    def _close(self):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def on_exception(self, trainer, gan, exception):
+        self.on_train_end(trainer, gan)

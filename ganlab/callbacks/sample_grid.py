@@ -1,14 +1,14 @@
 """Sample pictures during training, always from the same latents."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
@@ -36,31 +36,27 @@ class SampleGrid(Periodic):
         path = self.run_dir / "samples" / f"{gan.images_seen:010d}.png"
         partial = path.with_name(path.name + ".partial")
         path.parent.mkdir(parents=True, exist_ok=True)
-        if len(trainer.datamodule.shape) == 1:
-            seeded = zip(gan.seeds or [None], gan.members())
-            shown = list(islice(((seed, member) for seed, member in seeded if member is not None), MAX_PANELS))
+        is_points = len(trainer.datamodule.shape) == 1
+        seeded = zip(gan.seeds or [None], gan.members())
+        trained = ((seed, member) for seed, member in seeded if member is not None)
+        shown = list(islice(trained, MAX_PANELS if is_points else self.rows))
+        if is_points:
             samples = [member.sample(2500, seed=self.seed) for _, member in shown]
             titles = [f"seed {seed}" for seed, _ in shown] if gan.seeds else []
             draw_points(partial, trainer.datamodule, samples, gan.images_seen, titles)
         else:
-            self._draw_images(partial, gan)
+            classes, rows = gan.conditioning.num_classes, self.rows // len(shown)
+            columns = min(classes, 20) or 10
+            y = torch.arange(columns).repeat(rows) if classes else None
+            images = torch.cat([member.sample(columns * rows, y, seed=self.seed) for _, member in shown])
+            draw_images(partial, images, columns)
         atomic_replace(partial, path)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("samples", [str(path)], step=gan.images_seen)
             elif isinstance(logger, TensorBoardLogger):
-                from PIL import Image
-                from torchvision.transforms.functional import pil_to_tensor
-
-                logger.experiment.add_image("samples", pil_to_tensor(Image.open(path)), gan.images_seen)
+                logger.experiment.add_image("samples", np.asarray(Image.open(path)), gan.images_seen, dataformats="HWC")
         atomic_write(self.run_dir / "samples.png", path.read_bytes())
-
-    def _draw_images(self, path: Path, gan):
-        columns = min(gan.conditioning.num_classes, 20) or 10
-        members = list(islice((member for member in gan.members() if member is not None), self.rows))
-        rows = self.rows // len(members)
-        y = torch.arange(columns).repeat(rows) if gan.conditioning.num_classes else None
-        draw_images(path, torch.cat([member.sample(columns * rows, y, seed=self.seed) for member in members]), columns)
 
 
 def draw_images(path: Path, images: Tensor, columns: int) -> None:
@@ -83,14 +79,12 @@ def draw_points(path: Path, datamodule, samples: list[Tensor], images_seen: int,
 
     Each lies over 2,500 real points and, for a mixture with known `centers`, circles of 3 standard deviations.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
 
     columns = math.ceil(math.sqrt(len(samples)))
     rows = math.ceil(len(samples) / columns)
     figure = Figure(figsize=(5, 5) if columns == 1 else (8, 8 * rows / columns + 0.3), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     real, centers = datamodule.test.x[:2500], getattr(datamodule, "centers", None)
     limit = (real if centers is None else centers).abs().max().item() * 1.4
     for index, points in enumerate(samples, start=1):

@@ -1,7 +1,5 @@
 """Training metrics: losses, logits, gradient norms and speed."""
 
-from __future__ import annotations
-
 import math
 import time
 
@@ -50,8 +48,7 @@ class TrainMetrics(Callback):
         return {name: getattr(self, name) for name in ("last", "seconds", "training_seconds", "images")}
 
     def load_state_dict(self, state):
-        for name, value in state.items():
-            setattr(self, name, value)
+        self.__dict__.update(state)
         self.seconds_before_resume = self.seconds
 
     def on_save_checkpoint(self, trainer, gan, checkpoint):  # a row may be waiting for its generator step

@@ -1,7 +1,5 @@
 """The vanishing-gradient experiment of Arjovsky & Bottou (2017): the generator's gradient as the critic is trained to optimality."""
 
-from __future__ import annotations
-
 import copy
 import logging
 import math
@@ -42,6 +40,8 @@ class Vanishing(Periodic):
             the run trains an ensemble.
     """
 
+    saved = (*Periodic.saved, "rows")
+
     def __init__(self, ages: list[int], critic_steps: int, every: int, run_dir: str, seed: int = 0):
         super().__init__(validate_int("callbacks.vanishing.every", every))
         if not ages:
@@ -65,13 +65,6 @@ class Vanishing(Periodic):
         # not do: spectral norm ignores it, and it knows only torch's initialization, not the networks' own.
         self._untrained = copy.deepcopy(gan)
 
-    def state_dict(self):
-        return super().state_dict() | {"rows": self.rows}
-
-    def load_state_dict(self, state):
-        super().load_state_dict(state)
-        self.rows = state["rows"]
-
     def on_train_start(self, trainer, gan):
         super().on_train_start(trainer, gan)
         measured = {row["age"] for row in self.rows}
@@ -91,7 +84,8 @@ class Vanishing(Periodic):
         rows = [time | row for row in self._train_critic(trainer, gan)]
         self.rows += rows
         if trainer.is_global_zero:
-            self._write_table()
+            table = [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in self.rows]
+            write_csv(self.run_dir / "vanishing.csv", table)
             change = decades(rows, "MinimaxGAN")
             log.info(f"{gan.images_seen:>11,} images   a new critic changes minimax's gradient by {change:+.1f} decades")
 
@@ -122,14 +116,9 @@ class Vanishing(Periodic):
                 optimizer.zero_grad()
                 objective.backward()
                 optimizer.step()
-                for regularizer in clone.regularizers.values():
-                    regularizer.project(clone.discriminator)
+                clone.project_discriminator()
                 clone.d_updates += 1
         return rows
-
-    def _write_table(self):
-        rows = [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in self.rows]
-        write_csv(self.run_dir / "vanishing.csv", rows)
 
 
 # line styles of the highlighted families, the widest drawn first: three of them nearly coincide
@@ -151,19 +140,15 @@ def decades(rows: list[dict[str, float]], family: str) -> float:
 
 def draw_figure(rows: list[dict[str, float]]):
     """Draw the rows of `vanishing.csv` as a matplotlib Figure: a panel per age, all families on one log scale."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     ages = {age: [row for row in rows if row["age"] == age] for age in dict.fromkeys(row["age"] for row in rows)}
     others = [name for name in list(rows[0])[len(AGE_COLUMNS) :] if name not in HIGHLIGHTED]
     figure = Figure(figsize=(1.5 + 3.5 * len(ages), 5.2), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(ages), sharey=True, squeeze=False)[0]
     for panel, part in zip(panels, ages.values()):
         steps = [row["critic_step"] for row in part]
-        for name in others:
-            panel.plot(steps, [row[name] for row in part], **OTHERS_STYLE)
-        for name, style in HIGHLIGHTED.items():
+        for name, style in (dict.fromkeys(others, OTHERS_STYLE) | HIGHLIGHTED).items():
             panel.plot(steps, [row[name] for row in part], **style)
         first = part[0]
         panel.set_title(f"G after {first['images_seen']:,} images ({round(first['epochs'], 2):g} epochs)", fontsize=10)
@@ -186,7 +171,6 @@ def draw_figure(rows: list[dict[str, float]]):
     off_axis = sum(not all(low < row[name] < high for row in rows) for name in others)
     others_label = f"{len(others)} other families" + (f", {off_axis} off the axis" if off_axis else "")
     figure.suptitle("One generator, one new critic, every loss", weight="bold")
-    handles, labels = panels[0].get_legend_handles_labels()
-    handles, labels = [*handles, *panels[0].plot([], [], **OTHERS_STYLE)], [*labels, others_label]
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(ages), frameon=False)
+    panels[0].plot([], [], label=others_label, **OTHERS_STYLE)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ages), frameon=False)
     return figure

@@ -1,7 +1,5 @@
 """Call the networks of a GAN or an ensemble without side effects."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -33,16 +31,15 @@ class FunctionalGAN:
 
     def generate(self, z: Tensor, y: Tensor | None, *, average: bool) -> Tensor:
         """Samples [K, m, ...] of G in training mode, or of its moving average in evaluation mode."""
-        if not average:
-            return self._call(("generator",), lambda member: member.generator(z, y))
-        self.template.generator_ema.eval()
-        return self._call(("generator_ema",), lambda member: member.generator_ema(z, y))
+        if average:
+            self.template.generator_ema.eval()
+        name = "generator_ema" if average else "generator"
+        return self._call((name,), lambda member: getattr(member, name)(z, y))
 
     def discriminate(self, x: Tensor, y: Tensor | None) -> Tensor:
         """D's logits [K, n] of x [K, n, ...] with labels y [K, n] or None."""
-        if y is None:
-            return self._call(("discriminator",), lambda member, x: member.discriminator(x), x)
-        return self._call(("discriminator",), lambda member, x, y: member.discriminator(x, y), x, y)
+        inputs = (x,) if y is None else (x, y)
+        return self._call(("discriminator",), lambda member, *inputs: member.discriminator(*inputs), *inputs)
 
     def losses(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
         """The losses of D and of G, each [K], of logits [K, n]."""

@@ -1,10 +1,6 @@
 """The fixed held-out samples, latents and labels on which a run is probed from its first check to its last."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,45 +18,82 @@ MIN_MODE_SAMPLES = 12  # held-out samples of a mode; with fewer, SAMPLES of a pe
 CLASS_PROTOTYPES, CLUSTERS, K_MEANS_ROUNDS = 8, 16, 8  # of each class of images; of unlabeled data; iterations
 
 
-@dataclass(frozen=True)
 class HeldOut:
-    """Held-out samples and fixed draws, on the GAN's device.
+    """Held-out samples of a run's test split, fixed draws, and prototypes of the modes of its train split.
 
-    step_real [n, ...], step_y int64 [n] or None, step_z [n, latent]: the batch of a training step.
-    z [m, latent], y int64 [m] or None: for generated samples, which are compared with `real` [m, d], flat.
-    real_nearest [m]: from each of `real` to the nearest other one, real_spacing their median; real_diversity: the mean
-    distance of two of them; real_max: their largest absolute value.
-    prototypes [p, d], mode_of_prototype int64 [p]; mode_share [modes]: share of the held-out data in each mode;
-    mode_is_common bool [modes]: whether a mode has enough held-out samples to be called missing.
-    train() [N, d]: the training set, flat, on the CPU (images in float16); real_to_train() [m]: from each of `real` to the
-    nearest training sample.
+    Attributes, on the GAN's device:
+        step_real [n, ...], step_y int64 [n] or None, step_z [n, latent]: the batch of a training step.
+        z [m, latent], y int64 [m] or None: for generated samples, which are compared with `real` [m, d], flat.
+        real_nearest [m]: from each of `real` to the nearest other one; real_spacing: their median.
+        real_diversity: the mean distance of two of `real`; real_max: their largest absolute value.
+        prototypes [p, d], mode_of_prototype int64 [p].
+        mode_share [modes]: share of the held-out data in each mode; mode_is_common bool [modes]: whether a mode has enough
+            held-out samples to be called missing.
     """
 
-    step_real: Tensor
-    step_y: Tensor | None
-    step_z: Tensor
-    real: Tensor
-    z: Tensor
-    y: Tensor | None
-    real_nearest: Tensor
-    real_spacing: float
-    real_diversity: float
-    real_max: float
-    prototypes: Tensor
-    mode_of_prototype: Tensor
-    mode_share: Tensor
-    mode_is_common: Tensor
-    train: Callable[[], Tensor]
-    real_to_train: Callable[[], Tensor]
+    def __init__(self, gan, datamodule, seed: int = 0):
+        self._device, self._datamodule = gan.device, datamodule
+        random = torch.Generator().manual_seed(seed)
+        x, y = datamodule.test
+        order = torch.randperm(len(x), generator=random)
+        step, many = order[:STEP_SAMPLES], order[:SAMPLES]
+        labeled = gan.conditioning.num_classes > 0
+        z = torch.randn(len(step) + len(many), gan.generator.latent_dim, generator=random).to(gan.device, gan.dtype)
+        self.step_real, self.step_z, self.z = self._prepare(x[step]).to(gan.dtype), z[: len(step)], z[len(step) :]
+        self.step_y, self.y = (y[part].to(gan.device) if labeled else None for part in (step, many))
+        self.real = flatten_samples(self._prepare(x[many]))
+        distances = pairwise(self.real, self.real)
+        self.real_nearest = nearest_other_distance(distances)
+        self.real_spacing = float(self.real_nearest.median())
+        self.real_diversity = float(mean_pairwise(distances))
+        self.real_max = float(self.real.abs().max())
+        self.prototypes, self.mode_of_prototype = self._find_prototypes(random)
+        counts = torch.bincount(self.modes(self.real), minlength=int(self.mode_of_prototype.max()) + 1)
+        self.mode_share = (counts / counts.sum()).clamp_min(0.5 / len(many))
+        self.mode_is_common = counts >= MIN_MODE_SAMPLES
 
     @property
     def few(self) -> tuple[Tensor, Tensor | None]:
         """The first FEW_SAMPLES latents and labels."""
         return self.z[:FEW_SAMPLES], None if self.y is None else self.y[:FEW_SAMPLES]
 
+    @cached_property
+    def train(self) -> Tensor:
+        """The training set [N, d], flat, on the CPU; images in float16: 60,000 of 16 x 16 pixels take 31 MB."""
+        dtype = torch.float32 if self.real.shape[1] <= 8 else torch.float16
+        blocks = self._datamodule.train.x.split(1000)
+        return torch.cat([flatten_samples(self._prepare(block)).to(dtype).cpu() for block in blocks])
+
+    @cached_property
+    def real_to_train(self) -> Tensor:
+        """Distance [m] from each of `real` to the nearest training sample."""
+        return nearest_distance(self.real, self.train)
+
     def modes(self, x: Tensor) -> Tensor:
         """The mode int64 [..., m] of each of x [..., m, d]: that of the nearest prototype."""
         return self.mode_of_prototype[pairwise(x, self.prototypes).argmin(-1)]
+
+    def _prepare(self, x: Tensor) -> Tensor:
+        return self._datamodule.on_after_batch_transfer((x.to(self._device), None), 0)[0]
+
+    def _find_prototypes(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Points [p, d] that stand for the data's modes, and the index int64 [p] of the mode of each.
+
+        Modes are a mixture's exact centers where the data has them, else the classes if they are few, else clusters.
+        """
+        centers = getattr(self._datamodule, "centers", None)
+        if centers is not None:
+            return centers.to(self._device), torch.arange(len(centers), device=self._device)
+        x, y = self._datamodule.train
+        chosen = torch.randperm(len(x), generator=random)[:PROTOTYPE_SAMPLES]
+        points, y = flatten_samples(self._prepare(x[chosen])), y[chosen].to(self._device)
+        if not 2 <= self._datamodule.num_classes <= MAX_CLASSES:
+            centers = k_means(points, CLUSTERS)
+            return centers, torch.arange(len(centers), device=self._device)
+        k = CLASS_PROTOTYPES if points.shape[1] > 2 else 1
+        per_class = {label: k_means(points[y == label], k) for label in y.unique().tolist()}  # a rare class may be absent
+        modes = torch.tensor([label for label, part in per_class.items() for _ in part], device=self._device)
+        return torch.cat([*per_class.values()]), modes
 
 
 def flatten_samples(x: Tensor) -> Tensor:
@@ -71,69 +104,6 @@ def flatten_samples(x: Tensor) -> Tensor:
     if max(x.shape[-2:]) > MAX_SIDE:
         x = adaptive_avg_pool2d(x.flatten(0, -4), MAX_SIDE).unflatten(0, x.shape[:-3])
     return x.flatten(-3)
-
-
-def draw_held_out(gan, datamodule, seed: int = 0) -> HeldOut:
-    """Draw the held-out samples of a run from the test split, and compute prototypes of the modes from the train split."""
-    random = torch.Generator().manual_seed(seed)
-
-    def prepare(x: Tensor) -> Tensor:
-        return datamodule.on_after_batch_transfer((x.to(gan.device), None), 0)[0]
-
-    @cache
-    def train() -> Tensor:
-        dtype = torch.float32 if real.shape[1] <= 8 else torch.float16  # 60,000 images of 16 x 16 pixels take 31 MB
-        return torch.cat([flatten_samples(prepare(part)).to(dtype).cpu() for part in datamodule.train.x.split(1000)])
-
-    (x, y), n = datamodule.test, len(datamodule.test.x)
-    order = torch.randperm(n, generator=random)
-    step, many = order[:STEP_SAMPLES], order[: min(SAMPLES, n)]
-    labeled = gan.conditioning.num_classes > 0
-    z = torch.randn(len(step) + len(many), gan.generator.latent_dim, generator=random).to(gan.device, gan.dtype)
-    prototypes, mode_of_prototype = mode_prototypes(datamodule, prepare, random)
-    real = flatten_samples(prepare(x[many]))
-    distances = pairwise(real, real)
-    nearest = nearest_other_distance(distances)
-    modes = mode_of_prototype[pairwise(real, prototypes).argmin(-1)]
-    counts = torch.bincount(modes, minlength=int(mode_of_prototype.max()) + 1)
-    return HeldOut(
-        step_real=prepare(x[step]).to(gan.dtype),
-        step_y=y[step].to(gan.device) if labeled else None,
-        step_z=z[: len(step)],
-        real=real,
-        z=z[len(step) :],
-        y=y[many].to(gan.device) if labeled else None,
-        real_nearest=nearest,
-        real_spacing=float(nearest.median()),
-        real_diversity=float(mean_pairwise(distances)),
-        real_max=float(real.abs().max()),
-        prototypes=prototypes,
-        mode_of_prototype=mode_of_prototype,
-        mode_share=(counts / counts.sum()).clamp_min(0.5 / len(many)),
-        mode_is_common=counts >= MIN_MODE_SAMPLES,
-        train=train,
-        real_to_train=cache(lambda: nearest_distance(real, train())),
-    )
-
-
-def mode_prototypes(datamodule, prepare, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return points [p, d] that stand for the data's modes, and the index int64 [p] of the mode of each.
-
-    Modes are a mixture's exact centers where the data has them, else the classes if they are few, else clusters.
-    """
-    if (centers := getattr(datamodule, "centers", None)) is not None:
-        device = prepare(datamodule.test.x[:1]).device
-        return centers.to(device), torch.arange(len(centers), device=device)
-    x, y = datamodule.train
-    chosen = torch.randperm(len(x), generator=random)[:PROTOTYPE_SAMPLES]
-    points, y = flatten_samples(prepare(x[chosen])), y[chosen].to(prepare(x[:1]).device)
-    if not 2 <= datamodule.num_classes <= MAX_CLASSES:
-        centers = k_means(points, CLUSTERS)
-        return centers, torch.arange(len(centers), device=points.device)
-    k = CLASS_PROTOTYPES if points.shape[1] > 2 else 1
-    per_class = {label: k_means(points[y == label], k) for label in y.unique().tolist()}  # a rare class may be absent
-    mode_of = torch.cat([torch.full((len(part),), label, device=points.device) for label, part in per_class.items()])
-    return torch.cat([*per_class.values()]), mode_of
 
 
 def k_means(x: Tensor, k: int) -> Tensor:

@@ -1,7 +1,5 @@
 """Which verdicts are active, for which ensemble members, and since when."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -12,7 +10,7 @@ from ganlab.diagnostics.rules import FAILURES, FIRST_CHECK, NO_PATIENCE, PATIENC
 
 
 class VerdictHistory:
-    """The verdicts on K members. A verdict becomes active after PATIENCE consecutive checks in which its rule holds, and
+    """The verdicts on K members, of these seeds, or on a single GAN (K = 1). A verdict becomes active after PATIENCE consecutive checks in which its rule holds, and
     inactive after as many in which it does not; a verdict in NO_PATIENCE after one.
 
     HEALTHY is active after the warm-up while no failure is active or about to be.
@@ -24,19 +22,13 @@ class VerdictHistory:
         entries: the changes so far, as `record` returns them.
     """
 
-    def __init__(self, members: int):
-        self.members = members
-        self.active = {name: torch.zeros(members, dtype=torch.bool) for name in VERDICTS}
-        self.streak = {name: torch.zeros(members, dtype=torch.long) for name in VERDICTS}
-        self.first_seen = {name: torch.zeros(members, dtype=torch.long) for name in VERDICTS}
+    def __init__(self, seeds: Sequence[int] | None = None):
+        self.seeds = seeds
+        self.members = len(seeds or [None])
+        self.active = {name: torch.zeros(self.members, dtype=torch.bool) for name in VERDICTS}
+        self.streak = {name: torch.zeros(self.members, dtype=torch.long) for name in VERDICTS}
+        self.first_seen = {name: torch.zeros(self.members, dtype=torch.long) for name in VERDICTS}
         self.entries: list[dict] = []
-
-    def state_dict(self) -> dict:
-        return {name: getattr(self, name) for name in ("active", "streak", "first_seen", "entries")}
-
-    def load_state_dict(self, state: dict) -> None:
-        for name, value in state.items():
-            setattr(self, name, value)
 
     def update(self, holds: Mapping[str, Tensor], failed: Tensor, checks: int, images: int) -> list[str]:
         """Take in the result of a check and return the verdicts that changed.
@@ -74,7 +66,7 @@ class VerdictHistory:
         """`verdict/<name>`: 0 or 1, or the share of the members for which it is active."""
         return {f"verdict/{name.lower()}": float(active.float().mean()) for name, active in self.active.items()}
 
-    def record(self, name: str, images: int, numbers: Mapping[str, Tensor], seeds: Sequence[int] | None) -> dict:
+    def record(self, name: str, images: int, numbers: Mapping[str, Tensor]) -> dict:
         """Append and return an entry for a verdict that changed, with its evidence (medians over the members concerned)."""
         active = self.active[name]
         concerned = active if active.any() else torch.ones_like(active)
@@ -86,15 +78,16 @@ class VerdictHistory:
             "since": int(self.first_seen[name][concerned].min()),
             "evidence": {number: float(numbers[number][concerned].nanmedian()) for number in shown},
         }
-        if seeds is not None:
-            entry["seeds"] = [seed for seed, held in zip(seeds, active.tolist()) if held]
-        self.entries.append(entry)
-        return entry
+        self.entries.append(entry if self.seeds is None else entry | {"seeds": self.active_seeds(name)})
+        return self.entries[-1]
 
-    def summary(self, seeds: Sequence[int] | None) -> dict:
+    def active_seeds(self, name: str) -> list[int]:
+        """The seeds of an ensemble for which a verdict is active."""
+        return [seed for seed, held in zip(self.seeds or [], self.active[name].tolist()) if held]
+
+    def summary(self) -> dict:
         """For summary.json: `current`, `history`, and of an ensemble `seeds`: verdict -> seeds for which it is active."""
-        current = self.current()
-        summary = {"current": current, "history": self.entries}
-        if seeds is not None:
-            summary["seeds"] = {n: [s for s, held in zip(seeds, self.active[n].tolist()) if held] for n in current}
-        return summary
+        summary = {"current": self.current(), "history": self.entries}
+        return (
+            summary if self.seeds is None else summary | {"seeds": {name: self.active_seeds(name) for name in self.current()}}
+        )

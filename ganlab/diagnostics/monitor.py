@@ -1,7 +1,5 @@
 """The callback that probes a run and reports its verdicts."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,17 +10,15 @@ from torch import Tensor
 
 from ganlab.callbacks.periodic import MaxImages, Periodic, find_callback
 from ganlab.callbacks.train_metrics import median_and_quartiles
-from ganlab.diagnostics.held_out import draw_held_out
+from ganlab.diagnostics.held_out import HeldOut
 from ganlab.diagnostics.history import VerdictHistory
-from ganlab.diagnostics.messages import verdict_text
+from ganlab.diagnostics.messages import new_suggestions, verdict_line, verdict_text
 from ganlab.diagnostics.probes import probe, probe_memorization, probe_movement
 from ganlab.diagnostics.rules import MAX_ROWS, RARE_NUMBERS, RULES, evaluate_rules, evidence, load_thresholds
-from ganlab.diagnostics.suggestions import new_suggestions
 from ganlab.utils.validation import validate_int
 
 log = logging.getLogger(__name__)
 
-STATE = ("rows", "checks", "memorization_checked_at", "previous_samples", "stopped_by")  # checkpointed beside the history
 ACTIONS = ("log", "warn", "stop")
 
 
@@ -64,6 +60,8 @@ class Monitor(Periodic):
         stopped_by: the verdict that ended the run, or None.
     """
 
+    saved = (*Periodic.saved, "rows", "checks", "memorization_checked_at", "previous_samples", "stopped_by")
+
     def __init__(self, every: int, memorization_every: int, on_verdict: str | Mapping[str, str | None] = "warn", seed: int = 0):
         super().__init__(validate_int("monitor.every", every))
         self.memorization_every = validate_int("memorization_every", memorization_every)
@@ -80,45 +78,37 @@ class Monitor(Periodic):
 
     @property
     def verdicts(self) -> dict | None:
-        return None if self.history is None else self.history.summary(self.seeds)
+        return None if self.history is None else self.history.summary()
 
     def state_dict(self):
-        return super().state_dict() | {name: getattr(self, name) for name in STATE} | {"history": self.history.state_dict()}
+        return super().state_dict() | {"history": vars(self.history)}
 
     def load_state_dict(self, state):
         super().load_state_dict(state)
-        for name in STATE:
-            setattr(self, name, state[name])
-        self.history = VerdictHistory(len(state["history"]["active"]["HEALTHY"]))
-        self.history.load_state_dict(state["history"])
+        self.history = VerdictHistory()
+        vars(self.history).update(state["history"])
 
     def on_train_start(self, trainer, gan):
         super().on_train_start(trainer, gan)
-        self.seeds = gan.seeds
-        self.held_out = draw_held_out(gan, trainer.datamodule, self.seed)
+        self.held_out = HeldOut(gan, trainer.datamodule, self.seed)
         if self.history is None:
-            self.history = VerdictHistory(len(gan.seeds or [gan]))
-        if self.previous_samples is not None:
-            self.previous_samples = self.previous_samples.to(gan.device)
-        if self.stopped_by:  # resumed after it was killed between stopping and writing its summary
-            trainer.should_stop = True
+            self.history = VerdictHistory(gan.seeds)
+        self._at_end = False
+        trainer.should_stop |= self.stopped_by is not None  # resumed after a kill between stopping and writing its summary
 
     def on_train_end(self, trainer, gan):
-        if self.last_run_at < self.count(gan):
-            self._timed_run(trainer, gan, is_last=True)
+        self._at_end = True
+        super().on_train_end(trainer, gan)
 
     def on_exception(self, trainer, gan, exception):
         if isinstance(exception, FloatingPointError) and self.history is not None:
             self._update_verdicts(trainer, gan, torch.ones(self.history.members, dtype=torch.bool))
             exception.verdicts = self.verdicts  # for the summary of a failed run
 
-    def _timed_run(self, trainer, gan, is_last: bool = False):
-        budget = find_callback(trainer, MaxImages)
-        self._is_last = is_last or (budget is not None and gan.images_seen >= budget.images)
-        super()._timed_run(trainer, gan)
-
     def run(self, trainer, gan):
-        numbers = self._probe(gan)
+        budget = find_callback(trainer, MaxImages)
+        is_last = self._at_end or (budget is not None and gan.images_seen >= budget.images)
+        numbers = self._probe(gan, with_memorization=is_last)
         last_row = self.rows[-1] if self.rows else {}
         carried = {name: last_row[name] for name in RARE_NUMBERS if name in last_row}
         self.rows = [*self.rows, carried | numbers][-MAX_ROWS:]
@@ -130,14 +120,15 @@ class Monitor(Periodic):
             row |= median_and_quartiles(f"probe/{name}", values if gan.seeds is not None else values[0])
         for logger in trainer.loggers:
             logger.log_metrics(row | self.history.numbers(), step=gan.images_seen)
-        self._stop_if_requested(trainer, gan, failed)
+        if not is_last:
+            self._stop_if_requested(trainer, gan, failed)
 
-    def _probe(self, gan) -> dict[str, Tensor]:
+    def _probe(self, gan, with_memorization: bool) -> dict[str, Tensor]:
         numbers, samples = probe(gan, self.held_out, self.seed)
         if self.previous_samples is not None:
-            numbers |= probe_movement(self.held_out, self.previous_samples, samples)
+            numbers |= probe_movement(self.held_out, self.previous_samples.to(samples.device), samples)
         self.previous_samples = samples
-        if self._is_last or gan.images_seen - self.memorization_checked_at >= self.memorization_every:
+        if with_memorization or gan.images_seen - self.memorization_checked_at >= self.memorization_every:
             numbers["memorization"] = probe_memorization(self.held_out, gan, self.seed)
             self.memorization_checked_at = gan.images_seen
         return numbers
@@ -147,7 +138,7 @@ class Monitor(Periodic):
         numbers = evidence(self.rows) if self.rows else {}
         holds = evaluate_rules(numbers, gan.template.requires_lipschitz, self.thresholds) if numbers else {}
         for name in self.history.update(holds, failed, self.checks, gan.images_seen):
-            entry = self.history.record(name, gan.images_seen, numbers, gan.seeds)
+            entry = self.history.record(name, gan.images_seen, numbers)
             is_image = self.held_out.step_real.ndim == 4
             entry["suggestions"] = new_suggestions(name, gan.template, trainer.optimizers, images=is_image)
             if trainer.is_global_zero:
@@ -158,9 +149,7 @@ class Monitor(Periodic):
         is_first = sum(other["verdict"] == name for other in self.history.entries) == 1
         if name == "HEALTHY" and (not entry["active"] or not is_first):
             return  # the failure that ended it is logged
-        text = verdict_text(name, entry, self.history.members)
-        if not is_first:
-            text = text.partition("\n")[0]
+        text = (verdict_text if is_first else verdict_line)(name, entry, self.history.members)
         is_warning = entry["active"] and name != "HEALTHY" and self.actions.get(name, "warn") != "log"
         log.log(logging.WARNING if is_warning else logging.INFO, f"{entry['images_seen']:>11,} images   {text}")
         if is_warning and is_first:
@@ -171,9 +160,8 @@ class Monitor(Periodic):
 
     def _stop_if_requested(self, trainer, gan, failed):
         stopping = {name: self.history.active[name] for name, action in self.actions.items() if action == "stop"}
-        done = torch.stack([*stopping.values(), failed]).any(0)
-        stop = bool(stopping) and bool(done.all()) and not bool(failed.all())
-        if trainer.strategy.broadcast(stop) and not self._is_last:
+        is_done = torch.stack([*stopping.values(), failed]).any(0).all()
+        if trainer.strategy.broadcast(bool(is_done)):
             self.stopped_by = max(stopping, key=lambda name: int(stopping[name].sum()))
             trainer.should_stop = True
             if trainer.is_global_zero:

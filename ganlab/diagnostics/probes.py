@@ -1,7 +1,5 @@
 """The probes: numbers of a GAN on its held-out batch, which the rules compare with thresholds."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.utils.parametrize import is_parametrized
@@ -12,7 +10,6 @@ from ganlab.diagnostics.held_out import HeldOut, flatten_samples
 from ganlab.diagnostics.sample_statistics import (
     auc,
     effective_number,
-    lower_median,
     mean_pairwise,
     mode_shares,
     nearest_distance,
@@ -123,6 +120,7 @@ def probe_samples(held: HeldOut, fakes: Tensor) -> dict[str, Tensor]:
     real = held.real.expand(len(fakes), -1, -1)
     cross, within = pairwise(real, fakes), pairwise(fakes, fakes)
     diversity, nearest = mean_pairwise(within), nearest_other_distance(within)
+    middle = (nearest.shape[-1] - 1) // 2  # of its lower median; torch.median has no deterministic form on GPUs
     share = mode_shares(held.modes(fakes), len(held.mode_share))
     numbers = {}
     if held.mode_is_common.any():
@@ -133,7 +131,7 @@ def probe_samples(held: HeldOut, fakes: Tensor) -> dict[str, Tensor]:
         "energy_distance": normalized_energy_distance(cross.mean((-1, -2)), diversity, torch.tensor(held.real_diversity)),
         "nn_accuracy": nn_accuracy(held.real_nearest, cross, nearest),
         "diversity": diversity / held.real_diversity,
-        "spacing": lower_median(nearest) / held.real_spacing,
+        "spacing": nearest.sort(-1).values[..., middle] / held.real_spacing,
         "effective_modes": effective_number(share) / real_modes,
         "sample_max": fakes.abs().amax((-1, -2)) / held.real_max,
     }
@@ -164,4 +162,4 @@ def probe_memorization(held: HeldOut, gan, seed: int = 0) -> Tensor:
     """
     with isolated_rng(seed, gan.device), torch.no_grad(), torch.autocast(gan.device.type, enabled=False):
         fakes = flatten_samples(FunctionalGAN(gan).generate(*held.few, average=True))
-        return auc(held.real_to_train().expand(len(fakes), -1), nearest_distance(fakes, held.train())).double().cpu()
+        return auc(held.real_to_train.expand(len(fakes), -1), nearest_distance(fakes, held.train)).double().cpu()

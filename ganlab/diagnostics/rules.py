@@ -1,7 +1,5 @@
 """The rules: which numbers must be on which side of their thresholds for a verdict."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,14 +45,9 @@ def evidence(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """
     names = dict.fromkeys(name for row in rows for name in row)
     numbers = {name: median([row[name] for row in rows[-WINDOW:] if name in row]) for name in names}
-    ratios = [row["g_grad_norm"] / row["d_grad_norm"].clamp_min(1e-300) for row in rows[-WINDOW:]]
-    numbers["gradient_ratio"] = median(ratios)
+    numbers["gradient_ratio"] = median([row["g_grad_norm"] / row["d_grad_norm"].clamp_min(1e-300) for row in rows[-WINDOW:]])
     before = [row["energy_distance"] for row in rows[-2 * WINDOW : -WINDOW]]
-    numbers["distance_ratio"] = (
-        numbers["energy_distance"] / median(before).clamp_min(1e-30)
-        if before
-        else torch.full_like(numbers["gradient_ratio"], torch.nan)
-    )
+    numbers["distance_ratio"] = numbers["energy_distance"] / median(before).clamp_min(1e-30)
     for name in RARE_NUMBERS:
         if values := [row[name] for row in rows if name in row]:
             numbers[name] = values[-1]
@@ -62,23 +55,20 @@ def evidence(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def median(values: Sequence[Tensor]) -> Tensor:
-    """Median [K] over checks [K], without nans."""
-    return torch.stack(list(values)).nanmedian(0).values if values else torch.tensor(torch.nan)
+    """Median [K] over checks [K], without nans; nan of no checks."""
+    return torch.stack([*values]).nanmedian(0).values if values else torch.tensor(torch.nan)
 
 
 def rule_holds(numbers: Mapping[str, Tensor], verdict: str, limits: Mapping[str, float]) -> Tensor:
     """Whether one of the verdict's alternatives holds, bool [K]; one with an absent number, or nan, does not."""
-    holds = [
-        torch.stack([beyond(numbers[number], side, limits[number]) for number, side in conditions]).all(0)
-        for conditions in RULES[verdict]
-        if all(number in numbers for number, _ in conditions)
-    ]
-    return torch.stack(holds).any(0) if holds else torch.zeros_like(numbers["auc"], dtype=torch.bool)
+    absent = torch.full_like(numbers["auc"], torch.nan)
 
+    def is_met(number: str, side: str) -> Tensor:
+        values = numbers.get(number, absent)
+        return values <= limits[number] if side == BELOW else values >= limits[number]
 
-def beyond(values: Tensor, side: str, limit: float) -> Tensor:
-    """Whether values are on this side of the threshold, or on it; False for nan."""
-    return values <= limit if side == BELOW else values >= limit
+    alternatives = [torch.stack([is_met(*condition) for condition in conditions]).all(0) for conditions in RULES[verdict]]
+    return torch.stack(alternatives).any(0)
 
 
 def evaluate_rules(numbers: Mapping[str, Tensor], requires_lipschitz: bool, limits: Mapping) -> dict[str, Tensor]:

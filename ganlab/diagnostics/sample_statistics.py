@@ -1,7 +1,5 @@
 """Statistics of sets of samples x [..., m, d] that need only distances, for many ensemble members at once."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -39,11 +37,6 @@ def mean_pairwise(distances: Tensor) -> Tensor:
     """Mean distance [...] of two different samples, from distances [..., m, m] of a set to itself."""
     m = distances.shape[-1]
     return distances.sum((-1, -2)) / (m * max(m - 1, 1))
-
-
-def lower_median(values: Tensor) -> Tensor:
-    """`torch.median` over the last axis, which itself has no deterministic form on GPUs."""
-    return values.sort(-1).values[..., (values.shape[-1] - 1) // 2]
 
 
 def normalized_energy_distance(cross: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ganlab.data import Ring, Split, TensorData
-from ganlab.diagnostics.held_out import draw_held_out, flatten_samples
+from ganlab.diagnostics.held_out import HeldOut, flatten_samples
 from ganlab.diagnostics.probes import largest_singular_value, probe, probe_memorization, probe_movement
 from ganlab.losses import CGAN, LSGAN, MinimaxGAN, NonSaturatingGAN, RpGAN
 from ganlab.models.conditioning import AuxiliaryClassifier, Batch, ClassLabels
@@ -51,7 +51,7 @@ def real_points(data, n, seed, modes=range(8)):
 
 
 def numbers(gan, data):
-    result, _ = probe(gan, draw_held_out(gan, data))
+    result, _ = probe(gan, HeldOut(gan, data))
     return {name: float(value[0]) for name, value in result.items()}
 
 
@@ -140,7 +140,7 @@ def test_power_iteration_finds_the_largest_singular_value():
 
 
 def test_movement_of_still_jumping_and_shuffled_samples(make_gan, ring):
-    held = draw_held_out(make_gan(), ring)
+    held = HeldOut(make_gan(), ring)
     still = real_points(ring, 512, 1)[None]
     assert {name: float(v) for name, v in probe_movement(held, still, still).items()} == pytest.approx(
         {"drift": 0, "mode_turnover": 0, "displacement": 0}, abs=0.01
@@ -160,7 +160,7 @@ def test_memorization_separates_copies_from_new_data(make_gan, ring, copied, low
     if copied:
         samples[:: round(1 / copied)] = ring.train.x[: 512 : round(1 / copied)]
     gan = gan_of(make_gan, samples)
-    assert low <= float(probe_memorization(draw_held_out(gan, ring), gan)[0]) <= high
+    assert low <= float(probe_memorization(HeldOut(gan, ring), gan)[0]) <= high
 
 
 @pytest.mark.parametrize(("modes", "least", "most"), [(8, 8, 8), (25, 20, 25), (100, 0, 5)])
@@ -168,7 +168,7 @@ def test_rare_modes_are_never_called_missing(make_gan, modes, least, most):
     """New real samples look healthy, however many modes the data has."""
     data = Ring(num_classes=modes, dim=2, std=0.001, batch_size=50, train_size=600, test_size=4000, data_seed=0)
     data.setup()
-    held = draw_held_out(make_gan(), data)
+    held = HeldOut(make_gan(), data)
     assert least <= int(held.mode_is_common.sum()) <= most
     for seed in range(5):
         result, _ = probe(gan_of(make_gan, real_points(data, 512, seed, range(modes))), held)
@@ -181,7 +181,7 @@ def test_a_class_without_training_samples_is_not_a_mode(make_gan):
     data = Images(8, 3)
     data.setup()
     data.train.y[data.train.y == 1] = 0
-    held = draw_held_out(make_gan(shape=data.shape), data)
+    held = HeldOut(make_gan(shape=data.shape), data)
     assert (
         set(held.mode_of_prototype.tolist()) == {0, 2}
         and not held.mode_is_common[1]
@@ -192,7 +192,7 @@ def test_a_class_without_training_samples_is_not_a_mode(make_gan):
 
 def test_members_in_chunks_give_the_same_numbers(make_gan, ring, monkeypatch):
     ensemble = Ensemble([make_gan(seed=seed) for seed in (3, 4, 5)], [3, 4, 5])
-    held = draw_held_out(ensemble, ring)
+    held = HeldOut(ensemble, ring)
     together, _ = probe(ensemble, held)
     monkeypatch.setattr("ganlab.diagnostics.probes.MEMBERS_AT_ONCE", 2)
     for name, value in probe(ensemble, held)[0].items():
@@ -217,7 +217,7 @@ def test_images_of_any_size_and_number_of_classes(make_gan, size, classes):
     data = Images(size, classes)
     data.setup()
     gan = make_gan(shape=data.shape)
-    held = draw_held_out(gan, data)
+    held = HeldOut(gan, data)
     assert held.real.shape == (100, min(size, 16) ** 2)
     if classes == 3:
         assert torch.equal(held.modes(held.real), data.test.y[torch.randperm(100, generator=torch.Generator().manual_seed(0))])
@@ -252,7 +252,7 @@ def test_probing_changes_nothing(make_gan, ring, kind):
     elif "classes" in settings:
         settings["conditioning"] = ClassLabels(8)
     gan = make_gan(**settings)
-    held = draw_held_out(gan, ring)
+    held = HeldOut(gan, ring)
     before, random = copy.deepcopy(gan.state_dict()), torch.get_rng_state()
     first, _ = probe(gan, held)
     probe_memorization(held, gan)
@@ -269,9 +269,9 @@ def test_ensemble_members_match_single_gans(make_gan, ring, kind):
         settings["conditioning"] = ClassLabels(8, Batch(8))
     gans = [make_gan(seed=seed, **settings) for seed in (3, 4)]
     ensemble = Ensemble(gans, [3, 4])
-    together, samples = probe(ensemble, draw_held_out(ensemble, ring))
+    together, samples = probe(ensemble, HeldOut(ensemble, ring))
     for index, gan in enumerate(gans):
-        alone, own_samples = probe(gan, draw_held_out(gan, ring))
+        alone, own_samples = probe(gan, HeldOut(gan, ring))
         torch.testing.assert_close(samples[index], own_samples[0], atol=1e-4, rtol=1e-4)
         for name, value in alone.items():
             torch.testing.assert_close(together[name][index], value[0], atol=1e-3, rtol=1e-3, msg=name)

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the config uses
 from ganlab.config.paths import conf_folder
 from ganlab.diagnostics.history import VerdictHistory
-from ganlab.diagnostics.messages import MESSAGES, verdict_text
+from ganlab.diagnostics.messages import MESSAGES, applied_suggestions, new_suggestions, verdict_text
 from ganlab.diagnostics.monitor import parse_actions
 from ganlab.diagnostics.rules import (
     FIRST_CHECK,
@@ -25,7 +25,6 @@ from ganlab.diagnostics.rules import (
     evidence,
     load_thresholds,
 )
-from ganlab.diagnostics.suggestions import applied_suggestions, new_suggestions
 
 HEALTHY_NUMBERS = {
     "loss_slope": 0.5, "g_grad_norm": 1.0, "d_grad_norm": 1.0, "auc": 0.6, "effective_modes": 1.0, "spacing": 0.9, "rarest_mode": 0.8, "drift": 0.005, "mode_turnover": 0.05,
@@ -100,7 +99,7 @@ def check(history, images, *names, checks=20, failed=False):
 
 
 def test_patience_before_a_verdict_is_given_and_withdrawn():
-    history = VerdictHistory(1)
+    history = VerdictHistory()
     assert check(history, 100, "MODE_COLLAPSE") == []
     assert check(history, 200, "MODE_COLLAPSE") == ["MODE_COLLAPSE"] and history.current() == ["MODE_COLLAPSE"]
     assert int(history.first_seen["MODE_COLLAPSE"]) == 100
@@ -112,15 +111,15 @@ def test_patience_before_a_verdict_is_given_and_withdrawn():
 
 
 def test_exploding_waits_for_the_second_check():
-    history = VerdictHistory(1)
+    history = VerdictHistory()
     assert check(history, 100, "EXPLODING", checks=1) == []
     assert check(history, 200, "EXPLODING", checks=2) == ["EXPLODING"] and int(history.first_seen["EXPLODING"]) == 100
-    assert check(VerdictHistory(1), 0, failed=True, checks=0) == ["NON_FINITE"], "no check needed"
+    assert check(VerdictHistory(), 0, failed=True, checks=0) == ["NON_FINITE"], "no check needed"
 
 
 @pytest.mark.parametrize("name", [*RULES, "NON_FINITE"])
 def test_a_failure_ends_healthy(name):
-    history = VerdictHistory(2)
+    history = VerdictHistory([7, 8])
     for images in (100, 200):
         history.update({}, torch.tensor([False, False]), 20, images)
     assert history.current() == ["HEALTHY"]
@@ -130,13 +129,13 @@ def test_a_failure_ends_healthy(name):
 
 
 def test_memorizing_needs_no_patience():
-    history = VerdictHistory(1)
+    history = VerdictHistory()
     assert check(history, 100, "MEMORIZING") == ["MEMORIZING"]
     assert check(history, 200) == ["MEMORIZING"] and history.current() == []
 
 
 def test_first_seen_survives_a_disagreeing_check():
-    history, none = VerdictHistory(2), torch.zeros(2, dtype=torch.bool)
+    history, none = VerdictHistory([7, 8]), torch.zeros(2, dtype=torch.bool)
     for images, holds in ((100, (1, 0)), (200, (1, 0)), (300, (0, 1)), (400, (1, 1))):
         changed = history.update({"MODE_COLLAPSE": torch.tensor(holds).bool()}, none, 20, images)
     assert "MODE_COLLAPSE" in changed and history.active["MODE_COLLAPSE"].tolist() == [True, True]
@@ -145,7 +144,7 @@ def test_first_seen_survives_a_disagreeing_check():
 
 @pytest.mark.parametrize("name", RULES)
 def test_verdicts_wait_for_the_warm_up(name):
-    history = VerdictHistory(1)
+    history = VerdictHistory()
     for checks in range(1, WARM_UP):
         check(history, 100 * checks, name, checks=checks)
         assert history.current() == ([name] if checks >= FIRST_CHECK.get(name, WARM_UP) else [])
@@ -154,14 +153,14 @@ def test_verdicts_wait_for_the_warm_up(name):
 
 
 def test_a_failed_member_is_non_finite_and_nothing_else():
-    history = VerdictHistory(2)
+    history = VerdictHistory([7, 8])
     holds = {name: torch.tensor([True, True]) for name in RULES}
     for images in (100, 200):
         history.update(holds, torch.tensor([True, False]), 20, images)
     assert history.active["NON_FINITE"].tolist() == [True, False]
     assert history.active["MODE_COLLAPSE"].tolist() == [False, True]
     assert history.numbers()["verdict/non_finite"] == 0.5
-    summary = history.summary([7, 8])
+    summary = history.summary()
     assert summary["seeds"]["MODE_COLLAPSE"] == [8] and summary["seeds"]["NON_FINITE"] == [7]
 
 
@@ -177,11 +176,11 @@ def test_parse_actions():
 
 
 def test_verdict_text_has_evidence_meaning_and_suggestions():
-    history = VerdictHistory(1)
+    history = VerdictHistory()
     numbers = evidence(rows(effective_modes=0.12))
     for images in (1000, 2000):
         check(history, images, "MODE_COLLAPSE")
-    entry = history.record("MODE_COLLAPSE", 2000, numbers, None) | {"suggestions": ["gan.pack=2"]}
+    entry = history.record("MODE_COLLAPSE", 2000, numbers) | {"suggestions": ["gan.pack=2"]}
     text = verdict_text("MODE_COLLAPSE", entry)
     assert text.startswith("MODE_COLLAPSE, since 1,000 images: effective_modes 0.12")
     assert MESSAGES["MODE_COLLAPSE"].meaning in text and text.count("try ") == text.count("try gan.pack=2") == 1

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -24,7 +25,8 @@ from ganlab.callbacks.checkpoints import AtomicCheckpointIO, Interrupted
 from ganlab.callbacks.loggers import CSV
 from ganlab.cli import hydra_app
 from ganlab.config.paths import conf_folder
-from ganlab.diagnostics.rules import RULES
+from ganlab.diagnostics import Monitor
+from ganlab.diagnostics.rules import BELOW, RULES
 from ganlab.runs import train
 from ganlab.runs.resume import config_to_resume, resume_command
 from ganlab.runs.run_dir import RunDir, latest_unfinished
@@ -226,8 +228,21 @@ def test_a_run_that_has_moved_goes_on_where_it_is(tmp_path):
 @pytest.mark.parametrize("end", [None, "MODE_COLLAPSE"])
 def test_a_run_killed_after_its_last_look_has_no_row_twice(tmp_path, monkeypatch, end):
     """Nor does it train on where a verdict had stopped it."""
-    monkeypatch.setattr("ganlab.diagnostics.history.WARM_UP", 1)
-    monkeypatch.setattr("ganlab.diagnostics.monitor.evaluate_rules", lambda *_: {n: torch.tensor([n == end]) for n in RULES})
+
+    def limit(verdict, side):  # which a number always crosses, or never
+        return math.inf if (verdict == end) == (side == BELOW) else -math.inf
+
+    build = train.build
+
+    def with_thresholds(part):
+        built = build(part)
+        if isinstance(built, Monitor):
+            built.thresholds = {
+                v: {n: limit(v, side) for conditions in rule for n, side in conditions} for v, rule in RULES.items()
+            }
+        return built
+
+    monkeypatch.setattr(train, "build", with_thresholds)
     words = ["monitor.every=3", "monitor.on_verdict=stop"]
     start(config(tmp_path / "whole", *words))
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):

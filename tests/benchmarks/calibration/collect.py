@@ -13,7 +13,7 @@ from calibration.settings import BATCH, SEEDS, Setting
 from ganlab.callbacks.counterfactual import isolated_rng
 from ganlab.callbacks.periodic import MaxImages, Periodic
 from ganlab.diagnostics.functional import FunctionalGAN
-from ganlab.diagnostics.held_out import draw_held_out
+from ganlab.diagnostics.held_out import HeldOut
 from ganlab.diagnostics.probes import probe, probe_memorization, probe_movement
 from ganlab.metrics import ClassifierQuality
 from ganlab.metrics.classifier import load_classifier
@@ -36,7 +36,7 @@ class ProbeRecorder(Periodic):
 
     def on_train_start(self, trainer, gan):
         super().on_train_start(trainer, gan)
-        self.held_out, data = draw_held_out(gan, trainer.datamodule), trainer.datamodule
+        self.held_out, data = HeldOut(gan, trainer.datamodule), trainer.datamodule
         self.classifier = load_classifier(data, self.device)[0] if len(data.shape) == 3 else None
 
     def run(self, trainer, gan):

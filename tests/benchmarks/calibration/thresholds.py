@@ -116,7 +116,7 @@ def score(holds: Tensor, true: Tensor, runs: Sequence[Outcome], warming_up: Tens
 
 def verdicts(run: Outcome, thresholds: Mapping) -> tuple[set[str], set[str]]:
     """The verdicts that the monitor would have given: those active at the end, and those ever active."""
-    history, ever = VerdictHistory(1), set()
+    history, ever = VerdictHistory(), set()
     for check, rows in enumerate(rows_at_each_check(run), 1):
         holds = evaluate_rules(evidence(rows), run.lipschitz, thresholds)
         history.update(holds, torch.tensor([False]), check, check)
