@@ -9,16 +9,16 @@ import ganlab
 
 ROOT = Path(ganlab.__file__).parent
 LAYERS = (  # from the bottom up; a package imports itself and what stands in lower layers
-    {"utils"},
-    {"config", "data", "networks", "regularizers"},
-    {"models"},
-    {"losses", "metrics"},
-    {"analysis"},
-    {"callbacks"},
-    {"diagnostics"},
-    {"runs"},
-    {"report"},
-    {"cli"},
+    ("utils",),
+    ("config", "data", "networks", "regularizers"),
+    ("models",),
+    ("losses", "metrics"),
+    ("analysis",),
+    ("callbacks",),
+    ("diagnostics",),
+    ("runs",),
+    ("report",),
+    ("cli",),
 )
 LEVEL = {package: level for level, layer in enumerate(LAYERS) for package in layer}
 
