@@ -10,7 +10,6 @@ from torch.overrides import TorchFunctionMode
 
 from ganlab.analysis.minimal import Family, Point, derivative, minimal_gan
 from ganlab.analysis.optimal_discriminator import logit_where_equal
-from ganlab.models.gan import StepOutputs
 
 LATE_STEP = 10**6  # every schedule has ended by then
 ZERO = 1e-6  # real parts of eigenvalues up to here count as 0
@@ -83,13 +82,9 @@ def dirac_gan(family: Family, *, steps: int = 500, lr: float = 0.2, start: tuple
             reason = f"The family cannot be trained on points: {error}"
             return DiracGAN(None, None, None, None, None, None, "undefined", reason, lr)
         jump = game.jump()
-        jacobian = None if jump else game.jacobian()
+        eigenvalues = None if jump else game.eigenvalues()
         # a new game each, since regularizers may have a memory
         paths = [_Game(family, offset).train(steps, lr, start, alternating) for alternating in (False, True)]
-    eigenvalues = None
-    if jacobian is not None and jacobian.isfinite().all():
-        first, second = sorted(torch.linalg.eigvals(jacobian).tolist(), key=lambda e: (e.real, e.imag), reverse=True)
-        eigenvalues = first, second
     radii = [r if math.isfinite(r) else math.inf for r in (path[-1].norm().item() for path in paths)]
     verdict, reason = _verdict(eigenvalues, jump)
     return DiracGAN(eigenvalues, jump > 0, paths[0], paths[1], radii[0], radii[1], verdict, reason, lr)
@@ -100,8 +95,7 @@ class _Slope(nn.Module):
 
     def __init__(self, offset: float):
         super().__init__()
-        self.psi = nn.Parameter(torch.zeros(1))
-        self.register_buffer("offset", torch.tensor(offset, dtype=torch.float64))
+        self.psi, self.offset = nn.Parameter(torch.zeros(1)), offset
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.psi * x.flatten(1).mean(1) + self.offset
@@ -116,24 +110,22 @@ class _Game:
         self.theta, self.psi = point.theta, slope.psi
         self.quantiles = _Quantiles(self.gan.pack)
         n = self.quantiles.samples
-        self.real, self.y = torch.zeros(n, 1, dtype=torch.float64), torch.zeros(n, dtype=torch.int64)
+        self.real = self.z = torch.zeros(n, 1, dtype=torch.float64)  # a point generator ignores z
+        self.y = torch.zeros(n, dtype=torch.int64)
         self.discriminator_descent()  # at the equilibrium, where moving averages start
 
     def generator_descent(self, create_graph: bool = False) -> Tensor:
         """-dL_G/dtheta."""
+        with_real = self.gan.generator_sees_real
         with self.quantiles:
-            loss = self.gan.generator_objective(self._outputs(self.gan.generator_sees_real, True))
-            return -derivative(loss, self.theta, create_graph=create_graph)[0]
+            outputs = self.gan.forward_pass(self.real, self.y, z=self.z, with_real=with_real, grad_to_generator=True)
+            return -derivative(self.gan.generator_objective(outputs), self.theta, create_graph=create_graph)[0]
 
     def discriminator_descent(self, create_graph: bool = False) -> Tensor:
         """-dL_D/dpsi; `create_graph`: with a graph back to theta, which D's training step does not build."""
         with self.quantiles:
-            loss = self.gan.discriminator_objective(self._outputs(True, create_graph))
-            return -derivative(loss, self.psi, create_graph=create_graph)[0].squeeze(0)
-
-    def _outputs(self, with_real: bool, grad_to_generator: bool) -> StepOutputs:
-        z = torch.zeros_like(self.real)  # a point generator ignores it
-        return self.gan.forward_pass(self.real, self.y, z=z, with_real=with_real, grad_to_generator=grad_to_generator)
+            outputs = self.gan.forward_pass(self.real, self.y, z=self.z, with_real=True, grad_to_generator=create_graph)
+            return -derivative(self.gan.discriminator_objective(outputs), self.psi, create_graph=create_graph)[0].squeeze(0)
 
     def _start_step(self, step: int) -> None:
         self.gan.d_updates = step
@@ -167,21 +159,24 @@ class _Game:
         near, far = change(1e-5), change(1e-3)
         return near if near > ZERO and near > far / 2 else 0.0  # a smooth field's change shrinks a hundredfold
 
-    def jacobian(self) -> Tensor:
-        """[2, 2] at (0, 0): the field's derivatives by (theta, psi)."""
+    def eigenvalues(self) -> tuple[complex, complex] | None:
+        """Of the field's Jacobian at (0, 0), the upper or right one first; None if it is not finite."""
 
-        def derivatives() -> Tensor:
+        def jacobian() -> Tensor:  # [2, 2]: the derivatives by (theta, psi)
             return torch.stack(
                 [torch.hstack(derivative(part, self.theta, self.psi)) for part in self._field(create_graph=True)]
             )
 
-        return self._late_mean(0, 0, derivatives)
+        mean = self._late_mean(0, 0, jacobian)
+        if not mean.isfinite().all():
+            return None
+        first, second = sorted(torch.linalg.eigvals(mean).tolist(), key=lambda e: (e.real, e.imag), reverse=True)
+        return first, second
 
     def train(self, steps: int, lr: float, start: tuple[float, float], alternating: bool) -> Tensor:
         """[steps + 1, 2]: gradient descent from the start; if alternating, D's gradient is taken after G's step."""
         self._set_weights(*start)
-        points = torch.empty(steps + 1, 2, dtype=torch.float64)
-        points[0] = torch.tensor(start, dtype=torch.float64)
+        points = [torch.tensor(start, dtype=torch.float64)]
         for step in range(steps):
             self._start_step(step)
             theta = self.theta.detach() + lr * self.generator_descent()
@@ -190,8 +185,8 @@ class _Game:
             self._set_weights(theta, self.psi.detach() + lr * self.discriminator_descent())
             for regularizer in self.gan.regularizers.values():
                 regularizer.project(self.gan.discriminator)
-            points[step + 1, 0], points[step + 1, 1] = self.theta.detach(), self.psi.detach()
-        return points
+            points.append(torch.hstack([self.theta.detach(), self.psi.detach()]))
+        return torch.stack(points)
 
 
 class _Quantiles(TorchFunctionMode):
@@ -200,12 +195,8 @@ class _Quantiles(TorchFunctionMode):
     Calls alternate between two independent sequences of quantiles, since a forward pass augments its fakes and then its
     real samples, which must not share their noise. The samples of a pack are independent, too.
 
-    Args:
-        pack: samples in a pack.
-
     Attributes:
         samples: the batch size that covers the grid once.
-        calls: calls of random functions since the context was entered.
     """
 
     def __init__(self, pack: int):

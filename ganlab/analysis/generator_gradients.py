@@ -55,9 +55,8 @@ def as_gan(family: Family | GAN) -> GAN:
 
 def _norm(family: GAN, outputs: StepOutputs, generator: torch.nn.Module) -> Tensor:
     fake_logits = outputs.fake_logits.detach().double().requires_grad_()
-    real_logits = None
-    if family.generator_sees_real and outputs.real_logits is not None:
-        real_logits = outputs.real_logits.detach().double()
+    real_logits = outputs.real_logits if family.generator_sees_real else None
+    real_logits = None if real_logits is None else real_logits.detach().double()
     (slope,) = torch.autograd.grad(family.generator_loss(fake_logits, real_logits), fake_logits)
     # backpropagation is linear: with the largest slope scaled to 1, nothing underflows in float32 layers
     largest = slope.abs().max()

@@ -134,7 +134,7 @@ def test_a_failed_check_has_name_place_message_and_paper():
     assert (failed.name, failed.where) == ("the loss its name says", "generator_loss")
     assert failed.message.startswith("Original descends from MinimaxGAN, but its generator gradient is NonSaturatingGAN's")
     assert "-0.99995 at f = -10 instead of -4.5398e-05" in failed.message
-    assert "(Goodfellow et al. 2014, eq. 1: D: s(-r)" in failed.message
+    assert "MinimaxGAN: Minimax loss (Goodfellow et al. 2014, eq. 1): D: s(-r)" in failed.message
     with pytest.raises(AssertionError, match="1 check failed") as caught:
         assert_conforms(Original)
     for text in (failed.where, failed.name, failed.message, failed.paper):

@@ -9,8 +9,6 @@ from ganlab.analysis.checks.base import Check, failed_requirement, run_checks
 from ganlab.analysis.checks.loss_functions import Loss
 from ganlab.analysis.minimal import Family, minimal_gan
 
-__all__ = ["Check", "assert_conforms", "conformance"]
-
 
 def conformance(family: Family) -> list[Check]:
     """Check a family: both losses, its name, each regularizer with its settings, the training step.

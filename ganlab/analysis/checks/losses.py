@@ -1,6 +1,6 @@
 """Checks of a single loss: does it push logits the right way, is it a mean over samples, is it bounded and exact."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -8,15 +8,13 @@ from torch import Tensor
 
 from ganlab.analysis.checks.base import CheckFailed, NotApplicable, describe_error
 from ganlab.analysis.checks.loss_functions import Loss, clone_for_eval, format_logits, format_numbers
-from ganlab.analysis.checks.precision import is_exact, is_finite_at_large_logits
 from ganlab.config.suggestions import LOSS_SIGNATURES
 
-# The sign of each loss's derivative by a logit
-EXPECTED_SIGNS = {
-    ("discriminator", "real"): (-1, "D's loss falls as real logits rise"),
-    ("discriminator", "fake"): (1, "D's loss rises as fake logits rise"),
-    ("generator", "fake"): (-1, "G's loss falls as fake logits rise"),
-}
+MAGNITUDES = (0.3, 3.0, 10.0, 18.0, 30.0, 88.0, 100.0, 1e3, 1e4)
+# Directions in which the real and the fake logits leave 0; 0: that side stays.
+DIRECTIONS = ((1, -1), (-1, 1), (1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
+# What rounding may add up to in a stable implementation, relative to the gradient or to 1
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 4 * torch.finfo(torch.bfloat16).eps}
 
 
 def is_finite_scalar(loss: Loss) -> None:
@@ -64,11 +62,11 @@ def has_the_right_signs(loss: Loss) -> None:
         real, fake = (scale * x for x in loss.typical_logits)
         value, gradient = _mean_over_draws(loss, real, fake)
         for side, by_logits in zip(loss.sides, gradient):
-            sign, rule = EXPECTED_SIGNS[loss.player, side]
+            sign, rule = (1, "rises") if (loss.player, side) == ("discriminator", "fake") else (-1, "falls")
             if (by_logits * sign < 0).any() or not by_logits.any():
                 raise CheckFailed(
                     f"pushes {side} logits the wrong way: d loss/d {side} = {format_numbers(by_logits)} at "
-                    f"{format_logits(real, fake)}, but {rule}"
+                    f"{format_logits(real, fake)}, but {loss.player[0].upper()}'s loss {rule} as {side} logits rise"
                 )
         if loss.player == "discriminator" and not (swapped := _mean_over_draws(loss, fake, real)[0]) < value:
             raise CheckFailed(
@@ -131,49 +129,117 @@ def agrees_with_autograd(loss: Loss) -> None:
                 )
 
 
+def is_finite_at_large_logits(loss: Loss) -> None:
+    """log D = -s(-l) and log(1 - D) = -s(l) are finite for every finite logit."""
+    # They may never be NaN, and may be infinite only where the exact number exceeds the format, as exponential losses do:
+    # on the way they pass through numbers that float32 cannot hold and float64 can, while a logarithm of 0 jumps.
+    for direction in _directions(loss):
+        exceeds_float32 = False
+        for magnitude in sorted({*MAGNITUDES, 250.0, 600.0, 2.5e3, 5e3}):  # no gap in which exp(x) passes through them unseen
+            batch = _batch(direction, magnitude)
+            exact, single = (_numbers(loss, batch, dtype) for dtype in (torch.float64, torch.float32))
+            is_wrong = exact.isnan() | (~exact.isfinite() & (not exceeds_float32))
+            _fail_at_first(is_wrong, exact, torch.float64, loss, batch)
+            fits = exact.isfinite() & ~_near_overflow(exact, torch.float32)
+            is_wrong = single.isnan() | (fits & ~single.isfinite())
+            _fail_at_first(is_wrong, single, torch.float32, loss, batch, exact)
+            exceeds_float32 |= bool(_near_overflow(exact, torch.float32).any())
+
+
+def is_exact(dtype: torch.dtype, loss: Loss) -> None:
+    """A stable function of the logits loses nothing but rounding; bf16 has float32's range."""
+    # Value and gradient against float64 at the *rounded* logits, up to the effect of rounding these once more. The value
+    # is compared in float32 only: players follow gradients, and a value may cancel. Numbers that are not finite in float32
+    # are `is_finite_at_large_logits`' matter.
+    loss.require_deterministic()
+    for direction in _directions(loss):
+        for magnitude in MAGNITUDES:
+            batch = [x.to(dtype).double() for x in _batch(direction, magnitude)]
+            exact, found, single = (_numbers(loss, batch, format) for format in (torch.float64, dtype, torch.float32))
+            comparable = exact.isfinite() & ~_near_overflow(exact, dtype) & single.isfinite()
+            comparable[0] &= dtype == torch.float32
+            if not (comparable & ~_within(found, exact, exact, dtype)).any():
+                continue
+            shifts = [4 * torch.finfo(dtype).eps * x.abs().clamp(min=1) for x in batch]
+            signs = ((0, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
+            nearby = torch.stack([_numbers(loss, (batch[0] + a * shifts[0], batch[1] + b * shifts[1])) for a, b in signs])
+            is_wrong = comparable & ~_within(found, nearby.amin(0), nearby.amax(0), dtype)
+            _fail_at_first(is_wrong, found, dtype, loss, batch, exact)
+
+
+def _numbers(loss: Loss, batch: Sequence[Tensor], dtype: torch.dtype = torch.float64) -> Tensor:
+    """The loss and its gradient, flat: [1 + sides * 2]."""
+    value, gradient = loss.value_and_gradient(batch[0], batch[1], dtype)
+    return torch.cat([value.view(1), gradient.flatten()])
+
+
+def _batch(direction: tuple[int, int], magnitude: float) -> tuple[Tensor, Tensor]:
+    """Two samples: the logits of the first leave 0, the second's stay."""
+    real = torch.tensor([direction[0] * magnitude or 0.25, 0.25], dtype=torch.float64)
+    return real, torch.tensor([direction[1] * magnitude or -0.75, -0.75], dtype=torch.float64)
+
+
+def _directions(loss: Loss) -> tuple[tuple[int, int], ...]:
+    uses_real = "real" in loss.sides or loss.gan.generator_sees_real
+    return DIRECTIONS if uses_real else ((0, 1), (0, -1))
+
+
+def _near_overflow(numbers: Tensor, dtype: torch.dtype) -> Tensor:
+    """The last tenth of the format's exponents is left to intermediate results."""
+    return numbers.abs() > torch.finfo(dtype).max ** 0.9
+
+
+def _within(found: Tensor, lowest: Tensor, highest: Tensor, dtype: torch.dtype) -> Tensor:
+    slack = TOLERANCE[dtype] * (torch.maximum(lowest.abs(), highest.abs()) + 1)
+    return (found >= lowest - slack) & (found <= highest + slack)
+
+
+def _fail_at_first(is_wrong: Tensor, found: Tensor, dtype: torch.dtype, loss: Loss, batch, exact: Tensor | None = None) -> None:
+    """Raise CheckFailed about the first wrong number."""
+    if not is_wrong.any():
+        return
+    i = int(is_wrong.nonzero()[0])
+    what = ["the loss", *(f"d loss/d {side}" for side in loss.sides for _ in batch[0])][i]
+    expected = "a finite number" if exact is None else f"{exact[i].item():.4g} as in float64"
+    raise CheckFailed(
+        f"in {str(dtype).removeprefix('torch.')} {what} is {found[i].item():.4g} at {format_logits(*batch)}, expected {expected}"
+    )
+
+
 def is_bounded(loss: Loss) -> None:
     """D: minus its lowest loss is the divergence that it measures; where that is finite for distributions without overlap,
     the loss is bounded below, and else a Lipschitz constraint must bound it (Arjovsky et al. 2017). G: fakes that D
     recognizes are no reward (Goodfellow et al. 2014, sec. 3: the loss flattens there, or rises)."""
     real = torch.tensor([1.0, 0.9, 1.1], dtype=torch.float64)
     values = {c: loss.value_and_gradient(c * real, -c * real.flip(0))[0].item() for c in (30.0, 100.0, 1e3, 1e4)}
-    falls = values[1e4] < values[1e3] - 0.1 or values[1e4] == -float("inf")
-    if loss.player == "generator":
-        if falls:
-            raise CheckFailed(
-                f"falls without bound as D recognizes the fakes: {values[1e3]:.4g} at fake logits of -1e3, "
-                f"{values[1e4]:.4g} at -1e4"
-            )
-    elif loss.gan.requires_lipschitz:
-        raise NotApplicable("the family requires a Lipschitz critic, which bounds it")
-    elif loss.gan.divergence is None:
-        if falls:
-            raise CheckFailed(
-                f"falls without bound while D is right: {values[1e3]:.4g} for real logits of 1e3 and fake of -1e3, "
-                f"{values[1e4]:.4g} for 1e4 and -1e4; declare requires_lipschitz = True if it needs a Lipschitz critic, "
-                "or `divergence` if what it measures is infinite"
-            )
-    else:
-        largest, error = _divergence_without_overlap(loss.gan.divergence)
-        for c, value in values.items():
-            if value < -largest - error:
-                raise CheckFailed(
-                    f"is {value:.6g} for real logits of {c:g} and fake of {-c:g}, expected at least {round(-largest, 6) + 0.0:g}: "
-                    f"the declared divergence of distributions without overlap is {round(largest, 6) + 0.0:g}"
-                )
+    when, hint = "as D recognizes the fakes", ""
+    if loss.player == "discriminator":
+        if loss.gan.requires_lipschitz:
+            raise NotApplicable("the family requires a Lipschitz critic, which bounds it")
+        if loss.gan.divergence is not None:
+            _is_bounded_by_divergence(loss.gan.divergence, values)
+            return
+        when = "while D is right"
+        hint = "; declare requires_lipschitz = True if it needs a Lipschitz critic, or `divergence` if what it measures is infinite"
+    if values[1e4] < values[1e3] - 0.1 or values[1e4] == -float("inf"):
+        raise CheckFailed(
+            f"falls without bound {when}: {values[1e3]:.4g} for real logits of 1e3 and fake of -1e3, {values[1e4]:.4g} for 1e4 "
+            f"and -1e4{hint}"
+        )
 
 
-def _divergence_without_overlap(divergence: Callable[[Tensor, Tensor], Tensor]) -> tuple[float, float]:
-    """The limit of the declared divergence as the overlap of two distributions vanishes, and its error.
-
-    Raises:
-        NotApplicable: it is infinite.
-    """
+def _is_bounded_by_divergence(divergence: Callable[[Tensor, Tensor], Tensor], values: Mapping[float, float]) -> None:
+    """`values`: c -> D's loss for real logits of about c and fake of -c, at least minus the divergence without overlap."""
     densities = [torch.tensor([1 - overlap, overlap], dtype=torch.float64) for overlap in (1e-8, 1e-12)]
     before, limit = (float(divergence(p, p.flip(0))) for p in densities)
     if not limit - before < 0.1:
         raise NotApplicable("the declared divergence is infinite for distributions without overlap")
-    return limit, abs(limit - before) + 1e-6
+    for c, value in values.items():
+        if value < -limit - abs(limit - before) - 1e-6:
+            raise CheckFailed(
+                f"is {value:.6g} for real logits of {c:g} and fake of {-c:g}, expected at least {round(-limit, 6) + 0.0:g}: "
+                f"the declared divergence of distributions without overlap is {round(limit, 6) + 0.0:g}"
+            )
 
 
 QUESTIONS: dict[str, Callable[[Loss], None]] = {

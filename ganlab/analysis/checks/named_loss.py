@@ -26,15 +26,6 @@ NAMES = {
     "RpGAN": ("rp", "r3", "relativisticpairing"),
     "RaGAN": ("ra", "relativisticaverage"),
 }
-FORMULAS = {
-    "MinimaxGAN": "Goodfellow et al. 2014, eq. 1: D: s(-r) + s(f); G: -s(f) = log(1 - sigma(f)), whose gradient vanishes.",
-    "NonSaturatingGAN": "Goodfellow et al. 2014, sec. 3: D: s(-r) + s(f); G: s(-f) = -log sigma(f).",
-    "WGAN": "Arjovsky et al. 2017: critic: f - r; G: -f, on raw outputs.",
-    "LSGAN": "Mao et al. 2017: D: (r - 1)^2/2 + f^2/2; G: (f - 1)^2/2, on raw outputs, never on sigmoids.",
-    "HingeGAN": "Lim & Ye 2017: D: relu(1 - r) + relu(1 + f); G: -f, on raw outputs.",
-    "RpGAN": "R3GAN 2024: D: s(-(r - f)) of pairs; G: s(-(f - r)).",
-    "RaGAN": "Jolicoeur-Martineau 2018: each side against the batch mean of the other, both ways, averaged.",
-}
 # Smooth losses: whoever agrees with one at small logits and not at large ones has clamped something.
 SMOOTH = ("MinimaxGAN", "NonSaturatingGAN", "RpGAN", "RaGAN")
 # On sigmoid outputs these are wrong under any name; WGAN's would be the alpha-loss at infinity, which is right.
@@ -67,7 +58,7 @@ def is_named_loss(loss: Loss) -> None:
         f"{kind.__name__} {relation} {family.__name__}, but its {loss.player} gradient is "
         f"{_matching_loss(loss, gradients) or 'that of no known loss'}: {_compare(loss, reference)}"
         + ("; if it is meant to be another loss, derive it from GAN" if is_subclass else "")
-        + f" ({(FORMULAS.get(family.__name__) or (family.__doc__ or '').strip().splitlines()[0]).rstrip('.')})"
+        + f". {family.__name__}: {(family.__doc__ or '').splitlines()[0]}"
     )
 
 
@@ -106,20 +97,11 @@ def is_not_clamped(loss: Loss) -> None:
 # Gradients on fixed batches of three real and three fake logits identify a loss
 
 SMALL_LOGITS = torch.tensor(
-    [
-        [[1.3, -0.4, 0.7], [0.6, -1.9, -0.2]],
-        [[-1.1, 0.3, -1.8], [1.7, 0.9, -0.5]],
-        [[0.2, 1.9, -0.6], [-1.4, 0.1, 1.2]],
-    ],
+    [[[1.3, -0.4, 0.7], [0.6, -1.9, -0.2]], [[-1.1, 0.3, -1.8], [1.7, 0.9, -0.5]], [[0.2, 1.9, -0.6], [-1.4, 0.1, 1.2]]],
     dtype=torch.float64,
 )
-LARGE_LOGITS = torch.stack(
-    [
-        sign * magnitude * torch.tensor([[1.0, 0.6, 0.9], [-1.0, -0.7, -0.8]], dtype=torch.float64)
-        for magnitude in (10, 18, 22, 30, 40, 100, 1e3, 1e4)
-        for sign in (1, -1)
-    ]
-)
+SCALES = [sign * magnitude for magnitude in (10, 18, 22, 30, 40, 100, 1e3, 1e4) for sign in (1, -1)]
+LARGE_LOGITS = torch.stack([scale * torch.tensor([[1.0, 0.6, 0.9], [-1.0, -0.7, -0.8]]).double() for scale in SCALES])
 
 
 def _gradients(loss: Loss, batches: Tensor) -> Tensor:
@@ -129,9 +111,9 @@ def _gradients(loss: Loss, batches: Tensor) -> Tensor:
 
 @cache
 def reference_gans() -> dict[str, GAN]:
-    """One GAN of each shipped family with its defaults; those in FORMULAS first, since others coincide with them."""
+    """One GAN of each shipped family with its defaults; those in NAMES first, since others coincide with them."""
     kinds = shipped_families()
-    return {name: minimal_gan(kinds[name]) for name in [*FORMULAS, *kinds]}
+    return {name: minimal_gan(kinds[name]) for name in [*NAMES, *kinds]}
 
 
 def _find_family(
@@ -156,13 +138,13 @@ def _matching_loss(loss: Loss, gradients: Tensor) -> str:
 
 def _compare(loss: Loss, reference: Loss) -> str:
     """Both gradients at one pair of logits where the usual mistakes differ."""
-    f = -10.0 if loss.player == "generator" else 2.0
-    real, fake = torch.tensor([[-f], [f]], dtype=torch.float64)
-    found, expected = (x.value_and_gradient(real, fake)[1].flatten().tolist() for x in (loss, reference))
-    if loss.player == "generator":
-        return f"dG/df = {found[0]:.5g} at f = {f:g} instead of {expected[0]:.5g}"
-    pairs = ["({:.5g}, {:.5g})".format(*pair) for pair in (found, expected)]
-    return f"(dD/dr, dD/df) = {pairs[0]} at r = {-f:g}, f = {f:g} instead of {pairs[1]}"
+    logits = {"real": 10.0, "fake": -10.0} if loss.player == "generator" else {"real": -2.0, "fake": 2.0}
+    real, fake = torch.tensor(list(logits.values()), dtype=torch.float64).split(1)
+    gradients = (x.value_and_gradient(real, fake)[1].flatten().tolist() for x in (loss, reference))
+    return ", ".join(
+        f"d{loss.player[0].upper()}/d{side[0]} = {found:.5g} at {side[0]} = {logits[side]:g} instead of {expected:.5g}"
+        for side, found, expected in zip(loss.sides, *gradients)
+    )
 
 
 def _agree(found: Tensor, expected: Tensor, tolerance: float) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ganlab.analysis.checks.base import CheckFailed, user_location
 from ganlab.analysis.checks.loss_functions import clone_for_eval
-from ganlab.analysis.checks.penalty_inputs import IMAGE_SHAPE, LATE_STEP, LAZY_EVERY, linear_critic, samples
+from ganlab.analysis.checks.penalties import IMAGE_SHAPE, LATE_STEP, LAZY_EVERY, linear_critic, samples
 from ganlab.analysis.minimal import Family, derivative, family_class, minimal_gan
 from ganlab.models.adversarial import frozen
 from ganlab.models.gan import GAN, StepOutputs
