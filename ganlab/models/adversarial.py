@@ -16,12 +16,11 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 import ganlab
 from ganlab.models import compatibility
-from ganlab.models.cuda_graphs import StepGraphs
-from ganlab.utils.validation import validate_int, validate_number
+from ganlab.models.conditioning import Labels
+from ganlab.models.cuda_graphs import StepGraphs, Terms
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
-Terms = dict[str, Tensor]  # what a network minimizes the sum of, by name: scalars, or [K] in an ensemble
 
 NETWORKS = ("d", "g")  # in the order of their optimizers; also the prefixes of what is logged
 FINITE_CHECK_EVERY = 32  # updates between two checks for non-finite terms: each check waits for the device
@@ -30,9 +29,9 @@ FINITE_CHECK_EVERY = 32  # updates between two checks for non-finite terms: each
 class AdversarialModule(LightningModule, ABC):
     """Train a discriminator D and a generator G by alternating updates: `n_critic` updates of D, then one of G.
 
-    Every batch is used for one update of D; after the last of the `n_critic` it is used for G's update too. Subclasses
-    hold the networks and define the terms that each update minimizes: `GAN` for one pair of networks, `Ensemble` for
-    several seeds at once.
+    Every batch is used for one update of D; after the last of the `n_critic` it is used for G's update too. Subclasses hold
+    the networks and the settings (those of `GAN`) and define the terms that each update minimizes: `GAN` for one pair of
+    networks, `Ensemble` for several seeds at once.
 
     Counters, saved with every checkpoint (plain integers: reading a tensor would wait for the device):
         images_seen: real images used for training by all processes together; in an ensemble, by each member.
@@ -46,33 +45,17 @@ class AdversarialModule(LightningModule, ABC):
     regularizers: nn.ModuleDict
     conditioning: nn.Module
     seeds: list[int] | None = None  # of an ensemble's members
+    batch_axis = 0  # of a batch's samples
 
-    def __init__(
-        self,
-        *,
-        generator_optimizer: OptimizerFactory,
-        discriminator_optimizer: OptimizerFactory,
-        generator_scheduler: SchedulerFactory | None,
-        discriminator_scheduler: SchedulerFactory | None,
-        n_critic: int,
-        critic_warmup: bool,
-        ema_decay: float,
-        gradient_clip: float | None,
-        cuda_graphs: bool,
-    ):
+    def __init__(self):
         super().__init__()
         self.automatic_optimization = False
-        self.n_critic, self.critic_warmup = validate_int("gan.n_critic", n_critic), critic_warmup
-        self.ema_decay = validate_number("gan.ema_decay", ema_decay, minimum=0, below=1)
-        self.gradient_clip = None if gradient_clip is None else validate_number("gan.gradient_clip", gradient_clip, above=0)
-        self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
-        self.generator_scheduler, self.discriminator_scheduler = generator_scheduler, discriminator_scheduler
-        self.cuda_graphs, self._graphs = cuda_graphs, None
         self.run_config: dict | None = None  # the composed config, so that a checkpoint can be loaded by itself
         self.images_seen = self.d_updates = self.g_updates = self.d_steps_since_g = 0
         self.log_next_step = False  # set by a callback; the next step then fills step_metrics
         self.step_metrics: dict[str, Tensor] = {}
         self._pending_checks: list[tuple[int, Terms]] = []
+        self._graphs: StepGraphs | None = None
 
     @property
     def family(self) -> str:
@@ -98,13 +81,7 @@ class AdversarialModule(LightningModule, ABC):
 
     @abstractmethod
     def sample(
-        self,
-        n: int,
-        y: Tensor | int | None = None,
-        *,
-        seed: int | None = None,
-        truncation: float | None = None,
-        batch_size: int = 500,
+        self, n: int, y: Labels = None, *, seed: int | None = None, truncation: float | None = None, batch_size: int = 500
     ) -> Tensor:
         """n samples from the moving average of the generator."""
 
@@ -114,25 +91,19 @@ class AdversarialModule(LightningModule, ABC):
         """Update D on this batch, and G if D has had its `n_critic` updates."""
         real, y = batch if isinstance(batch, (tuple, list)) else (batch, None)
         self.conditioning.validate_labels(y)
-        self._update_discriminator(real, y)
-        if self.d_steps_since_g >= self.current_n_critic():
-            self._update_generator(real, y)
-        self.images_seen += self.images_in(real) * self.trainer.world_size
-        if len(self._pending_checks) >= FINITE_CHECK_EVERY:
-            self.check_finite()
-
-    def _update_discriminator(self, real: Tensor, y: Tensor | None) -> None:
         self._update("d", self.discriminator_step, real, y)
         self.project_discriminator()
         self.d_updates += 1
         self.d_steps_since_g += 1
-
-    def _update_generator(self, real: Tensor, y: Tensor | None) -> None:
-        with frozen(self.discriminator):
-            self._update("g", self.generator_step, real, y)
-        self.g_updates += 1
-        self.d_steps_since_g = 0
-        self._update_ema()
+        if self.d_steps_since_g >= self.current_n_critic():
+            with frozen(self.discriminator):
+                self._update("g", self.generator_step, real, y)
+            self.g_updates += 1
+            self.d_steps_since_g = 0
+            self._update_ema()
+        self.images_seen += real.shape[self.batch_axis] * self.trainer.world_size
+        if len(self._pending_checks) >= FINITE_CHECK_EVERY:
+            self.check_finite()
 
     def _update(self, network: str, step: Callable, real: Tensor, y: Tensor | None) -> None:
         """One optimizer step of a network on the gradient of its terms' sum."""
@@ -184,10 +155,6 @@ class AdversarialModule(LightningModule, ABC):
 
     def step_latents(self, real: Tensor) -> Tensor | None:
         """Latents of a step that must be drawn outside CUDA graphs; None: the forward pass draws them."""
-
-    @staticmethod
-    def images_in(real: Tensor) -> int:
-        return len(real)
 
     @torch.no_grad()
     def _update_ema(self) -> None:

@@ -1,7 +1,5 @@
 """Check that the parts of a GAN go together: raise ValueError where they cannot, warn where they are known to fail."""
 
-from __future__ import annotations
-
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 

@@ -1,12 +1,14 @@
 """Which labels real samples and fakes get. The step passes them on; the networks decide how a label enters."""
 
-from __future__ import annotations
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ganlab.utils.validation import validate_number
+
+Labels: TypeAlias = Tensor | int | None  # int64 [n], one for all samples, or none
 
 
 class Unconditional(nn.Module):
@@ -25,10 +27,11 @@ class Unconditional(nn.Module):
         """Labels of the real batch and of n fakes, given the data's labels y [n]."""
         return None, None
 
-    def sample_labels(self, y: Tensor | int | None, n: int, random: torch.Generator | None = None) -> Tensor | None:
+    def sample_labels(self, y: Labels, n: int, random: torch.Generator | None = None) -> Tensor | None:
         """Labels of n samples after training: y [n] or one for all; None draws them from the prior."""
         if y is not None:
             raise ValueError("this GAN is unconditional and takes no labels; leave y out")
+        return None
 
     def fit_prior(self, y: Tensor) -> None:
         """Learn the label prior from the training set's labels y [N]."""
@@ -98,9 +101,8 @@ class ClassLabels(Unconditional):
     def validate_labels(self, y):
         if y is None:
             raise ValueError("the batch has no labels; use conditioning=none or labeled data")
-        if y.device.type == "cpu" and not (
-            0 <= y.min() and y.max() < self.num_classes
-        ):  # on a GPU this would wait for the device
+        # on a GPU this would wait for the device
+        if y.device.type == "cpu" and not (0 <= y.min() and y.max() < self.num_classes):
             raise ValueError(f"labels must lie in 0 … {self.num_classes - 1}, got {y.min()} … {y.max()}; set data.num_classes")
 
     def step_labels(self, y, n):

@@ -1,7 +1,5 @@
 """A training step's kernels as CUDA graphs: captured once, then replayed by one launch instead of hundreds."""
 
-from __future__ import annotations
-
 import gc
 from collections import Counter
 from collections.abc import Callable, Hashable
@@ -11,7 +9,8 @@ from torch import Tensor, nn
 
 WARMUP_STEPS = 3  # run without a graph before a step is captured: libraries and optimizers set themselves up in them
 
-Step = Callable[..., dict[str, Tensor]]
+Terms = dict[str, Tensor]  # what a step minimizes the sum of, by name: scalars, or [K] in an ensemble
+Step = Callable[..., Terms]
 
 
 class StepGraph:
@@ -48,7 +47,7 @@ class StepGraph:
         self.names = list(terms)
         self.gradients = [p.grad for p in parameters]
 
-    def replay(self, *inputs: Tensor | None) -> dict[str, Tensor]:
+    def replay(self, *inputs: Tensor | None) -> Terms:
         """Run the step on these inputs; return its terms and leave the gradients in the parameters."""
         for static, tensor in zip(self.inputs, inputs):
             if static is not None:
@@ -70,12 +69,12 @@ class StepGraphs:
         self.warmup: Counter[Hashable] = Counter()
         self.graphs: dict[Hashable, StepGraph] = {}
 
-    def run(self, key: Hashable, step: Step, parameters: list[nn.Parameter], *inputs: Tensor | None) -> dict[str, Tensor]:
+    def run(self, key: Hashable, step: Step, parameters: list[nn.Parameter], real: Tensor, *others: Tensor | None) -> Terms:
         """Run a step, by its graph if it has one; `key` must differ between steps that do different work."""
-        key = (key, inputs[0].shape, inputs[0].dtype)
+        key = (key, real.shape, real.dtype)
         if key not in self.graphs:
             self.warmup[key] += 1
             if self.warmup[key] <= WARMUP_STEPS:
-                return step(*inputs)
-            self.graphs[key] = StepGraph(step, parameters, inputs, self.pool)
-        return self.graphs[key].replay(*inputs)
+                return step(real, *others)
+            self.graphs[key] = StepGraph(step, parameters, (real, *others), self.pool)
+        return self.graphs[key].replay(real, *others)

@@ -1,7 +1,5 @@
 """Several seeds of one GAN trained at once, as one batched program."""
 
-from __future__ import annotations
-
 import copy
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +17,10 @@ log = logging.getLogger(__name__)
 
 STEP_MODULES = ("generator", "discriminator", "regularizers", "conditioning")  # what a step reads and writes
 MODULES = (*STEP_MODULES, "generator_ema")
+SETTINGS = (  # of the members, which the ensemble's step reads, too
+    "generator_optimizer", "discriminator_optimizer", "generator_scheduler", "discriminator_scheduler",
+    "n_critic", "critic_warmup", "ema_decay", "gradient_clip", "cuda_graphs",
+)  # fmt: skip
 # optimizers that update each value by its own gradients alone
 ELEMENTWISE_OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam")
 
@@ -42,21 +44,16 @@ class Ensemble(AdversarialModule):
         FloatingPointError: every member failed.
     """
 
+    seeds: list[int]
+    batch_axis = 1
+
     def __init__(self, gans: Sequence[GAN], seeds: Sequence[int]):
         if not gans or len(gans) != len(seeds):
             raise ValueError(f"an ensemble needs at least one GAN and a seed for each, got {len(gans)} and {len(seeds)}")
         template = copy.deepcopy(gans[0])
-        super().__init__(
-            generator_optimizer=template.generator_optimizer,
-            discriminator_optimizer=template.discriminator_optimizer,
-            generator_scheduler=template.generator_scheduler,
-            discriminator_scheduler=template.discriminator_scheduler,
-            n_critic=template.n_critic,
-            critic_warmup=template.critic_warmup,
-            ema_decay=template.ema_decay,
-            gradient_clip=template.gradient_clip,
-            cuda_graphs=template.cuda_graphs,
-        )
+        super().__init__()
+        for name in SETTINGS:
+            setattr(self, name, getattr(template, name))
         self.seeds = list(seeds)
         for name in MODULES:
             setattr(self, name, stack_modules([getattr(gan, name) for gan in gans]))
@@ -80,10 +77,6 @@ class Ensemble(AdversarialModule):
     @property
     def family(self) -> str:
         return self.template.family
-
-    @staticmethod
-    def images_in(real: Tensor) -> int:
-        return real.shape[1]
 
     # The two steps
 

@@ -7,16 +7,15 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ganlab.models import compatibility
 from ganlab.models.adversarial import AdversarialModule, OptimizerFactory, SchedulerFactory
-from ganlab.models.conditioning import Unconditional
+from ganlab.models.conditioning import Labels, Unconditional
 from ganlab.models.latents import DRAW_SIZE, sample_normal
 from ganlab.regularizers import Regularizer, at_least_float32
-from ganlab.utils.validation import validate_int
+from ganlab.utils.validation import validate_int, validate_number
 
 # What a subclass of GAN may override: its losses and terms, what it declares about them, and what happens outside the step.
 PUBLIC_OVERRIDES = (
@@ -126,18 +125,13 @@ class GAN(AdversarialModule):
         gradient_clip: float | None = None,
         cuda_graphs: bool = False,
     ):
-        super().__init__(
-            generator_optimizer=generator_optimizer,
-            discriminator_optimizer=discriminator_optimizer,
-            generator_scheduler=generator_scheduler,
-            discriminator_scheduler=discriminator_scheduler,
-            n_critic=n_critic,
-            critic_warmup=critic_warmup,
-            ema_decay=ema_decay,
-            gradient_clip=gradient_clip,
-            cuda_graphs=cuda_graphs,
-        )
-        self.pack = validate_int("gan.pack", pack)
+        super().__init__()
+        self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
+        self.generator_scheduler, self.discriminator_scheduler = generator_scheduler, discriminator_scheduler
+        self.n_critic, self.critic_warmup = validate_int("gan.n_critic", n_critic), critic_warmup
+        self.ema_decay = validate_number("gan.ema_decay", ema_decay, minimum=0, below=1)
+        self.gradient_clip = None if gradient_clip is None else validate_number("gan.gradient_clip", gradient_clip, above=0)
+        self.cuda_graphs, self.pack = cuda_graphs, validate_int("gan.pack", pack)
         self.generator, self.discriminator = generator, discriminator
         self.generator_ema = copy.deepcopy(generator).requires_grad_(False)
         self.conditioning = conditioning or Unconditional()
@@ -252,15 +246,13 @@ class GAN(AdversarialModule):
 
     def _discriminate(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """D's logits [n] and, if the conditioning trains a classifier, class logits [n, K], in float32 or float64."""
-        classes = None
         if self.conditioning.auxiliary:
             logits, classes = self.discriminator.forward_with_classes(x, y)
-            classes = at_least_float32(classes)
         else:
-            logits = self.discriminator(x, y)
+            logits, classes = self.discriminator(x, y), None
         if logits.shape != (len(x),):
             raise ValueError(f"the discriminator must return one logit per sample, [{len(x)}], got {list(logits.shape)}")
-        return at_least_float32(logits), classes
+        return at_least_float32(logits), None if classes is None else at_least_float32(classes)
 
     def sample_latents(self, n: int) -> Tensor:
         """Latents [n, latent_dim] from N(0, I)."""
@@ -278,13 +270,7 @@ class GAN(AdversarialModule):
     # Use after training
 
     def sample(
-        self,
-        n: int,
-        y: Tensor | int | None = None,
-        *,
-        seed: int | None = None,
-        truncation: float | None = None,
-        batch_size: int = 500,
+        self, n: int, y: Labels = None, *, seed: int | None = None, truncation: float | None = None, batch_size: int = 500
     ) -> Tensor:
         """Draw samples from the moving average of the generator.
 
@@ -305,23 +291,17 @@ class GAN(AdversarialModule):
         return torch.cat(list(self.sample_in_batches(n, y, seed=seed, truncation=truncation, batch_size=batch_size)))
 
     def sample_in_batches(
-        self,
-        n: int,
-        y: Tensor | int | None = None,
-        *,
-        seed: int | None = None,
-        truncation: float | None = None,
-        batch_size: int = 500,
+        self, n: int, y: Labels = None, *, seed: int | None = None, truncation: float | None = None, batch_size: int = 500
     ) -> Iterator[Tensor]:
         """The samples of `sample`, at most `batch_size` at a time, in constant memory."""
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
+        given = None if y is None else self.conditioning.sample_labels(y, n)
         random = None if seed is None else torch.Generator().manual_seed(seed)
         for first in range(0, n, DRAW_SIZE):
             count = min(DRAW_SIZE, n - first)
             z = sample_normal(count, self.generator.latent_dim, random, truncation)
-            labels = y[first : first + count] if np.ndim(y) else y
-            labels = self.conditioning.sample_labels(labels, count, random)
+            labels = self.conditioning.sample_labels(None, count, random) if given is None else given[first : first + count]
             for start in range(0, count, batch_size):
                 part = slice(start, start + batch_size)
                 yield self.generate(z[part], None if labels is None else labels[part])

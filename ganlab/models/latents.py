@@ -1,7 +1,5 @@
 """Latents: draws from the prior, truncated or not, and interpolation between them."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
