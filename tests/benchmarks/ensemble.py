@@ -1,8 +1,8 @@
 """Seed-steps per second: an ensemble beside single runs one after another, alternately in one process.
 
-python tests/benchmarks/ensemble.py [seeds] [rounds]    (a step = a turn of D and one of G at batch 256, MLPs of 3 x 128)
+python tests/benchmarks/ensemble.py [seeds] [rounds]    (a step = one update of D and one of G at batch 256, MLPs of 3 x 128)
 
-On a GPU the ensemble plays from CUDA graphs, beside single runs by hand, as they are by default, and from graphs.
+On a GPU the ensemble uses CUDA graphs, and single runs are measured without graphs (the default) and with them.
 """
 
 import statistics
@@ -24,23 +24,23 @@ from ganlab.utils.library_warnings import silence_library_warnings
 
 GPU = torch.cuda.is_available()
 BATCH, STEPS = 256, {"single": 150, "ensemble": 150 if GPU else 15}
-GAMES = {
+SETTINGS = {
     "non-saturating": (NonSaturatingGAN, dict),
     "non-saturating + R1": (NonSaturatingGAN, lambda: {"r1": R1(1.0)}),
     "WGAN-GP": (WGAN, lambda: {"gp": GradientPenalty(0.1)}),
 }
 
 
-def game(name, seed, graphs=GPU):
+def make_gan(name, seed, graphs=GPU):
     torch.manual_seed(seed)
-    family, regularizers = GAMES[name]
+    family, regularizers = SETTINGS[name]
 
     def adam(parameters):
         return torch.optim.Adam(parameters, 1e-3, (0.5, 0.999), fused=True)
 
-    players = MLPGenerator(2, (2,), [128] * 3, bounded=False), MLPDiscriminator((2,), [128] * 3)
+    networks = MLPGenerator(2, (2,), [128] * 3, bounded=False), MLPDiscriminator((2,), [128] * 3)
     return family(
-        *players, generator_optimizer=adam, discriminator_optimizer=adam, regularizers=regularizers(), cuda_graphs=graphs
+        *networks, generator_optimizer=adam, discriminator_optimizer=adam, regularizers=regularizers(), cuda_graphs=graphs
     )
 
 
@@ -69,13 +69,13 @@ def main(count=100, rounds=5):
     silence_library_warnings()
     warnings.simplefilter("ignore")
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {count} seeds at once, {rounds} rounds")
-    for name in GAMES:
+    for name in SETTINGS:
         single, ensemble = {"single": []} | ({"single, graphs": []} if GPU else {}), []
         for index in range(rounds):
             for kind, found in single.items():
-                found.append(seed_steps_per_second(game(name, index, kind != "single"), [], STEPS["single"]))
+                found.append(seed_steps_per_second(make_gan(name, index, kind != "single"), [], STEPS["single"]))
             seeds = list(range(count))
-            stack = Ensemble([game(name, seed) for seed in seeds], seeds)
+            stack = Ensemble([make_gan(name, seed) for seed in seeds], seeds)
             ensemble.append(seed_steps_per_second(stack, seeds, STEPS["ensemble"]))
         for kind, found in single.items():
             ratios = sorted(e / s for e, s in zip(ensemble, found))

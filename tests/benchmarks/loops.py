@@ -1,7 +1,7 @@
-"""The loops that `speed.py` compares: one game, played by hand and by ganlab.
+"""The loops that `speed.py` compares: the same training, by hand and by ganlab.
 
-All of them: fresh latents in each turn, the non-saturating loss, Adam at 2e-4, a moving average of G, losses read every
-50 steps, batches cut on the device from whole uint8 tensors (speed does not depend on what the images show: they are noise).
+All of them: new latents in each step, the non-saturating loss, Adam at 2e-4, a moving average of G, losses read every
+50 steps, batches cut on the device from uint8 tensors of noise.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ NETWORKS = {
 class Levers:
     """What an expert adds to a loop, one by one; all false is what one writes first."""
 
-    no_graph: bool = False  # D's turn: fakes without a graph; G's turn: no gradients of D's weights
+    no_graph: bool = False  # D's step: fakes without a graph; G's step: no gradients of D's weights
     one_pass: bool = False  # D sees real and fake in one batch
     fused: bool = False  # Adam's fused implementation
     channels_last: bool = False
@@ -158,8 +158,8 @@ class Stopwatch(Callback):
 
 
 class Ganlab:
-    """What `python -m ganlab` trains, with its table of numbers and its progress bar; looks at quality, the monitor,
-    grids and checkpoints are left out, since their shares depend on how often they come. `silent`: no table, no bar.
+    """What `python -m ganlab` trains, with metrics.csv and the progress bar, but without evaluation, monitor, sample grids
+    and checkpoints, whose cost depends on how often they run. `silent`: no table, no bar.
     """
 
     def __init__(self, g, d, data, precision: str, silent: bool = False, cuda_graphs: bool = False):
@@ -185,7 +185,7 @@ class Ganlab:
 
 
 class FirstStep(Callback):
-    """Writes the time at which the first training step ended into the run's folder."""
+    """Writes the time at which the first training step ended into the run's directory."""
 
     def __init__(self, folder: str):
         self.folder = folder

@@ -1,8 +1,8 @@
-"""What does the monitor cost?
+"""The cost of the monitor.
 
 `python tests/benchmarks/monitor.py [rounds] [steps]` trains the default run (a conditional GAN on the digits) and the ring
-in turn with and without it, in one process, and prints the ratio of the times with its range (processor time on a CPU). Quality, grids and
-checkpoints are left out of both.
+alternately with and without it, in one process, and prints the ratio of the times with its range (processor time on a CPU).
+Neither run evaluates, draws sample grids or saves checkpoints.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the c
 from ganlab.callbacks import MaxImages, TrainMetrics
 from ganlab.callbacks.loggers import CSV
 from ganlab.config.paths import conf_folder
-from ganlab.runs.train import seeded
+from ganlab.runs.train import seeded_gan
 from ganlab.utils.library_warnings import silence_library_warnings
 
 
@@ -33,11 +33,11 @@ def config_of(*overrides: str) -> dict:
     return OmegaConf.to_container(config, resolve=True)
 
 
-CLOCK = time.perf_counter if torch.cuda.is_available() else time.process_time  # which other people's work does not slow
+CLOCK = time.perf_counter if torch.cuda.is_available() else time.process_time  # independent of other processes
 
 
-def seconds(config: dict, steps: int, watched: bool) -> float:
-    """Of so many steps, looks among them; what comes before the first is left out."""
+def seconds(config: dict, steps: int, monitored: bool) -> float:
+    """Seconds of `steps` steps, the monitor's checks included, setup excluded."""
     data = instantiate(config["data"], _convert_="all")
     budget, monitor = MaxImages(steps * data.batch_size), instantiate(config["callbacks"]["verdicts"], _convert_="all")
     started = []
@@ -49,24 +49,24 @@ def seconds(config: dict, steps: int, watched: bool) -> float:
 
     trainer = Trainer(
         accelerator="auto", devices=1, max_epochs=-1, logger=CSV(tempfile.mkdtemp()), enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=[*[monitor] * watched, Start(), budget],
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[*[monitor] * monitored, Start(), budget],
     )  # fmt: skip
-    trainer.fit(seeded(config, 1), data)
+    trainer.fit(seeded_gan(config, 1), data)
     return CLOCK() - started[0]
 
 
 def main(rounds: int = 5, steps: int = 600) -> None:
     silence_library_warnings()
     warnings.simplefilter("ignore")
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {rounds} rounds of {steps} steps in turn")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {rounds} rounds of {steps} steps")
     for name, overrides in (("digits, DCGAN, batch 64", ()), ("ring, 3 x 128, batch 128", ("+experiment=ring",))):
         config = config_of(*overrides)
-        for watched in (True, False):
-            seconds(config, 100, watched)
+        for monitored in (True, False):
+            seconds(config, 100, monitored)
         ratios = []
         for _ in range(rounds):
-            plain = seconds(config, steps, watched=False)
-            ratios.append(seconds(config, steps, watched=True) / plain)
+            plain = seconds(config, steps, monitored=False)
+            ratios.append(seconds(config, steps, monitored=True) / plain)
         print(f"{name:26} time with / without {statistics.median(ratios):.3f} [{min(ratios):.3f}, {max(ratios):.3f}]")
 
 

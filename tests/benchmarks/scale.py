@@ -2,8 +2,8 @@
 
     python tests/benchmarks/scale.py [rounds] [seconds]
 
-A step is a turn of D and one of G; MLPs of 3 x 128 on the ring, and DCGAN of width 16 on the digits. Sizes are measured in turn, round
-after round, and the median counts; time = a + b·n is fitted to the medians by least squares of relative errors.
+A step is one update of D and one of G; MLPs of 3 x 128 on the ring, and DCGAN of width 16 on the digits. Sizes are measured
+alternately, round after round. time = a + b·n is fitted to the medians by least squares of relative errors.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the c
 from ganlab.callbacks import MaxImages, TrainMetrics
 from ganlab.config.paths import conf_folder
 from ganlab.models.ensemble import Ensemble
-from ganlab.runs.train import seeded
+from ganlab.runs.train import seeded_gan
 from ganlab.utils.library_warnings import silence_library_warnings
 
 MLP = ("data=ring", "loss=ns")
 DCGAN = ("data=digits", "loss=ns", "networks.width=16")
 BATCHES, SEEDS, STEPS = (64, 128, 256, 512, 1024), (1, 2, 4, 8, 16, 32), 40
 DDP = ["trainer=cpu", "logger=csv", "metrics=none", "monitor=[]", "callbacks.sample_grid=null"]
-GAMES = {  # of several processes: its words, and images a second of one of them, roughly
+WORKLOADS = {  # of several processes: overrides, and roughly the images/s of one
     "MLP": ([*MLP, "data.train_size=8192"], 20_000),
     "DCGAN of width 64": (["data=digits", "loss=ns", "networks.width=64"], 2_000),
 }
 
 
 def milliseconds(overrides, batch: int, seeds: int | None = None) -> float:
-    """Of one step, after a fifth of them to warm up."""
+    """Milliseconds per step; the first fifth of the steps warms up."""
     with initialize_config_dir(conf_folder(), version_base="1.3"):
         config = compose(
             "config", ["name=benchmark", f"run_dir={tempfile.gettempdir()}", f"data.batch_size={batch}", *overrides]
         )
     config = OmegaConf.to_container(config, resolve=True)
     data, marks = instantiate(config["data"], _convert_="all"), []
-    game = seeded(config, 1)
+    gan = seeded_gan(config, 1)
     if seeds:
         numbers = list(range(1, seeds + 1))
-        game, data.seeds = Ensemble([seeded(config, seed) for seed in numbers], numbers), numbers
+        gan, data.seeds = Ensemble([seeded_gan(config, seed) for seed in numbers], numbers), numbers
 
     class Clock(MaxImages):
         def on_train_batch_end(self, *run):
@@ -65,7 +65,7 @@ def milliseconds(overrides, batch: int, seeds: int | None = None) -> float:
         accelerator="cpu", devices=1, max_epochs=-1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[TrainMetrics(), Clock(STEPS * batch)],
     )  # fmt: skip
-    trainer.fit(game, data)
+    trainer.fit(gan, data)
     warm = STEPS // 5
     return 1000 * (marks[-1] - marks[warm]) / (len(marks) - 1 - warm)
 
@@ -84,9 +84,9 @@ def linearity(title: str, sizes, measure, rounds: int) -> None:
         print(f"{n:>6} {t:>8.2f} {a + b * n:>8.2f} {t / n:>11.4f}   {min(found[n]):.2f} … {max(found[n]):.2f}")
 
 
-def images_per_second(game: str, processes: int, batch: int, seconds: float) -> float:
-    """What a run's own summary says, of the real command with so many processes; `batch` is each one's."""
-    overrides, speed = GAMES[game]
+def images_per_second(workload: str, processes: int, batch: int, seconds: float) -> float:
+    """The speed in the summary of a run with so many processes; `batch` is per process."""
+    overrides, speed = WORKLOADS[workload]
     with tempfile.TemporaryDirectory() as folder:
         words = [f"trainer.devices={processes}", f"data.batch_size={batch}", f"hydra.run.dir={folder}/run"]
         if processes > 1:
@@ -98,17 +98,17 @@ def images_per_second(game: str, processes: int, batch: int, seconds: float) -> 
 
 
 def processes(rounds: int, seconds: float) -> None:
-    """Overhead: how much longer a process takes than it would at the speed of the one alone, on cores enough."""
+    """Print the speed of several processes relative to one."""
     cases = {"the whole batch is 512": {1: 512, 2: 256, 4: 128}, "each process has 256": {1: 256, 2: 256, 4: 256}}
     cores = len(os.sched_getaffinity(0))
-    for game, (title, batches) in product(GAMES, cases.items()):
+    for workload, (title, batches) in product(WORKLOADS, cases.items()):
         found = {n: [] for n in batches}
         for _ in range(rounds):
             for n, batch in batches.items():
-                found[n].append(images_per_second(game, n, batch, seconds))
+                found[n].append(images_per_second(workload, n, batch, seconds))
         one = statistics.median(found[1])
         print(
-            f"\n{game}, {title}, one thread a process, {cores} cores\n{'processes':>9} {'images/s':>9} {'of one':>7} {'a core':>7}"
+            f"\n{workload}, {title}, one thread a process, {cores} cores\n{'processes':>9} {'images/s':>9} {'of one':>7} {'a core':>7}"
         )
         for n in batches:
             speed = statistics.median(found[n])

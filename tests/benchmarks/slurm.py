@@ -2,9 +2,9 @@
 
     python tests/benchmarks/slurm.py
 
-One job hears SIGUSR1, one is requeued from outside, one has a process on each node, and of a submitit_slurm sweep one job raises
-and one is preempted. Checked: each ends in its own folder with the weights, optimizers and rows of an undisturbed run. Exit code 1
-if something is not so. Everything lies in a temporary folder, and the daemons end with the script.
+One job receives SIGUSR1, one is requeued from outside, one has a process on each node, and of a submitit_slurm sweep one job raises
+and one is preempted. Checks that each ends in its own directory with the weights, optimizers and rows of an undisturbed run. Exit
+code 1 if one does not. Everything is in a temporary directory, and the daemons end with the script.
 """
 
 import getpass
@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "runs"))
 from test_launchers import PLANTED, TINY, assert_same
 
 GANLAB = [sys.executable, "-m", "ganlab"]
@@ -75,7 +75,7 @@ def until(true):
 
 
 def stopped(how, words, *options):
-    """A job's number and folder, after it was stopped at its first look."""
+    """The run directory of a job that was stopped after its first checkpoint."""
     wrapped = " ".join(["srun", *GANLAB, *words])
     number = slurm("sbatch", "--parsable", "--requeue", "--open-mode=append", *options, "--wrap", wrapped)
     folder = until(lambda: [*Path("outputs").glob(f"*slurm-{number}-*/checkpoints/last.ckpt")])[0].parents[1]

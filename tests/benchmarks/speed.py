@@ -1,6 +1,6 @@
 """Is ganlab as quick as a loop written by hand?
 
-    python tests/benchmarks/speed.py loops      # by hand, by an expert, ganlab, ganlab trainer=fast: in turn, one process
+    python tests/benchmarks/speed.py loops      # by hand, by an expert, ganlab, ganlab trainer=fast: alternately, in one process
     python tests/benchmarks/speed.py levers     # what each of the expert's additions brings, alone
     python tests/benchmarks/speed.py memory     # the most that each loop takes, a process each
     python tests/benchmarks/speed.py runs       # whole commands: time to the first step, and where the time goes
@@ -43,9 +43,9 @@ def fast_on(data) -> str:
 
 EXPERT = Levers(no_graph=True, one_pass=DEVICE.type == "cuda", fused=True, channels_last=True, bf16=FAST == "bf16-mixed")
 LOOPS = {
-    "by hand": lambda *players: ByHand(*players, Levers()),
-    "expert": lambda *players: ByHand(*players, EXPERT),
-    "ganlab": lambda *players: Ganlab(*players, "32-true"),
+    "by hand": lambda *networks: ByHand(*networks, Levers()),
+    "expert": lambda *networks: ByHand(*networks, EXPERT),
+    "ganlab": lambda *networks: Ganlab(*networks, "32-true"),
     "ganlab fast": lambda g, d, data: Ganlab(g, d, data, fast_on(data)),
 }
 if DEVICE.type == "cuda":
@@ -92,11 +92,11 @@ def loops(options) -> None:
 def levers(options) -> None:
     alone = {field.name: Levers(**{field.name: True}) for field in dataclasses.fields(Levers)}
     makers = {"by hand": LOOPS["by hand"]} | {
-        name: lambda *players, lever=lever: ByHand(*players, lever) for name, lever in alone.items()
+        name: lambda *networks, lever=lever: ByHand(*networks, lever) for name, lever in alone.items()
     }
     makers |= {"ganlab": LOOPS["ganlab"], "ganlab, no table, no bar": lambda *p: Ganlab(*p, "32-true", silent=True)}
     if DEVICE.type == "cuda":
-        makers["ganlab, graphs"] = lambda *players: Ganlab(*players, "32-true", cuda_graphs=True)
+        makers["ganlab, graphs"] = lambda *networks: Ganlab(*networks, "32-true", cuda_graphs=True)
     networks = [name for name in NETWORKS if "DCGAN-28" in name or "ResNet" in name]
     found = {}
     for network in networks:
@@ -133,7 +133,7 @@ def resident() -> int:
 def runs(options) -> None:
     here = Path(__file__).parent.resolve()
     print(
-        "| command | first step | in all | training | evaluation | its setup | monitor | sample grids | a checkpoint | a step |"
+        "| command | first step | in all | training | evaluation | its preparation | monitor | sample grids | a checkpoint | a step |"
     )
     print("|---|" + "---:|" * 9)
     for words in RUNS:
@@ -143,16 +143,16 @@ def runs(options) -> None:
         began = time.time()
         subprocess.run(command, env=os.environ | {"PYTHONPATH": str(here)}, check=True, stdout=subprocess.DEVNULL)
         summary = json.loads((folder / "summary.json").read_text())
-        spent, clocks = summary["seconds"], summary["clocks"]
+        spent, counters = summary["seconds"], summary["counters"]
         shares = " | ".join(
             f"{spent[part] / spent['total']:.1%}"
             for part in ("training", "evaluation", "evaluation_setup", "monitor", "sample_grid")
         )
-        looks = math.ceil(clocks["images_seen"] / OmegaConf.load(folder / "config.yaml").eval_every)
+        evaluations = math.ceil(counters["images_seen"] / OmegaConf.load(folder / "config.yaml").eval_every)
         first = float((folder / "first_step").read_text()) - began
         print(
             f"| `{' '.join(['python -m ganlab', *words.split()])}` | {first:.1f} s | {spent['total']:.0f} s | {shares} | "
-            f"{1e3 * spent['checkpoints'] / looks:.0f} ms | {1e3 * spent['training'] / clocks['d_updates']:.1f} ms |",
+            f"{1e3 * spent['checkpoints'] / evaluations:.0f} ms | {1e3 * spent['training'] / counters['d_updates']:.1f} ms |",
             flush=True,
         )
 
