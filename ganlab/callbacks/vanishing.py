@@ -152,15 +152,10 @@ def draw_figure(rows: list[dict[str, float]]):
             panel.plot(steps, [row[name] for row in part], **style)
         first = part[0]
         panel.set_title(f"G after {first['images_seen']:,} images ({round(first['epochs'], 2):g} epochs)", fontsize=10)
-        panel.annotate(
-            f"{decades(part, 'MinimaxGAN'):+.1f} decades from its start".replace("-", "\N{MINUS SIGN}"),
-            (steps[-1], min(row["MinimaxGAN"] for row in part)),
-            (-2, -16),
-            textcoords="offset points",
-            ha="right",
-            color=HIGHLIGHTED["MinimaxGAN"]["color"],
-            weight="bold",
-        )
+        change = f"{decades(part, 'MinimaxGAN'):+.1f} decades from its start".replace("-", "\N{MINUS SIGN}")
+        end = steps[-1], min(row["MinimaxGAN"] for row in part)
+        color = HIGHLIGHTED["MinimaxGAN"]["color"]
+        panel.annotate(change, end, (-2, -16), textcoords="offset points", ha="right", color=color, weight="bold")
         panel.set(yscale="log", xlim=(0, steps[-1]), xlabel="updates of a new critic, G frozen")
         panel.locator_params(axis="x", nbins=4, prune="upper")
         panel.spines[["top", "right"]].set_visible(False)
