@@ -1,5 +1,3 @@
-"""The hinge loss."""
-
 from torch.nn.functional import relu
 
 from ganlab.models.gan import GAN

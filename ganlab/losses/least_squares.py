@@ -1,5 +1,3 @@
-"""The least-squares loss."""
-
 from ganlab.models.gan import GAN
 
 

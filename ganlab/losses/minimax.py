@@ -1,5 +1,3 @@
-"""The minimax loss."""
-
 import math
 
 from torch.nn.functional import softplus

@@ -1,5 +1,3 @@
-"""The Wasserstein loss."""
-
 from ganlab.models.gan import GAN
 
 

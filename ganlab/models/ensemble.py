@@ -134,7 +134,7 @@ class Ensemble(AdversarialModule):
                 for _ in self._each_member((regularizer, single), (self.discriminator, discriminator)):
                     single.project(discriminator)
 
-    def _each_member(self, *pairs: tuple[nn.Module, nn.Module]) -> Iterator[int]:
+    def _each_member(self, *pairs: tuple[nn.Module, nn.Module]) -> Iterator[None]:
         """For each member, copy its tensors from stacked into single modules, and back after the loop's body.
 
         A user's hook sees one member at a time, and finds the same Python attributes for each.
@@ -146,7 +146,7 @@ class Ensemble(AdversarialModule):
                 vars(single).update(before)
             for stacked, single in pairs:
                 copy_member(k, stacked, single)
-            yield k
+            yield
             for stacked, single in pairs:
                 copy_member(k, stacked, single, back=True)
 
@@ -293,13 +293,11 @@ def stack_modules(modules: Sequence[nn.Module]) -> nn.Module:
     stacked = copy.deepcopy(modules[0])
     for path, submodule in stacked.named_modules():
         submodules = [module.get_submodule(path) for module in modules]
-        for name, parameter in submodule._parameters.items():
-            if parameter is not None:
-                values = torch.stack([getattr(m, name).detach() for m in submodules])
-                submodule._parameters[name] = nn.Parameter(values, requires_grad=parameter.requires_grad)
-        for name, buffer in submodule._buffers.items():
-            if buffer is not None:
-                submodule._buffers[name] = torch.stack([getattr(m, name) for m in submodules])
+        for tensors in (submodule._parameters, submodule._buffers):
+            for name, first in tensors.items():
+                if first is not None:
+                    values = torch.stack([getattr(m, name).detach() for m in submodules])
+                    tensors[name] = nn.Parameter(values, first.requires_grad) if isinstance(first, nn.Parameter) else values
     return stacked
 
 

@@ -1,5 +1,3 @@
-"""Differentiable augmentation."""
-
 import torch
 from torch import Tensor
 from torch.nn.functional import pad

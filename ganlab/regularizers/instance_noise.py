@@ -1,5 +1,3 @@
-"""Instance noise."""
-
 import torch
 
 from ganlab.regularizers.base import Regularizer, elementwise

@@ -1,5 +1,3 @@
-"""LeCam regularization."""
-
 import torch
 from torch.nn.functional import relu
 

@@ -1,5 +1,3 @@
-"""Weight clipping."""
-
 import torch
 
 from ganlab.regularizers.base import Regularizer, elementwise
