@@ -4,12 +4,10 @@ import base64
 import io
 import math
 import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from PIL import Image
@@ -48,12 +46,9 @@ class Picture:
 
 
 def seed_pictures(ranking: Ranking, stem: str) -> list[Picture]:
-    pictures = []
-    for metric in _plotted_metrics(ranking):
-        if png := plot_seeds(ranking, metric):
-            caption = f"{metric} at the end: a dot per seed, below them the mean and its 95 % interval."
-            pictures.append(Picture(f"{stem}_{metric}_seeds.png", png, caption + _best_of(MAX_ROWS, ranking.ranked)))
-    return pictures
+    caption = " at the end: a dot per seed, below them the mean and its 95 % interval." + _best_of(MAX_ROWS, ranking.ranked)
+    plots = {metric: plot_seeds(ranking, metric) for metric in _plotted_metrics(ranking)}
+    return [Picture(f"{stem}_{metric}_seeds.png", png, metric + caption) for metric, png in plots.items() if png]
 
 
 def curve_pictures(ranking: Ranking, stem: str) -> list[Picture]:
@@ -74,8 +69,7 @@ def sample_pictures(ranking: Ranking, stem: str) -> list[Picture]:
     for place, group in enumerate(groups, 1):
         seed = min(shared or {seed.seed for seed in group.seeds})
         run = next(run for run in group.runs if any(other.seed == seed for other in run.seeds))
-        png = plot_samples(run)
-        if png is None:
+        if (png := plot_samples(run)) is None:
             continue
         name = f"{group.name}, {_seeds_shown(ranking, run) if run.is_ensemble else f'seed {seed}'}"
         values = ranking.values(group, ranking.metric) if ranking.metric in ranking.metrics else {}
@@ -119,7 +113,12 @@ def plot_curves(ranking: Ranking, metric: str, against: str) -> bytes | None:
         for color, (name, (x, low, middle, high)) in zip(COLORS, bands.items(), strict=False):
             axes.plot(x, middle, "o-", ms=3.5, lw=1.8, color=color, label=_wrap(name, 40))
             axes.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
-        _scale(axes, [value for band in bands.values() for part in band[1:] for value in part])
+        values = [value for band in bands.values() for part in band[1:] for value in part]
+        finite = [value for value in values if math.isfinite(value)]
+        if _spans_decades(finite):
+            axes.set_yscale("log")
+        if finite and len(finite) < len(values):
+            axes.text(0.99, 0.99, "gaps: infinite", transform=axes.transAxes, ha="right", va="top", fontsize=9, color="#5f6b7a")
         if metric in ranking.real:
             axes.axhline(ranking.real[metric], color=INK, lw=1, ls=":", label=ranking.real_name)
         axes.set_xlim(left=0)
@@ -179,7 +178,7 @@ def plot_seeds(ranking: Ranking, metric: str) -> bytes | None:
                 axes.text(1, place, f"∞ × {infinite}", transform=axes.get_yaxis_transform(), ha="right", va="center")
         axes.set_yticks(range(len(groups)), [_wrap(group.name, 24) for group in groups])
         axes.set_ylim(len(groups) - 0.4, -0.6)
-        if min(finite) > 0 and max(finite) > 20 * min(finite):
+        if _spans_decades(finite):
             axes.set_xscale("log")
         axes.set_xlabel(metric)
         return _to_png(figure)
@@ -255,12 +254,8 @@ def training_gif(run: Run) -> bytes | None:
     return gif.getvalue()
 
 
-def _scale(axes: Axes, values: Sequence[float]) -> None:
-    finite = [value for value in values if math.isfinite(value)]
-    if finite and min(finite) > 0 and max(finite) > 20 * min(finite):
-        axes.set_yscale("log")
-    if finite and len(finite) < len(values):
-        axes.text(0.99, 0.99, "gaps: infinite", transform=axes.transAxes, ha="right", va="top", fontsize=9, color="#5f6b7a")
+def _spans_decades(values: list[float]) -> bool:
+    return min(values, default=0) > 0 and max(values) > 20 * min(values)
 
 
 def _wrap(name: str, width: int) -> str:

@@ -1,7 +1,5 @@
 """Numbers, intervals, durations and lists of seeds as text. A table cell is a text, or a text and a smaller one below it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """Group runs into settings (the same configuration, several seeds), and settings into rankings (the same protocol)."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import defaultdict

@@ -1,10 +1,8 @@
 """Name groups of runs: by their loss, what was typed for some of them only, and what else tells them apart."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 
 from ganlab.config.resolvers import family
 from ganlab.report.formatting import shorten_value
@@ -12,8 +10,8 @@ from ganlab.report.runs import RunGroup
 
 FIRST = ("networks", "conditioning")  # presets that a name mentions before the others
 SEPARATE = ("loss", "gan._target_", "regularizer", "experiment")  # named by their own rules
-Part = tuple[Callable[[str | None], str], list[str | None]]
-"""A possible part of the names: how to write a value, and the value of each group."""
+Part = list[tuple[str, str | None]]
+"""A possible part of the names: of each group its text ("" if there is nothing to say), and the value that this shortens."""
 
 
 def name_groups(groups: list[RunGroup]) -> None:
@@ -40,21 +38,18 @@ def loss_name(group: RunGroup) -> str:
 
 
 def _add(part: Part, groups: list[RunGroup]) -> None:
-    write, values = part
-    for group, value in zip(groups, values, strict=True):
-        group.name += f" {text}" if (text := write(value)) else ""
+    for group, (text, _) in zip(groups, part, strict=True):
+        group.name += f" {text}" if text else ""
 
 
 def _make_unique(groups: list[RunGroup]) -> None:
     if len(groups) == 1:
         return
-    part = next((part for part in _parts(groups) if len(set(part[1])) > 1), None)
+    part = next((part for part in _parts(groups) if len({value for _, value in part}) > 1), None)
     if part is None:  # runs without a config
-        for group in groups:
-            group.name += f" ({group.runs[0].name})"
-        return
+        return _add([(f"({group.runs[0].name})", None) for group in groups], groups)
     _add(part, groups)
-    for same in _split(groups, part[1]):
+    for same in _split(groups, [value for _, value in part]):
         _make_unique(same)
 
 
@@ -72,11 +67,11 @@ def _typed_parts(groups: list[RunGroup]) -> Iterator[Part]:
     typed = [group.runs[0].overrides for group in groups]
     values_of = {key: [row.get(key) for row in typed] for row in typed for key in row}
     if any(_is_under(key, "regularizer") and len(set(values)) > 1 for key, values in values_of.items()):
-        yield _write_regularizers, [_regularizers(group) for group in groups]  # also those of an experiment or a loss
+        yield _regularizers(groups)  # also those of an experiment or a loss
     for key, values in values_of.items():
         varies = len(set(values)) > 1 and any(_is_under(k, key) and _differs(k, flats) for k in keys)
         if key not in SEPARATE and varies:
-            yield _assignment(_short_key(key, keys, flats)), values
+            yield _assignments(_short_key(key, keys, flats), values)
 
 
 def _parts(groups: list[RunGroup]) -> Iterator[Part]:
@@ -90,17 +85,18 @@ def _parts(groups: list[RunGroup]) -> Iterator[Part]:
     def matters(config_group: str) -> bool:
         return any(_is_under(key, config_group) for key in differing)
 
-    yield _write_module, [group.settings.get("gan._target_") for group in groups]
-    yield _write_regularizers, [_regularizers(group) for group in groups]
+    targets = [group.settings.get("gan._target_", "") for group in groups]
+    yield [(f"of {target.rpartition('.')[0]}" if target else "", target) for target in targets]  # classes of the same name
+    yield _regularizers(groups)
     for key in dict.fromkeys([*FIRST, *(key for row in presets for key in row)]):
         if key not in SEPARATE and matters(key):
-            yield _assignment(key), [row.get(key) for row in presets]
+            yield _assignments(key, (row.get(key) for row in presets))
     own = list(dict.fromkeys(key for group in groups for key in group.settings))
     top_level = list(dict.fromkeys(key.partition(".")[0] for key in own))  # gan first, max_images last
     own = [key for key in own if key in differing]
     for key in sorted(own, key=lambda key: (top_level.index(key.partition(".")[0]), key.count("."), len(key), key)):
-        yield _assignment(_short_key(key, keys, flats)), [flat.get(key) for flat in flats]
-    yield lambda value: "", [str(group.is_ensemble) for group in groups]  # written by name_groups
+        yield _assignments(_short_key(key, keys, flats), (flat.get(key) for flat in flats))
+    yield [("", str(group.is_ensemble)) for group in groups]  # written by name_groups
 
 
 def _is_under(key: str, prefix: str) -> bool:
@@ -111,29 +107,20 @@ def _differs(key: str, flats: list[dict[str, str]]) -> bool:
     return len({flat.get(key) for flat in flats}) > 1
 
 
-def _regularizers(group: RunGroup) -> str:
-    """The names of the active ones, such as "r1 r2"."""
-    regularizers = (group.runs[0].config.get("gan") or {}).get("regularizers") or {}
-    return " ".join(name for name, regularizer in regularizers.items() if regularizer)
+def _regularizers(groups: list[RunGroup]) -> Part:
+    """The active ones, such as "+ r1 r2"."""
+    configs = [(group.runs[0].config.get("gan") or {}).get("regularizers") or {} for group in groups]
+    names = [" ".join(name for name, regularizer in config.items() if regularizer) for config in configs]
+    return [(f"+ {name}" if name else "", name) for name in names]
 
 
-def _write_regularizers(names: str | None) -> str:
-    return f"+ {names}" if names else ""
+def _assignments(key: str, values: Iterable[str | None]) -> Part:
+    return [("" if value is None else f"{key}={_short_value(value)}", value) for value in values]
 
 
-def _write_module(target: str | None) -> str:
-    """The module of a user's loss, for two losses of the same class name."""
-    return f"of {target.rpartition('.')[0]}" if target else ""
-
-
-def _assignment(key: str) -> Callable[[str | None], str]:
-    def write(value: str | None) -> str:
-        if value is None:
-            return ""
-        is_class = re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", value)
-        return f"{key}={value.rpartition('.')[2] if is_class else shorten_value(value)}"
-
-    return write
+def _short_value(value: str) -> str:
+    is_class = re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", value)
+    return value.rpartition(".")[2] if is_class else shorten_value(value)
 
 
 def _short_key(key: str, keys: dict[str, None], flats: list[dict[str, str]]) -> str:

@@ -1,14 +1,13 @@
 """Rank the groups of one protocol by a metric, with intervals over seeds."""
 
-from __future__ import annotations
-
 import math
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
 
-from ganlab.report.formatting import Cell, cell_text, format_estimate, format_number, format_rate, plural
+from ganlab.report.formatting import Cell, format_estimate, format_number, format_rate
 from ganlab.report.groups import BUDGET, SAMPLES, group_runs
+from ganlab.report.rendering import render_notes
 from ganlab.report.runs import PREFIX, RunGroup, SeedResult, find_runs, higher_is_better
 from ganlab.utils.statistics import Estimate, PairedDifference, bootstrap_mean, paired_difference, wilson_interval
 
@@ -90,15 +89,13 @@ class Ranking:
 
     def estimate(self, group: RunGroup, metric: str) -> Estimate | None:
         """A rate with Wilson's interval, or a mean with the bootstrap's; None if the group lacks the metric."""
-        key = (id(group), metric)
+        key = id(group), metric
         if key not in self._estimates:
             values = list(self.values(group, metric).values())
-            if not values:
-                self._estimates[key] = None
-            elif metric in RATES:
+            if metric in RATES:
                 self._estimates[key] = wilson_interval(int(sum(values)), len(values))
             else:
-                self._estimates[key] = bootstrap_mean(values)
+                self._estimates[key] = bootstrap_mean(values) if values else None
         return self._estimates[key]
 
     def cell(self, group: RunGroup, metric: str) -> Cell:
@@ -146,29 +143,10 @@ class Ranking:
 
     def conclusion(self) -> str:
         """The best group, and whether the seeds tell it from the next, in a sentence."""
-        if not self.ranked:
-            return "Nothing to rank yet: no seed has finished."
-        if self.metric is None:
-            return "Nothing to rank by: these runs measured no quality."
-        leader, *others = self.ranked
-        n = len(leader.seeds)
-        what = self.metric if n == 1 or self.metric in RATES else f"mean {self.metric}"
-        best = f"{leader.name}: {what} {cell_text(self.cell(leader, self.metric))} over {plural(n, 'seed')}"
-        if not others:
-            return f"{best}."
-        return f"First of {len(self.ranked)}, {best}. {self._compare(leader, others[0], self.metric)}"
-
-    def _compare(self, leader: RunGroup, second: RunGroup, metric: str) -> str:
-        difference = self.paired(leader, second, metric)
-        if difference is None:
-            return f"It has no seed to compare with the next, {second.name}."
-        if difference.pairs < MIN_PAIRS:
-            return f"{plural(difference.pairs, 'seed')} in common: too few to tell it from the next, {second.name}."
-        if difference.mean.low is None or difference.mean.high is None:
-            return f"Its difference from the next, {second.name}, is infinite: see how many seeds have no number."
-        if difference.mean.low <= 0 <= difference.mean.high:
-            return f"The {difference.pairs} seeds in common do not tell it from the next, {second.name}."
-        return f"The {difference.pairs} seeds in common tell it from the next, {second.name}."
+        leader, second = [*self.ranked, None, None][:2]
+        difference = self.paired(leader, second, self.metric) if leader and second and self.metric else None
+        facts = {"leader": leader, "second": second, "difference": difference, "min_pairs": MIN_PAIRS, "rates": RATES}
+        return " ".join(render_notes("conclusion", ranking=self, **facts))
 
 
 def rank_runs(paths: list[Path], metric: str | None = None) -> list[Ranking]:

@@ -1,7 +1,5 @@
 """Read the results of runs. A run that crashed, or is not over, is read as far as its files go."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math
@@ -130,12 +128,15 @@ def find_runs(paths: list[Path]) -> list[Run]:
 
 def read_run(run_dir: RunDir) -> Run:
     """Read the run in a directory, whatever is missing or damaged there."""
-    command, config, summary = run_dir.read_command(), _read_config(run_dir), run_dir.read_summary()
-    rows = read_table(run_dir.seeds_file)
+    command, summary, rows = run_dir.read_command(), run_dir.read_summary(), read_table(run_dir.seeds_file)
+    try:
+        config = run_dir.read_config()
+    except ValueError:
+        config = {}
     status = summary.get("status", "unfinished")
     is_ensemble = bool(rows or isinstance(config.get("seeds"), int) or summary.get("seeds"))
     if is_ensemble:
-        seeds = sorted(_read_members(rows, config, summary, status), key=lambda seed: seed.seed)
+        seeds = _read_members(rows, config, summary, status)
         images = max((seed.images[-1] for seed in seeds if seed.images), default=0.0)
     else:
         seed, images = _read_single(run_dir, config, summary, status)
@@ -155,21 +156,14 @@ def read_run(run_dir: RunDir) -> Run:
     )
 
 
-def _read_config(run_dir: RunDir) -> dict:
-    try:
-        return run_dir.read_config()
-    except ValueError:
-        return {}
-
-
 def read_table(path: Path) -> list[dict]:
     """The rows of a CSV file; [] if there is none. The half line that a kill may have left at the end is dropped."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    lines = text[: text.rfind("\n") + 1].replace("\0", "")
-    return list(csv.DictReader(io.StringIO(lines)))
+    whole_lines = text[: text.rfind("\n") + 1].replace("\0", "")
+    return list(csv.DictReader(io.StringIO(whole_lines)))
 
 
 def _read_single(run_dir: RunDir, config: dict, summary: dict, status: str) -> tuple[SeedResult, float]:
@@ -184,7 +178,7 @@ def _read_single(run_dir: RunDir, config: dict, summary: dict, status: str) -> t
         if row.get("seconds"):
             clock.append((images, _to_float(row["seconds"])))
         if any(row[name] for name in names):
-            _append(seed, images, math.nan, {name: row[name] for name in names})
+            _append(seed, images, math.nan, row)
     seed.seconds = [_interpolate(clock, at) for at in seed.images]
     images_seen = (summary.get("counters") or {}).get("images_seen")
     if status == "finished":
@@ -204,24 +198,24 @@ def _read_members(rows: list[dict], config: dict, summary: dict, status: str) ->
         except (TypeError, ValueError, KeyError):  # half a line
             continue
         seed = seeds.setdefault(number, SeedResult(number, status))
+        images = _to_float(row["images_seen"])
         if row.get("status") in ("finished", "failed"):
             seed.status = row["status"]
         if row.get("status") == "finished":
-            seed.images_seen = _to_float(row["images_seen"])
-        values = {name: value for name, value in row.items() if _is_metric(name)}
-        _append(seed, _to_float(row["images_seen"]), _to_float(row.get("seconds")), values)
+            seed.images_seen = images
+        _append(seed, images, _to_float(row.get("seconds")), row)
     for seed in seeds.values():
         if seed.status == "finished" and seed.history:
             seed.final = {name: values[-1] for name, values in seed.history.items()}
-    return list(seeds.values())
+    return sorted(seeds.values(), key=lambda seed: seed.seed)
 
 
-def _append(seed: SeedResult, images: float, seconds: float, values: dict[str, str]) -> None:
+def _append(seed: SeedResult, images: float, seconds: float, row: dict[str, str]) -> None:
     """Add an evaluation; every evaluation of a table has the same metrics."""
     seed.images.append(images)
     seed.seconds.append(seconds)
-    for name, value in values.items():
-        seed.history.setdefault(name.removeprefix(PREFIX), []).append(_to_float(value))
+    for name in filter(_is_metric, row):
+        seed.history.setdefault(name.removeprefix(PREFIX), []).append(_to_float(row[name]))
 
 
 def _is_metric(name: str | None) -> bool:
@@ -259,8 +253,7 @@ def worst_value(metric: str, protocol: dict | None = None) -> float:
     """
     if higher_is_better(metric):
         return 0.0
-    protocol = protocol or {}
-    mass = protocol.get("off_mode_mass")
-    if mass and metric.removeprefix(PREFIX).startswith("kl_with_off_mode"):
+    if metric.removeprefix(PREFIX).startswith("kl_with_off_mode") and protocol and protocol.get("off_mode_mass"):
+        mass = protocol["off_mode_mass"]
         return -math.log(min(mass, (1 - mass) / protocol.get("modes", 1)))
     return math.inf

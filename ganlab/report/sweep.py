@@ -1,7 +1,5 @@
 """The jobs of a sweep as a table, a row per setting: printed, and written to sweep.csv."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections import defaultdict
@@ -24,8 +22,7 @@ NO_SUMMARY = "ended without a word (killed, or no memory left?)"
 
 def write_sweep_table(sweep_dir: Path) -> list[Run]:
     """Write sweep.csv, print the table, and return the jobs."""
-    jobs = read_jobs(sweep_dir)
-    if jobs:
+    if jobs := read_jobs(sweep_dir):
         write_csv(sweep_dir / "sweep.csv", [_csv_row(job, sweep_dir) for job in jobs])
         print_sweep_table(jobs, sweep_dir)
     return jobs
@@ -141,10 +138,7 @@ def _metric_cell(group: list[Run], metric: str) -> str:
 
 def _seeds_cell(group: list[Run]) -> str:
     """How many seeds there are, and how many of them failed or were refused."""
-    states = [
-        _status(job) if job.status in ("interrupted", "refused", "unfinished") else seed.status
-        for job in group
-        for seed in job.seeds
-    ]
+    never_ended = ("interrupted", "refused", "unfinished")
+    states = [_status(job) if job.status in never_ended else seed.status for job in group for seed in job.seeds]
     bad = "".join(f"\n[red]{n} {state}[/]" for state in ("failed", "refused") if (n := states.count(state)))
     return f"{len(states)}{bad}"

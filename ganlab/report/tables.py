@@ -19,7 +19,7 @@ from ganlab.report.formatting import (
 from ganlab.report.groups import BUDGET
 from ganlab.report.ranking import MIN_PAIRS, RATES, Ranking
 from ganlab.report.rendering import render_notes
-from ganlab.report.runs import Run, RunGroup, SeedResult, higher_is_better
+from ganlab.report.runs import Run, RunGroup, higher_is_better
 from ganlab.utils.statistics import time_to_target, wilson_interval
 
 MAX_UNFINISHED = 50  # rows
@@ -118,8 +118,7 @@ def paired_differences(ranking: Ranking) -> Table | None:
             continue
         larger = difference.pairs - difference.smaller - difference.equal
         better = larger if higher_is_better(ranking.metric) else difference.smaller
-        ties = f"{difference.equal} equal" if difference.equal else ""
-        better_in = (f"{better} of {difference.pairs}", ties)
+        better_in = f"{better} of {difference.pairs}", f"{difference.equal} equal" if difference.equal else ""
         rows.append([other.name, str(difference.pairs), format_estimate(difference.mean, sign=True), better_in])
         if with_success and (success := ranking.paired(leader, other, "success")):
             rows[-1].append(format_rate(success.mean, sign=True, unit="points"))
@@ -133,15 +132,12 @@ def time_to_all_modes(ranking: Ranking) -> Table | None:
     if metric is None or modes is None:
         return None
 
-    def first_times(times: list[float], seed: SeedResult) -> float:
-        values = seed.history.get(metric, [])
-        return time_to_target(times[: len(values)], values, modes)
-
     header = ["setting", "seeds that ever had all modes", "images seen (median)", "wall time (median)"]
     rows: list[list[Cell]] = []
     for group in ranking.ranked:
-        images = [first_times(seed.images, seed) for seed in group.seeds]
-        seconds = [first_times(seed.seconds, seed) for seed in group.seeds]
+        histories = [(seed, seed.history.get(metric, [])) for seed in group.seeds]
+        images = [time_to_target(seed.images[: len(values)], values, modes) for seed, values in histories]
+        seconds = [time_to_target(seed.seconds[: len(values)], values, modes) for seed, values in histories]
         reached = sum(map(math.isfinite, images))
         rate = format_rate(wilson_interval(reached, len(images)), counts=(reached, len(images)))
         rows.append([group.name, rate, format_quartiles(images, "{:,.0f}".format), format_quartiles(seconds, format_duration)])

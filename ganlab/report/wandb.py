@@ -1,7 +1,5 @@
 """Log the report's tables to Weights & Biases."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 
