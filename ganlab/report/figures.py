@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import textwrap
+from contextlib import suppress
 from dataclasses import dataclass
 
 import matplotlib
@@ -98,20 +99,16 @@ def _seeds_shown(ranking: Ranking, run: Run) -> str:
     return f"seed{'s' * (len(shown) != 1)} {format_seeds(shown)}{total}"
 
 
-# Plots
-
-
 def plot_curves(ranking: Ranking, metric: str, against: str) -> bytes | None:
     """PNG: the median over seeds of each group with the quartiles as a band, against "images" or "seconds"."""
     bands = {g.name: quartile_band(g, metric, against, ranking.metric_protocol) for g in ranking.groups[:MAX_CURVES]}
-    bands = {name: band for name, band in bands.items() if band[0]}
-    if not bands:
+    if not (bands := {name: band for name, band in bands.items() if band[0]}):
         return None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.2, 4.4), dpi=150, layout="constrained")
         axes = figure.add_subplot()
         for color, (name, (x, low, middle, high)) in zip(COLORS, bands.items(), strict=False):
-            axes.plot(x, middle, "o-", ms=3.5, lw=1.8, color=color, label=_wrap(name, 40))
+            axes.plot(x, middle, "o-", ms=3.5, lw=1.8, color=color, label=textwrap.fill(name, 40))
             axes.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
         values = [value for band in bands.values() for part in band[1:] for value in part]
         finite = [value for value in values if math.isfinite(value)]
@@ -176,7 +173,7 @@ def plot_seeds(ranking: Ranking, metric: str) -> bytes | None:
                 axes.plot([estimate.value], [place + 0.34], "|", ms=10, mew=2.2, color=INK)
             if infinite := len(row) - len(shown):
                 axes.text(1, place, f"∞ × {infinite}", transform=axes.get_yaxis_transform(), ha="right", va="center")
-        axes.set_yticks(range(len(groups)), [_wrap(group.name, 24) for group in groups])
+        axes.set_yticks(range(len(groups)), [textwrap.fill(group.name, 24) for group in groups])
         axes.set_ylim(len(groups) - 0.4, -0.6)
         if _spans_decades(finite):
             axes.set_xscale("log")
@@ -239,13 +236,10 @@ def training_gif(run: Run) -> bytes | None:
     size = 2 * GIF_SIZE if run.is_ensemble else GIF_SIZE
     frames = []
     for path in paths:
-        try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except DAMAGED:
-            continue
-        image.thumbnail((size, size), Image.Resampling.LANCZOS)
-        frames.append(image.quantize(48, dither=Image.Dither.NONE))
+        with suppress(*DAMAGED), Image.open(path) as file:
+            image = file.convert("RGB")
+            image.thumbnail((size, size), Image.Resampling.LANCZOS)
+            frames.append(image.quantize(48, dither=Image.Dither.NONE))
     if len(frames) < 2:
         return None
     gif = io.BytesIO()
@@ -256,10 +250,6 @@ def training_gif(run: Run) -> bytes | None:
 
 def _spans_decades(values: list[float]) -> bool:
     return min(values, default=0) > 0 and max(values) > 20 * min(values)
-
-
-def _wrap(name: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(name, width)) or name
 
 
 def _to_png(figure: Figure) -> bytes:

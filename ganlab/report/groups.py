@@ -4,7 +4,7 @@ import json
 import math
 from collections import defaultdict
 
-from ganlab.report.naming import name_groups
+from ganlab.report.naming import name_groups, split_by
 from ganlab.report.runs import Run, RunGroup
 
 # The config keys that training and measuring depend on. The others feed these, or say where, when and how to evaluate.
@@ -25,17 +25,12 @@ FIELD_NAMES = {"samples": SAMPLES, "fingerprint": "data fingerprint", "extractor
 
 def group_runs(runs: list[Run]) -> list[list[RunGroup]]:
     """Named groups, one list per protocol; the list with the most runs comes first."""
-    by_config: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        settings = _settings_of(run)
-        key = json.dumps([run.is_ensemble, settings], sort_keys=True) if settings else str(run.dir.path)
-        by_config[key].append(run)
-    groups = [_build_group(same) for runs in by_config.values() for same in _split_by_protocol(runs)]
+    settings = [_settings_of(run) or str(run.dir.path) for run in runs]  # a run without a config is alone
+    configs = [json.dumps([run.is_ensemble, setting], sort_keys=True) for run, setting in zip(runs, settings, strict=True)]
+    groups = [_build_group(same) for runs in split_by(configs, runs) for same in _split_by_protocol(runs)]
     _assign_protocols(groups)
-    by_protocol: dict[tuple, list[RunGroup]] = defaultdict(list)
-    for group in groups:
-        by_protocol[tuple(sorted(group.protocol.items()))].append(group)
-    rankings = sorted(by_protocol.values(), key=lambda groups: -sum(len(group.runs) for group in groups))
+    rankings = split_by([json.dumps(group.protocol, sort_keys=True) for group in groups], groups)
+    rankings.sort(key=lambda groups: -sum(len(group.runs) for group in groups))
     for groups in rankings:
         name_groups(groups)
     return rankings
@@ -67,13 +62,12 @@ def _split_by_protocol(runs: list[Run]) -> list[list[Run]]:
     """Runs of one config by the protocol of their results. A run without a result joins the run with one that started
     nearest to it, whose data it most likely had."""
     measured = [run for run in runs if run.summary.get("protocol")]
-    split: dict[str, list[Run]] = defaultdict(list)
+    protocols = []
     for run in runs:
         nearest = min(measured, key=lambda other: abs(other.started - run.started), default=run)
-        source = run if run.summary.get("protocol") else nearest
-        protocol = protocol_of(RunGroup([source], settings=_settings_of(source)), source.summary.get("protocol") or {})
-        split[json.dumps(protocol, sort_keys=True)].append(run)
-    return list(split.values())
+        source = RunGroup([run if run.summary.get("protocol") else nearest], settings=_settings_of(run))
+        protocols.append(json.dumps(protocol_of(source, source.metric_protocol), sort_keys=True))
+    return split_by(protocols, runs)
 
 
 def _build_group(runs: list[Run]) -> RunGroup:

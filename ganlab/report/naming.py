@@ -1,15 +1,15 @@
 """Name groups of runs: by their loss, what was typed for some of them only, and what else tells them apart."""
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from ganlab.config.resolvers import family
 from ganlab.report.formatting import shorten_value
 from ganlab.report.runs import RunGroup
 
-FIRST = ("networks", "conditioning")  # presets that a name mentions before the others
 SEPARATE = ("loss", "gan._target_", "regularizer", "experiment")  # named by their own rules
+T = TypeVar("T")
 Part = list[tuple[str, str | None]]
 """A possible part of the names: of each group its text ("" if there is nothing to say), and the value that this shortens."""
 
@@ -21,7 +21,7 @@ def name_groups(groups: list[RunGroup]) -> None:
     if len(groups) > 1:
         for part in _typed_parts(groups):
             _add(part, groups)
-    for same in _split(groups, [group.name for group in groups]):
+    for same in split_by([group.name for group in groups], groups):
         _make_unique(same)
     if len({group.is_ensemble for group in groups}) > 1:
         for group in groups:
@@ -49,15 +49,16 @@ def _make_unique(groups: list[RunGroup]) -> None:
     if part is None:  # runs without a config
         return _add([(f"({group.runs[0].name})", None) for group in groups], groups)
     _add(part, groups)
-    for same in _split(groups, [value for _, value in part]):
+    for same in split_by([value for _, value in part], groups):
         _make_unique(same)
 
 
-def _split(groups: list[RunGroup], values: list) -> list[list[RunGroup]]:
-    by_value: dict = defaultdict(list)
-    for group, value in zip(groups, values, strict=True):
-        by_value[value].append(group)
-    return list(by_value.values())
+def split_by(keys: list, items: list[T]) -> list[list[T]]:
+    """The items of each key, in the order of the keys' first occurrence."""
+    by_key: dict = {}
+    for key, item in zip(keys, items, strict=True):
+        by_key.setdefault(key, []).append(item)
+    return list(by_key.values())
 
 
 def _typed_parts(groups: list[RunGroup]) -> Iterator[Part]:
@@ -69,8 +70,8 @@ def _typed_parts(groups: list[RunGroup]) -> Iterator[Part]:
     if any(_is_under(key, "regularizer") and len(set(values)) > 1 for key, values in values_of.items()):
         yield _regularizers(groups)  # also those of an experiment or a loss
     for key, values in values_of.items():
-        varies = len(set(values)) > 1 and any(_is_under(k, key) and _differs(k, flats) for k in keys)
-        if key not in SEPARATE and varies:
+        has_effect = any(_is_under(other, key) and _differs(other, flats) for other in keys)
+        if key not in SEPARATE and len(set(values)) > 1 and has_effect:
             yield _assignments(_short_key(key, keys, flats), values)
 
 
@@ -81,20 +82,16 @@ def _parts(groups: list[RunGroup]) -> Iterator[Part]:
     keys = dict.fromkeys(key for flat in flats for key in flat)
     differing = [key for key in keys if _differs(key, flats)]
     presets = [group.runs[0].presets for group in groups]
-
-    def matters(config_group: str) -> bool:
-        return any(_is_under(key, config_group) for key in differing)
-
     targets = [group.settings.get("gan._target_", "") for group in groups]
     yield [(f"of {target.rpartition('.')[0]}" if target else "", target) for target in targets]  # classes of the same name
     yield _regularizers(groups)
-    for key in dict.fromkeys([*FIRST, *(key for row in presets for key in row)]):
-        if key not in SEPARATE and matters(key):
+    for key in dict.fromkeys(["networks", "conditioning", *(key for row in presets for key in row)]):
+        if key not in SEPARATE and any(_is_under(other, key) for other in differing):
             yield _assignments(key, (row.get(key) for row in presets))
-    own = list(dict.fromkeys(key for group in groups for key in group.settings))
+    own = dict.fromkeys(key for group in groups for key in group.settings)
     top_level = list(dict.fromkeys(key.partition(".")[0] for key in own))  # gan first, max_images last
-    own = [key for key in own if key in differing]
-    for key in sorted(own, key=lambda key: (top_level.index(key.partition(".")[0]), key.count("."), len(key), key)):
+    own_differing = own.keys() & differing
+    for key in sorted(own_differing, key=lambda key: (top_level.index(key.partition(".")[0]), key.count("."), len(key), key)):
         yield _assignments(_short_key(key, keys, flats), (flat.get(key) for flat in flats))
     yield [("", str(group.is_ensemble)) for group in groups]  # written by name_groups
 

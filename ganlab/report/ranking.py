@@ -64,8 +64,6 @@ class Ranking:
             return metric
         return next((name for name in self.metrics if name.rpartition("_")[0] == metric), None)
 
-    # Values
-
     @cached_property
     def ranked(self) -> list[RunGroup]:
         return [group for group in self.groups if group.is_over]
@@ -126,8 +124,6 @@ class Ranking:
         mean = fmean(finite) if finite else math.inf
         infinite_share = (len(values) - len(finite)) / len(values)
         return not group.is_over, infinite_share, -mean if higher_is_better(self.metric) else mean
-
-    # Conclusions
 
     def finite_numbers(self) -> dict[str, float]:
         """The finite estimates: METRIC of a lone group, GROUP/METRIC of several; with _low and _high where there are any."""

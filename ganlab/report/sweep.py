@@ -78,7 +78,7 @@ def sweep_table(jobs: list[Run], console: Console) -> Table:
     groups = _group_by_setting(jobs)
     objectives = (job.summary["objective"]["name"] for job in jobs if job.summary.get("objective"))
     objective = next(objectives, "").removeprefix(PREFIX)
-    groups.sort(key=lambda item: _median(item[1], objective))
+    groups.sort(key=lambda group: quartiles(_values(group[1], objective) or [math.inf])[1])
     names = dict.fromkeys(name for job in jobs for name in job.summary.get("quality") or {})
     metrics = sorted((name.removeprefix(PREFIX) for name in names), key=lambda metric: metric != objective)
     several = any(len(job.seeds) > 1 for job in jobs) or len(groups) < len(jobs)
@@ -124,11 +124,6 @@ def _values(group: list[Run], metric: str) -> list[float]:
     if not any(metric in seed.final for seed, _ in seeds):
         return []
     return [seed.score(metric, job.summary.get("protocol")) for seed, job in seeds]
-
-
-def _median(group: list[Run], metric: str) -> float:
-    values = _values(group, metric)
-    return quartiles(values)[1] if values else math.inf
 
 
 def _metric_cell(group: list[Run], metric: str) -> str:

@@ -61,15 +61,9 @@ def leaderboard(ranking: Ranking) -> Table:
         rows.append(["", ranking.real_name, "", *("" for _ in rates), *cells, ""])
     if not any(run.summary.get("verdicts") for group in ranking.groups for run in group.runs):
         header, rows = header[:-1], [row[:-1] for row in rows]
-    early = [run for group in ranking.ranked for run in group.runs for _ in run.ended_early]
-    notes = render_notes(
-        "leaderboard",
-        ranking=ranking,
-        higher_is_better=ranking.metric and higher_is_better(ranking.metric),
-        unfinished=sum(seed.status == "unfinished" for group in ranking.ranked for seed in group.seeds),
-        replaced=sum(group.replaced for group in ranking.groups),
-        ended_by=Counter(run.summary.get("ended_by") for run in early),
-    )
+    higher = higher_is_better(ranking.metric or "")
+    ended_by = Counter(run.summary.get("ended_by") for group in ranking.ranked for run in group.runs for _ in run.ended_early)
+    notes = render_notes("leaderboard", ranking=ranking, higher_is_better=higher, ended_by=ended_by)
     return Table("Leaderboard", header, rows, notes)
 
 
@@ -131,7 +125,6 @@ def time_to_all_modes(ranking: Ranking) -> Table | None:
     metric, modes = ranking.modes_metric, ranking.modes
     if metric is None or modes is None:
         return None
-
     header = ["setting", "seeds that ever had all modes", "images seen (median)", "wall time (median)"]
     rows: list[list[Cell]] = []
     for group in ranking.ranked:
@@ -166,20 +159,17 @@ def cost(ranking: Ranking) -> Table:
 
 def unfinished_runs(ranking: Ranking) -> Table | None:
     """Every seed that did not finish, with the reason; seeds of one group and reason in one row."""
-    by_reason: dict[tuple[str, str, str], list[tuple[int, float]]] = defaultdict(list)
-    budgets: dict[str, str] = {}
+    by_reason: dict[tuple[str, str, str, str], list[tuple[int, float]]] = defaultdict(list)
     for group in ranking.groups:
-        for run in group.runs:
+        for run, seed in ((run, seed) for run in group.runs for seed in run.seeds if seed.status != "finished"):
             budget = run.config.get("max_images")
-            budgets[group.name] = f" of {budget:,}" if isinstance(budget, int) else ""
-            for seed in run.seeds:
-                if seed.status != "finished":
-                    by_reason[group.name, seed.status, _reason(run)].append((seed.seed, run.images))
+            total = f" of {budget:,}" if isinstance(budget, int) else ""
+            by_reason[group.name, seed.status, _reason(run), total].append((seed.seed, run.images))
     if not by_reason:
         return None
     rows: list[list[Cell]] = []
-    for (name, state, reason), seeds in list(by_reason.items())[:MAX_UNFINISHED]:
-        images = format_range([images for _, images in seeds]) + budgets[name]
+    for (name, state, reason, total), seeds in list(by_reason.items())[:MAX_UNFINISHED]:
+        images = format_range([images for _, images in seeds]) + total
         rows.append([name, format_seeds([seed for seed, _ in seeds]), state, images, reason])
     header = ["setting", "which seeds", "status", "images seen", "why"]
     notes = render_notes("unfinished_runs", hidden=len(by_reason) - MAX_UNFINISHED)
@@ -196,7 +186,7 @@ def protocol_table(ranking: Ranking) -> Table:
     rows: list[list[Cell]] = [[name.replace("_", " "), shorten_value(value)] for name, value in ranking.protocol.items()]
     seeds = {group.name: format_seeds([seed.seed for seed in group.seeds]) for group in ranking.groups}
     if len(set(seeds.values())) == 1:
-        rows.append(["seeds", next(iter(seeds.values()))])
+        rows.append(["seeds", *set(seeds.values())])
     else:
         rows += [[f"seeds of {name}", numbers] for name, numbers in seeds.items()]
     summaries = [run.summary for group in ranking.groups for run in group.runs]
