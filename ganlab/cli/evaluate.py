@@ -34,7 +34,10 @@ def main(words: list[str]) -> None:
     trained = open_run(options.run, options.run_seed, options.trust)
     out = output_path(options.out, trained, "evaluation.json", {"seed": trained.member})
     data = load_data(trained, options.data_dir, options.root)
-    n = limit_to_smaller_split(options.n, data)
+    size, split = min((len(data.train.x), "train"), (len(data.test.x), "test"))
+    n = min(options.n, size)  # every number compares as many real samples as generated ones
+    if n < options.n:
+        print(f"n = {n:,} instead of {options.n:,}: the {split} split has no more real samples to compare with")
     metrics = choose_metrics(trained, data, n, options.features)
     started = time.perf_counter()
     with TerminalProgress() as progress:
@@ -47,14 +50,6 @@ def main(words: list[str]) -> None:
         print(f"{name} was not measured: {reason}")
     print(memorization_sentence(evaluation))
     print(f"{evaluation['seconds']:.0f} s; every number's protocol: {out}")
-
-
-def limit_to_smaller_split(n: int, data: TensorData) -> int:
-    """n, or the size of the smaller split: every number compares as many real samples as generated ones."""
-    size, split = min((len(data.train.x), "train"), (len(data.test.x), "test"))
-    if n > size:
-        print(f"n = {size:,} instead of {n:,}: the {split} split has no more real samples to compare with")
-    return min(n, size)
 
 
 def choose_metrics(trained: TrainedRun, data: TensorData, n: int, features: str | None) -> list[Metric]:
@@ -133,10 +128,10 @@ def print_table(evaluation: dict) -> None:
 def memorization_sentence(evaluation: dict) -> str:
     """Both shares of copies first, then the verdict that follows from them."""
     copies = next(number for name, number in evaluation["metrics"].items() if name.startswith("copies_"))
-    verdict = "That is not significantly more than real data: no sign of memorization."
-    if evaluation["memorized"]:
-        verdict = "That is significantly more than real data: THE GENERATOR COPIES TRAINING DATA."
-    return (
-        f"{copies['value']:.1%} of the samples and {copies['real']:.1%} of held-out real data lie so close to a training sample "
-        f"that they count as its copies. {verdict}"
+    shares = (
+        f"{copies['value']:.1%} of the samples and {copies['real']:.1%} of held-out real data lie so close to a training sample"
     )
+    verdict = "not significantly more than real data: no sign of memorization."
+    if evaluation["memorized"]:
+        verdict = "significantly more than real data: THE GENERATOR COPIES TRAINING DATA."
+    return f"{shares} that they count as its copies. That is {verdict}"

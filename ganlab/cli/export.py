@@ -24,7 +24,7 @@ import ganlab
 from ganlab.cli.options import ExportOptions, parse_options
 from ganlab.cli.output import example_inputs, output_path, sample_shape
 from ganlab.runs.open_run import TrainedRun, open_run
-from ganlab.utils.files import atomic_path, non_finite_to_none, write_json
+from ganlab.utils.files import atomic_path, write_json
 
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torchscript": ".pt"}
 
@@ -69,7 +69,7 @@ def model_card(trained: TrainedRun, kind: str) -> dict:
         "seed": trained.seed,
         "images_seen": gan.images_seen,
         "ema_decay": gan.ema_decay,
-        "quality": non_finite_to_none(quality) or None,
+        "quality": quality or None,
         "quality_of": "this checkpoint" if trained.member is None else "the median member of its ensemble",
         "protocol": trained.run_dir.read_summary().get("protocol"),
     }

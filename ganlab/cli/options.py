@@ -37,7 +37,7 @@ class RunOptions:
 
 @dataclass
 class EvaluateOptions(RunOptions):
-    n: int = option(10_000, "samples, compared with as many real ones (at most the size of the smaller split)", minimum=20)
+    n: int = option(10_000, "samples (20 … size of the smaller split), compared with as many real ones", minimum=20)
     seed: int = option(1, "seed of the samples", minimum=0)
     features: str | None = option(None, "feature extractor: points, classifier, channels or inception (default: the run's)")
     out: str | None = option(None, "JSON file or directory (default: evaluation.json in the run directory)")

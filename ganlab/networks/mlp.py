@@ -52,8 +52,7 @@ def _init_shifts(net: nn.Module, std: float | None) -> None:
         return
     validate_number("init_shift", std, above=0)
     norms = [layer for layer in net.modules() if isinstance(layer, (nn.BatchNorm1d, nn.LayerNorm))]
-    shifts = [norm.bias for norm in norms if norm.bias is not None]
-    if not shifts:
+    if not (shifts := [norm.bias for norm in norms if norm.bias is not None]):
         raise ValueError(f"init_shift={std} needs norm layers with shifts; use norm=batch or norm=layer")
     for shift in shifts:
         nn.init.normal_(shift, std=std)
@@ -76,11 +75,10 @@ class Maxout(nn.Module):
 
 
 class MLPGenerator(nn.Module):
-    """z [n, latent_dim] and labels [n] -> samples [n, *shape]; `bounded` ends in tanh, for data in [-1, 1].
+    """z [n, latent_dim] and labels [n] -> samples [n, *shape]; for labels see `generator_norm`.
 
-    Labels enter beside z, or only in the norm layers (`norm="conditional_batch"`). `init_std`: standard deviation of the
-    linear layers' initial weights, whose biases are then 0; None: torch's initialization. `init_shift`: standard deviation
-    of the norm layers' initial shifts; None: 0.
+    `bounded` ends in tanh, for data in [-1, 1]. `init_std`: standard deviation of the linear layers' initial weights, whose
+    biases are then 0; None: torch's initialization. `init_shift`: that of the norm layers' initial shifts; None: 0.
 
     Raises:
         ValueError: `init_std` or `init_shift` not above 0, or `init_shift` where no norm layer has shifts.
