@@ -6,9 +6,9 @@ GAN-train (= CAS) trains on samples and tests on real data, GAN-test the reverse
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from ganlab.data import Split
+from ganlab.data.batches import permutation
 from ganlab.metrics.classifier import LEARNING_RATE, accuracy, train_classifier
 from ganlab.metrics.knn import Progress
 
@@ -43,9 +43,8 @@ def classification_accuracy_score(
     n = len(samples.x)
     if n < MIN_SAMPLES:
         raise ValueError(f"the classification accuracy score needs at least {MIN_SAMPLES} samples, got {n}")
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    sizes = [int(n * HELD_OUT_FRACTION), n - int(n * HELD_OUT_FRACTION)]
-    held_out, rest = (Split(samples.x[part], samples.y[part]) for part in order.split(sizes))
+    parts = permutation(n, seed).tensor_split([int(n * HELD_OUT_FRACTION)])
+    held_out, rest = (Split(samples.x[part], samples.y[part]) for part in parts)
     best_accuracy = -1.0
     for rate in progress(LEARNING_RATES):
         classifier = train_classifier(rest, num_classes, device, rate)
@@ -55,19 +54,13 @@ def classification_accuracy_score(
     return CASResult(accuracy(best, test, device), best_accuracy, best_rate)
 
 
-def class_means(samples: Split, num_classes: int) -> Tensor:
-    """Mean [K, d] of each class of points x [n, d], float64; inf for a class without points."""
-    sums = torch.zeros(num_classes, samples.x.shape[1], dtype=torch.float64)
-    sums.index_add_(0, samples.y, samples.x.double())
-    counts = torch.bincount(samples.y, minlength=num_classes)
-    return torch.where(counts[:, None] > 0, sums / counts[:, None], torch.inf)
-
-
 def nearest_mean_accuracy(samples: Split, test: Split, num_classes: int) -> float:
     """Share of `test` points (x [n, d], y [n]) whose label is that of the nearest class mean of `samples`.
 
     The Bayes classifier for equally likely isotropic Gaussians of equal variance, such as the toy data sets.
     """
-    means = class_means(samples, num_classes)
+    sums = torch.zeros(num_classes, samples.x.shape[1], dtype=torch.float64).index_add(0, samples.y, samples.x.double())
+    counts = torch.bincount(samples.y, minlength=num_classes)[:, None]
+    means = torch.where(counts > 0, sums / counts, torch.inf)  # inf is never the nearest
     predicted = torch.cat([(x.double()[:, None] - means).norm(dim=-1).argmin(1) for x in test.x.split(10_000)])
     return float((predicted == test.y).double().mean())

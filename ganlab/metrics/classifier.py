@@ -137,16 +137,15 @@ def _load_or_train(datamodule: Images, data: str, device: torch.device) -> dict:
     network = train_classifier(datamodule.train, datamodule.num_classes, device)
     seconds = time.perf_counter() - started
     weights = {name: value.cpu() for name, value in network.state_dict().items()}
-    card = {"name": "classifier", "recipe": RECIPE_VERSION, "sha256": _sha256(weights)}
-    card["accuracy"] = accuracy(network, datamodule.test, device)
+    share = accuracy(network, datamodule.test, device)
+    card = {"name": "classifier", "recipe": RECIPE_VERSION, "sha256": _sha256(weights), "accuracy": share}
     saved = {"weights": weights, "card": card}
     try:
         atomic_torch_save(path, saved, suffix=f".{os.getpid()}")  # jobs of a sweep may train it at the same time
         where = f"cached in {path}"
     except OSError as error:
         where = f"not cached ({error})"
-    message = "extractor: classifier for %s, test accuracy %.3f, trained in %.0f s, %s"
-    log.info(message, data, card["accuracy"], seconds, where)
+    log.info("extractor: classifier for %s, test accuracy %.3f, trained in %.0f s, %s", data, share, seconds, where)
     return saved
 
 

@@ -1,5 +1,6 @@
 """Fréchet distance between features (FID: Heusel et al. 2017), and its extrapolation to N → ∞ (Chong & Forsyth 2020)."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,7 +47,5 @@ def frechet_infinity(x: Tensor, y: Tensor, seed: int, progress: Progress = iter)
     for size in progress(sizes):
         subsets = (side[torch.randperm(len(side), generator=generator)[:size].to(side.device)] for side in (x, y))
         distances.append(frechet_distance(*subsets))
-    inverse_sizes = 1 / torch.tensor(sizes, dtype=torch.float64)
-    line = torch.stack([torch.ones(SUBSET_SIZES, dtype=torch.float64), inverse_sizes], 1)
-    intercept, _ = torch.linalg.lstsq(line, torch.tensor(distances, dtype=torch.float64)).solution.tolist()
-    return intercept
+    _, intercept = np.polyfit(1 / np.array(sizes), distances, deg=1)
+    return float(intercept)

@@ -1,41 +1,23 @@
 """KL divergence and coverage of histograms, and their expectations for a perfect sampler at finite n."""
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 from scipy.stats import binom
 from torch import Tensor
 
-from ganlab.data import TensorData
 
-
-def format_count(n: int) -> str:
-    """The sample count in a metric's name: 10000 -> '10k', 2500 -> '2500'."""
-    return f"{n // 1000}k" if n and n % 1000 == 0 else str(n)
-
-
-def append_count(scores: Mapping[str, Tensor | float], n: int) -> dict:
-    """Scores under names that end with the sample count: `modes` -> `modes_2500`."""
-    return {f"{name}_{format_count(n)}": value for name, value in scores.items()}
-
-
-def base_protocol(metric: str, datamodule: TensorData, samples: int) -> dict:
-    """The part of a protocol that all quality metrics share."""
-    data = type(datamodule).__name__
-    return {"metric": metric, "data": data, "fingerprint": datamodule.fingerprint, "samples": samples}
-
-
-def kl_divergence(counts: Tensor, target: Tensor) -> Tensor:
-    """KL(counts / sum(counts) || target) in nats, float64, from counts [K] and probabilities [K].
+def kl_divergence(counts: Tensor, target: Tensor | None = None) -> Tensor:
+    """KL(counts / sum(counts) || target) in nats, float64, from counts [K] and probabilities [K] (None: uniform).
 
     inf if all counts are 0 (so that runs are still ordered), and if a bin of target 0 has counts.
     """
-    counts, target = counts.double(), target.double()
+    counts = counts.double()
     if counts.sum() == 0:
         return counts.new_tensor(torch.inf)
     p = counts / counts.sum()
+    target = torch.full_like(p, 1 / len(p)) if target is None else target.double()
     return (torch.xlogy(p, p) - torch.xlogy(p, target)).sum()
 
 

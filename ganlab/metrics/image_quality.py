@@ -4,17 +4,17 @@ from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from ganlab.data import TensorData, to_float, to_uint8
 from ganlab.data.batches import is_distributed
+from ganlab.metrics.base import QualityMetric, format_count
 from ganlab.metrics.classifier import Classifier, load_classifier
-from ganlab.metrics.histograms import append_count, base_protocol, expected_coverage, expected_kl, format_count, kl_divergence
+from ganlab.metrics.histograms import expected_coverage, expected_kl, kl_divergence
 from ganlab.utils.validation import validate_int
 
 
-class FrechetQuality(Metric):
+class FrechetQuality(QualityMetric):
     """Base class of metrics that compare generated images with the test split in the features of an extractor.
 
     `frechet_<extractor>_N`, lower is better: Fréchet distance between N samples and N images of the test split,
@@ -29,13 +29,8 @@ class FrechetQuality(Metric):
         ValueError: in `setup`, the data are not images; in `compute`, the number of samples is not N.
     """
 
-    higher_is_better = False
-    full_state_update = False
-    extractor: str
-
     def __init__(self, samples: int, batch_size: int = 1000):
-        super().__init__()
-        self.samples = validate_int("metrics.samples", samples, 2)
+        super().__init__(samples, minimum=2)
         self.batch_size = validate_int("metrics.batch_size", batch_size)
         self.add_state("seen", torch.tensor(0), dist_reduce_fx="sum")
 
@@ -57,21 +52,18 @@ class FrechetQuality(Metric):
 
     def setup(self, datamodule: TensorData, device: torch.device) -> None:
         if len(datamodule.shape) != 3:
-            data = type(datamodule).__name__
+            got = f"{type(datamodule).__name__} of shape {datamodule.shape}"
             instead = "toy" if hasattr(datamodule, "centers") else "none, or your own metric"
-            raise ValueError(
-                f"metrics={self.extractor} needs images, got {data} of shape {datamodule.shape}: use metrics={instead}"
-            )
-        device = torch.device(device)
+            raise ValueError(f"metrics={self.extractor} needs images, got {got}: use metrics={instead}")
         self.samples = min(self.samples, len(datamodule.test.x), len(datamodule.train.x))
-        card = self.build(datamodule, device)
+        card = self.build(datamodule, torch.device(device))
         self.to(device)
         self.reference_classes = self._update_with_split(datamodule.test.x, real=True)
         self._update_with_split(datamodule.train.x, real=False)
         self.real_scores = {self.objective: float(self.frechet.compute())}
         self.reset()
-        self.protocol = base_protocol("frechet", datamodule, self.samples)
-        self.protocol |= {"reference": "test split", "resolution": list(datamodule.shape), "extractor": card}
+        facts = {"reference": "test split", "resolution": list(datamodule.shape), "extractor": card}
+        self.protocol = self.base_protocol("frechet", datamodule) | facts
 
     @torch.no_grad()
     def _update_with_split(self, x: Tensor, real: bool) -> list[Tensor | None]:
@@ -88,8 +80,7 @@ class FrechetQuality(Metric):
         self.seen += len(samples)
 
     def compute(self) -> dict[str, Tensor]:
-        if self.seen != self.samples:
-            raise ValueError(f"an evaluation needs {self.samples} samples, got {int(self.seen)}")
+        self.validate_count(self.seen)
         return {self.objective: self.frechet.compute()}
 
     def reset(self) -> None:
@@ -121,8 +112,8 @@ class ClassifierQuality(FrechetQuality):
         self.accuracy = card["accuracy"]
         self.frechet = FrechetInceptionDistance(PassThrough(), reset_real_features=False)
         self.add_state("class_counts", torch.zeros(datamodule.num_classes, dtype=torch.long), dist_reduce_fx="sum")
-        for state in ("correct", "labeled"):
-            self.add_state(state, torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("correct", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("labeled", torch.tensor(0), dist_reduce_fx="sum")
         return card
 
     def setup(self, datamodule: TensorData, device: torch.device) -> None:
@@ -136,7 +127,7 @@ class ClassifierQuality(FrechetQuality):
             "class_kl": expected_kl(self.target, self.samples),
             "label_agreement": self.accuracy,
         }
-        self.real_scores |= append_count(scores, self.samples)
+        self.real_scores |= self.append_count(scores)
 
     def features(self, images: Tensor) -> Tensor:
         return self.classifier(images)[0]
@@ -159,7 +150,7 @@ class ClassifierQuality(FrechetQuality):
         scores = {"classes": (self.class_counts > 0).sum(), "class_kl": kl_divergence(self.class_counts, self.target)}
         if self.labeled > 0:
             scores["label_agreement"] = self.correct / self.labeled
-        return super().compute() | append_count(scores, self.samples)
+        return super().compute() | self.append_count(scores)
 
 
 class PassThrough(nn.Identity):

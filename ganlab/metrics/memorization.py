@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -77,8 +78,7 @@ def mann_whitney_auc(x: Tensor, y: Tensor) -> Estimate:
     x_ranks, y_ranks = _placements(x, y), _placements(y, x)
     value = float(x_ranks.mean())
     variance = sum(float(p.var()) / len(p) for p in (x_ranks, y_ranks) if len(p) > 1)
-    z = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor((1 + CONFIDENCE) / 2)).item()
-    half_width = z * math.sqrt(variance)
+    half_width = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt(variance)
     return Estimate(value, max(0.0, value - half_width), min(1.0, value + half_width))
 
 

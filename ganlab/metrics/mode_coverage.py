@@ -4,19 +4,10 @@ import math
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from ganlab.data import TensorData
-from ganlab.metrics.histograms import (
-    append_count,
-    base_protocol,
-    binomial_pmf,
-    expected_coverage,
-    expected_kl,
-    format_count,
-    kl_divergence,
-)
-from ganlab.utils.validation import validate_int
+from ganlab.metrics.base import QualityMetric
+from ganlab.metrics.histograms import binomial_pmf, expected_coverage, expected_kl, kl_divergence
 
 RADIUS = 3.0  # in standard deviations
 # |x - c|² / σ² of a 2-D isotropic Gaussian is exponential with mean 2, so P(outside r σ) = exp(-r²/2): 0.0111 at 3 σ.
@@ -61,7 +52,7 @@ def mode_scores(counts: Tensor) -> dict[str, Tensor]:
     return {
         "modes": (on_mode > 0).sum().double(),
         "high_quality": on_mode.sum().double() / counts.sum(),
-        "reverse_kl": kl_divergence(on_mode, torch.full_like(on_mode, 1, dtype=torch.float64) / modes),
+        "reverse_kl": kl_divergence(on_mode),
         "kl_with_off_mode": kl_divergence(counts, target_with_off_mode(modes).to(counts.device)),
     }
 
@@ -83,24 +74,15 @@ def perfect_sampler_scores(modes: int, n: int) -> dict[str, float]:
     }
 
 
-class ToyQuality(Metric):
+class ToyQuality(QualityMetric):
     """`mode_scores` of `samples` points, under names with their number: `modes_2500`, `kl_with_off_mode_2500` …
 
     Raises:
         ValueError: in `setup`, the data's modes are unknown or overlap; in `compute`, the number of points is wrong.
     """
 
-    higher_is_better = False
-    full_state_update = False
     extractor = "points"
-
-    def __init__(self, samples: int):
-        super().__init__()
-        self.samples = validate_int("metrics.samples", samples)
-
-    @property
-    def objective(self) -> str:
-        return f"kl_with_off_mode_{format_count(self.samples)}"
+    ranked_by = "kl_with_off_mode"
 
     def setup(self, datamodule: TensorData, device: torch.device) -> None:
         data = type(datamodule).__name__
@@ -116,10 +98,9 @@ class ToyQuality(Metric):
             )
         self.add_state("counts", torch.zeros(modes + 1, dtype=torch.long), dist_reduce_fx="sum")
         self.to(device)
-        self.real_scores = append_count(perfect_sampler_scores(modes, self.samples), self.samples)
-        high_quality = f"within {RADIUS:g} std of the nearest center"
-        self.protocol = base_protocol("modes", datamodule, self.samples)
-        self.protocol |= {"modes": modes, "std": self.std, "high_quality": high_quality, "off_mode_mass": OFF_MODE_MASS}
+        self.real_scores = self.append_count(perfect_sampler_scores(modes, self.samples))
+        definition = {"high_quality": f"within {RADIUS:g} std of the nearest center", "off_mode_mass": OFF_MODE_MASS}
+        self.protocol = self.base_protocol("modes", datamodule) | {"modes": modes, "std": self.std} | definition
 
     def features(self, points: Tensor) -> Tensor:
         """The points [n, 2] themselves, in float64."""
@@ -129,6 +110,5 @@ class ToyQuality(Metric):
         self.counts += count_modes(samples, self.centers, self.std)
 
     def compute(self) -> dict[str, Tensor]:
-        if self.counts.sum() != self.samples:
-            raise ValueError(f"an evaluation needs metrics.samples={self.samples} samples, got {int(self.counts.sum())}")
-        return append_count(mode_scores(self.counts), self.samples)
+        self.validate_count(self.counts.sum())
+        return self.append_count(mode_scores(self.counts))

@@ -2,18 +2,13 @@
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from ganlab.data import TensorData, to_float
 from ganlab.data.stacked import mode_number
+from ganlab.metrics.base import QualityMetric
 from ganlab.metrics.classifier import load_classifier
-from ganlab.metrics.histograms import append_count, base_protocol, expected_coverage, expected_kl, format_count, kl_divergence
+from ganlab.metrics.histograms import expected_coverage, expected_kl, kl_divergence
 from ganlab.utils.validation import validate_int
-
-
-def uniform_target(target: Tensor) -> Tensor:
-    """The uniform distribution over as many modes as `target` [K] has."""
-    return torch.full_like(target, 1 / len(target), dtype=torch.float64)
 
 
 def stacked_scores(counts: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -24,11 +19,7 @@ def stacked_scores(counts: Tensor, target: Tensor) -> dict[str, Tensor]:
     - `kl_uniform` in nats, lower is better: KL(samples || uniform), which PacGAN's table reports. Data whose classes are
       not equally frequent does not reach 0, however many samples there are.
     """
-    return {
-        "modes": (counts > 0).sum(),
-        "kl": kl_divergence(counts, target),
-        "kl_uniform": kl_divergence(counts, uniform_target(target)),
-    }
+    return {"modes": (counts > 0).sum(), "kl": kl_divergence(counts, target), "kl_uniform": kl_divergence(counts)}
 
 
 def perfect_sampler_scores(target: Tensor, n: int) -> dict[str, float]:
@@ -37,11 +28,10 @@ def perfect_sampler_scores(target: Tensor, n: int) -> dict[str, float]:
     E KL(X/n || uniform) = E KL(X/n || target) + KL(target || uniform), since E X/n = target.
     """
     kl = expected_kl(target, n)
-    skew = float(kl_divergence(target, uniform_target(target)))
-    return {"modes": expected_coverage(target, n), "kl": kl, "kl_uniform": kl + skew}
+    return {"modes": expected_coverage(target, n), "kl": kl, "kl_uniform": kl + float(kl_divergence(target))}
 
 
-class StackedQuality(Metric):
+class StackedQuality(QualityMetric):
     """`stacked_scores` of `samples` stacks, under names with their number: `modes_26k`, `kl_26k`, `kl_uniform_26k`.
 
     A sample's mode is the number whose digits are its channels' classes, as predicted by a frozen classifier of the
@@ -57,18 +47,12 @@ class StackedQuality(Metric):
         ValueError: in `setup`, the data is not stacked; in `compute`, the number of stacks is wrong.
     """
 
-    higher_is_better = False
-    full_state_update = False
     extractor = "channels"
+    ranked_by = "kl"
 
     def __init__(self, samples: int, batch_size: int = 1000):
-        super().__init__()
-        self.samples = validate_int("metrics.samples", samples)
+        super().__init__(samples)
         self.batch_size = validate_int("metrics.batch_size", batch_size)
-
-    @property
-    def objective(self) -> str:
-        return f"kl_{format_count(self.samples)}"
 
     @torch.no_grad()
     def setup(self, datamodule: TensorData, device: torch.device) -> None:
@@ -88,9 +72,9 @@ class StackedQuality(Metric):
         self.base_classes, self.target = base.num_classes, mode_counts / mode_counts.sum()
         self.add_state("counts", torch.zeros(len(mode_counts), dtype=torch.long), dist_reduce_fx="sum")
         self.to(device)
-        self.real_scores = append_count(perfect_sampler_scores(self.target.cpu(), self.samples), self.samples)
+        self.real_scores = self.append_count(perfect_sampler_scores(self.target.cpu(), self.samples))
         target = "stacks of train images, as the classifier names them"
-        self.protocol = base_protocol("stacked modes", datamodule, self.samples)
+        self.protocol = self.base_protocol("stacked modes", datamodule)
         self.protocol |= {"modes": len(self.target), "resolution": list(datamodule.shape), "target": target, "extractor": card}
 
     def classify(self, images: Tensor) -> Tensor:
@@ -108,6 +92,5 @@ class StackedQuality(Metric):
             self.counts += torch.bincount(mode_number(classes, self.base_classes), minlength=len(self.counts))
 
     def compute(self) -> dict[str, Tensor]:
-        if self.counts.sum() != self.samples:
-            raise ValueError(f"an evaluation needs metrics.samples={self.samples} samples, got {int(self.counts.sum())}")
-        return append_count(stacked_scores(self.counts, self.target), self.samples)
+        self.validate_count(self.counts.sum())
+        return self.append_count(stacked_scores(self.counts, self.target))

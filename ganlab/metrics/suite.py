@@ -7,19 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from ganlab.data import Split, TensorData, to_float, to_uint8
-from ganlab.metrics.cas import (
-    HELD_OUT_FRACTION,
-    LEARNING_RATES,
-    MIN_SAMPLES,
-    classification_accuracy_score,
-    nearest_mean_accuracy,
-)
+from ganlab.data.batches import permutation
+from ganlab.metrics import cas
+from ganlab.metrics.base import format_count
 from ganlab.metrics.classifier import RECIPE_VERSION
 from ganlab.metrics.fid import MIN_SAMPLES_PER_FEATURE, SUBSET_SIZES, frechet_distance, frechet_infinity
-from ganlab.metrics.histograms import format_count
 from ganlab.metrics.image_quality import FrechetQuality, evenly_spaced_indices
 from ganlab.metrics.kid import kernel_distance
 from ganlab.metrics.memorization import MemorizationResult, memorization
@@ -70,23 +64,18 @@ class EvaluationSuite:
     """
 
     def __init__(
-        self,
-        gan,
-        datamodule: TensorData,
-        metrics: Sequence[Metric],
-        samples: int,
-        seed: int,
-        progress: Callable[..., Iterable] = lambda blocks, description: blocks,
+        self, gan, datamodule: TensorData, metrics: Sequence, samples: int, seed: int, progress: Callable | None = None
     ):
         limit = min(len(datamodule.train.x), len(datamodule.test.x))
-        if not MIN_SAMPLES <= samples <= limit:
-            raise ValueError(f"n must be in {MIN_SAMPLES} … {limit}, the size of the smaller split, got {samples}")
-        self.gan, self.data, self.metrics = gan, datamodule, list(metrics)
-        self.samples, self.seed, self.progress = samples, seed, progress
-        self.space = self.metrics[0].extractor
+        if not cas.MIN_SAMPLES <= samples <= limit:
+            raise ValueError(f"n must be in {cas.MIN_SAMPLES} … {limit}, the size of the smaller split, got {samples}")
+        self.gan, self.data, self.metrics, self.samples, self.seed = gan, datamodule, list(metrics), samples, seed
+        self.progress = progress or (lambda blocks, description: blocks)
         self.is_points = len(datamodule.shape) == 1
         self.results = SuiteResults()
         self.device = torch.device(gan.device)
+        real = "as many train samples in place of the generated ones"
+        self.sampling_protocol = {"samples": samples, "seed": seed, "real": real}
 
     @torch.no_grad()
     def run(self) -> SuiteResults:
@@ -134,13 +123,13 @@ class EvaluationSuite:
                 if name.startswith("label_agreement"):  # reported as gan_test, with an interval
                     self.label_agreement, self.labeling_metric = float(value), metric
                 else:
-                    protocol = metric.protocol | self._sampling_protocol()
+                    protocol = metric.protocol | self.sampling_protocol
                     self.results.metrics[name] = MetricResult(float(value), metric.real_scores.get(name), protocol)
 
     def _distances(self) -> None:
         if not isinstance(self.metrics[0], FrechetQuality):
-            distances = self._of_fake_and_real(lambda x, _: frechet_distance(x, self.reference), "Fréchet distance")
-            self._add("frechet", self.space, *distances, {})
+            finite = self._of_fake_and_real(lambda x, _: frechet_distance(x, self.reference), "Fréchet distance")
+            self._add("frechet", *finite, {})
         infinity = lambda x, progress: frechet_infinity(x, self.reference, self.seed, progress)
         infinite = self._of_fake_and_real(infinity, "Fréchet distance at infinity")
         if None in infinite:
@@ -148,16 +137,15 @@ class EvaluationSuite:
             self.results.not_measured["frechet_infinity"] = f"{self.samples:,} samples are {reason}"
         else:
             measures = f"intercept of a line in 1/N through {SUBSET_SIZES} sizes"
-            protocol = {"measures": measures, "sizes": [self.samples // 10, self.samples]}
-            self._add("frechet_infinity", self.space, *infinite, protocol)
+            self._add("frechet_infinity", *infinite, {"measures": measures, "sizes": [self.samples // 10, self.samples]})
         kid = self._of_fake_and_real(lambda x, progress: kernel_distance(x, self.reference, progress), "kernel distance")
-        self._add("kid", self.space, *kid, {"kernel": "(x.y/d + 1)^3", "estimator": "unbiased MMD^2 over all pairs"})
+        self._add("kid", *kid, {"kernel": "(x.y/d + 1)^3", "estimator": "unbiased MMD^2 over all pairs"})
 
     def _prdc(self) -> None:
         scores, real_scores = self._of_fake_and_real(lambda x, progress: prdc(self.reference, x, progress), "prdc")
         for name, score in scores.items():
             k = K_PRECISION_RECALL if name in ("precision", "recall") else K_DENSITY_COVERAGE
-            self._add(name, self.space, score, real_scores[name], {"k": k})
+            self._add(name, score, real_scores[name], {"k": k})
 
     def _of_fake_and_real(self, function: Callable, description: str) -> tuple[Any, Any]:
         """`function(features, progress)` of the generated samples, and of the real ones in their place."""
@@ -166,30 +154,30 @@ class EvaluationSuite:
 
     def _vendi(self) -> None:
         if not self.is_points:
-            return self._add("vendi", self.space, vendi_score(self.fake), vendi_score(self.real), {"kernel": "cosine"})
+            return self._add("vendi", vendi_score(self.fake), vendi_score(self.real), {"kernel": "cosine"})
         if (centers := getattr(self.data, "centers", None)) is None:
             self.results.not_measured["vendi"] = "the kernel's width follows from the modes, which are unknown for this data"
             return
         n, width = min(MAX_VENDI_POINTS, self.samples), float(torch.pdist(centers.double()).min()) / 4
-        chosen = torch.randperm(self.samples, generator=torch.Generator().manual_seed(self.seed))[:n].to(self.device)
+        chosen = permutation(self.samples, self.seed)[:n].to(self.device)
         value, real = (vendi_score_of_points(x[chosen], width) for x in (self.fake, self.real))
         protocol = {"kernel": f"Gaussian of width {width:.4g}, a quarter of the modes' smallest distance"}
-        self._add("vendi", self.space, value, real, protocol, samples=n)
+        self._add("vendi", value, real, protocol | {"samples": n}, n=n)
 
     def _memorization(self) -> None:
         train, progress = self.data.train.x, self._progress("nearest training samples")
         result = memorization(self.fake_samples, self.test_part, train, self.device, progress)
         self.results.memorization = result
-        space = "points" if self.is_points else "pixels"
-        distance = "L2 between points" if self.is_points else "L2 between pixels in [-1, 1]"
-        common = {"distance": distance, "train": f"all {len(train)}", "held out": "test split"}
+        space, unit = ("points", "points") if self.is_points else ("pixels", "pixels in [-1, 1]")
+        common = {"distance": f"L2 between {unit}", "train": f"all {len(train)}", "held out": "test split"}
         medians = float(result.distance.median()), float(result.real_distance.median())
-        self._add("nearest_train", space, *medians, common | {"measures": "median distance to the nearest training sample"})
+        median = common | {"measures": "median distance to the nearest training sample"}
+        self._add("nearest_train", *medians, median, space)
         auc = {"measures": "P(further from the training data than a held-out real sample)", "interval": "DeLong 95 %"}
-        self._add("nearest_train_auc", space, result.auc, 0.5, common | auc)
+        self._add("nearest_train_auc", result.auc, 0.5, common | auc, space)
         measures = "within half the distance from its nearest training sample to that one's own nearest"
-        copies = {"measures": measures, "interval": "Wilson 95 %"}
-        self._add("copies", space, result.copies, result.real_copies.value, common | copies)
+        copies = common | {"measures": measures, "interval": "Wilson 95 %"}
+        self._add("copies", result.copies, result.real_copies.value, copies, space)
 
     def _classification_accuracy(self) -> None:
         """GAN-train and GAN-test of conditional models."""
@@ -206,28 +194,25 @@ class EvaluationSuite:
         self.results.not_measured |= {"gan_train": reason, "gan_test": reason}
 
     def _accuracy_of_images(self, fake: Split) -> None:
-        metric = self.labeling_metric
+        metric, test, classes = self.labeling_metric, self.data.test, self.data.num_classes
         agreement = wilson_interval(round(self.label_agreement * self.samples), self.samples)
-        protocol: dict[str, str | float] = {
-            "measures": "GAN-test: share of samples that a classifier trained on real data assigns to their label"
-        }
-        self._add("gan_test", "classifier", agreement, metric.accuracy, protocol, metric)
-        test = self.data.test
-        value, real = (
-            classification_accuracy_score(
-                split, test, self.data.num_classes, self.device, self.seed, self._progress(f"classifier of {kind} images")
-            )
-            for split, kind in ((fake, "generated"), (self.train_part, "real"))
-        )
+        measures = "GAN-test: share of samples that a classifier trained on real data assigns to their label"
+        self._add("gan_test", agreement, metric.accuracy, {"measures": measures}, metric=metric)
+
+        def score(split: Split, kind: str) -> cas.CASResult:
+            progress = self._progress(f"classifier of {kind} images")
+            return cas.classification_accuracy_score(split, test, classes, self.device, self.seed, progress)
+
+        value, real = score(fake, "generated"), score(self.train_part, "real")
         accuracy = wilson_interval(round(value.accuracy * len(test.x)), len(test.x))
-        rates = f"{HELD_OUT_FRACTION:.0%} of the samples, held out, from the rates {list(LEARNING_RATES)}"
+        rates = f"{cas.HELD_OUT_FRACTION:.0%} of the samples, held out, from the rates {list(cas.LEARNING_RATES)}"
         protocol = {
             "measures": "GAN-train (CAS): accuracy on the whole test split of a classifier that saw only samples",
             "chosen": f"on {rates}: {value.learning_rate:g}",
             "held-out accuracy": value.held_out_accuracy,
             "classifier": f"the extractor's architecture and training, recipe {RECIPE_VERSION}",
         }
-        self._add("gan_train", "classifier", accuracy, real.accuracy, protocol, metric)
+        self._add("gan_train", accuracy, real.accuracy, protocol, metric=metric)
 
     def _accuracy_of_points(self, fake: Split) -> None:
         train, test = self.data.train, self.data.test
@@ -235,32 +220,21 @@ class EvaluationSuite:
             ("gan_train", len(test.x), ((fake, test), (self.train_part, test))),
             ("gan_test", self.samples, ((train, fake), (train, test))),
         ):
-            value, real = (nearest_mean_accuracy(*pair, self.data.num_classes) for pair in pairs)
-            self._add(name, self.space, wilson_interval(round(value * n), n), real, {"classifier": "nearest class mean"})
+            value, real = (cas.nearest_mean_accuracy(*pair, self.data.num_classes) for pair in pairs)
+            self._add(name, wilson_interval(round(value * n), n), real, {"classifier": "nearest class mean"})
 
     def _progress(self, description: str) -> Callable[[Iterable], Iterable]:
         return partial(self.progress, description=description)
 
-    def _sampling_protocol(self) -> dict:
-        real = "as many train samples in place of the generated ones"
-        return {"samples": self.samples, "seed": self.seed, "real": real}
-
     def _add(
-        self,
-        name: str,
-        space: str,
-        value: float | Estimate,
-        real: float,
-        protocol: dict,
-        metric: Metric | None = None,
-        samples: int | None = None,
+        self, name: str, value: float | Estimate, real: float, protocol: dict, space: str = "", metric=None, n: int = 0
     ) -> None:
-        """Add a result as `<name>_<space>_<N>`, with the first metric's protocol unless `metric` is another."""
-        estimate = value if isinstance(value, Estimate) else Estimate(value)
-        n = samples or self.samples
-        common = {"metric": name, "reference": "test split"} | self._sampling_protocol() | {"samples": n}
-        protocol = (metric or self.metrics[0]).protocol | common | protocol
+        """Add a result as `<name>_<space>_<n>`, by default of the first metric, in its features and of all samples."""
+        metric, n = metric or self.metrics[0], n or self.samples
+        space = space or metric.extractor
+        protocol = metric.protocol | {"metric": name, "reference": "test split"} | self.sampling_protocol | protocol
         if space == "pixels" or "classifier" in protocol:  # no use of the extractor
             protocol.pop("extractor", None)
+        estimate = value if isinstance(value, Estimate) else Estimate(value)
         result = MetricResult(float(estimate.value), real, protocol, estimate.low, estimate.high)
         self.results.metrics[f"{name}_{space}_{format_count(n)}"] = result

@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from ganlab.metrics.histograms import expected_coverage, expected_kl, format_count, kl_divergence
+from ganlab.metrics.base import format_count
+from ganlab.metrics.histograms import expected_coverage, expected_kl, kl_divergence
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_invalid_settings_and_data_are_rejected():
     metric = ToyQuality(samples=10)
     metric.setup(ring(), "cpu")
     metric.update(torch.zeros(9, 2))
-    with pytest.raises(ValueError, match="needs metrics.samples=10 samples, got 9"):
+    with pytest.raises(ValueError, match="needs 10 samples, got 9"):
         metric.compute()
 
 

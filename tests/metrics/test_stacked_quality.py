@@ -190,5 +190,5 @@ def test_invalid_settings_and_data_are_rejected(digits, metric):
     with pytest.raises(ValueError, match="got SimpleNamespace"):
         StackedQuality(samples=5).setup(SimpleNamespace(shape=(2,)), "cpu")
     metric.update(torch.zeros(1, 3, 8, 8))
-    with pytest.raises(ValueError, match="needs metrics.samples=2000 samples, got 1"):
+    with pytest.raises(ValueError, match="needs 2000 samples, got 1"):
         metric.compute()
