@@ -10,22 +10,6 @@ from ganlab.data.stacked import Stacked, StackedDigits, StackedFashionMNIST, Sta
 from ganlab.data.toy import GaussianMixture, Grid, Ring
 
 __all__ = [
-    "CIFAR10",
-    "MNIST",
-    "Batches",
-    "Digits",
-    "FashionMNIST",
-    "GaussianMixture",
-    "Grid",
-    "ImageFolder",
-    "Images",
-    "Ring",
-    "Split",
-    "Stacked",
-    "StackedDigits",
-    "StackedFashionMNIST",
-    "StackedMNIST",
-    "TensorData",
-    "to_float",
-    "to_uint8",
-]
+    "CIFAR10", "MNIST", "Batches", "Digits", "FashionMNIST", "GaussianMixture", "Grid", "ImageFolder", "Images", "Ring",
+    "Split", "Stacked", "StackedDigits", "StackedFashionMNIST", "StackedMNIST", "TensorData", "to_float", "to_uint8",
+]  # fmt: skip

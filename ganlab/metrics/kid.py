@@ -24,7 +24,8 @@ def kernel_distance(x: Tensor, y: Tensor, progress: Progress = iter) -> float:
         for a, count in ((x, n), (y, m)):
             if i < count:
                 block = a[i : i + BLOCK_SIZE]
-                within += (_kernel_sum(block, a) - _diagonal_sum(block)) / (count * (count - 1))
+                with_itself = float((block.square().sum(1) / block.shape[1] + 1).pow(3).sum(dtype=torch.float64))
+                within += (_kernel_sum(block, a) - with_itself) / (count * (count - 1))
         if i < n:
             cross += _kernel_sum(x[i : i + BLOCK_SIZE], y) / (n * m)
     return within - 2 * cross
@@ -33,8 +34,3 @@ def kernel_distance(x: Tensor, y: Tensor, progress: Progress = iter) -> float:
 def _kernel_sum(a: Tensor, b: Tensor) -> float:
     """Sum of the kernel over all pairs of a sample of a and one of b."""
     return sum(float((a @ part.T / a.shape[1] + 1).pow_(3).sum(dtype=torch.float64)) for part in b.split(8 * BLOCK_SIZE))
-
-
-def _diagonal_sum(a: Tensor) -> float:
-    """Sum of the kernel over the pairs of each sample with itself."""
-    return float((a.square().sum(1) / a.shape[1] + 1).pow(3).sum(dtype=torch.float64))
