@@ -239,38 +239,34 @@ def find_checkpoint(run: str | Path) -> Path:
     Raises:
         FileNotFoundError: there is no checkpoint; the sentence says what became of the run.
     """
-    path = _latest_with_checkpoint() if str(run) == "latest" and not Path(run).exists() else Path(run).expanduser()
+    path = Path(run).expanduser()
+    if str(run) == "latest" and not path.exists():
+        checkpoints = [file for name in CHECKPOINTS for file in OUTPUTS.rglob(f"checkpoints/{name}")]
+        if not checkpoints:
+            raise FileNotFoundError(
+                f"run=latest found no checkpoint at or below ./{OUTPUTS}; train first (python -m ganlab), or give a run's directory"
+            )
+        path = max(checkpoints, key=lambda file: file.stat().st_mtime).parents[1]
     if path.is_file():
         return path
     if (checkpoint := RunDir(path).checkpoint) is None:
-        raise FileNotFoundError(_why_no_checkpoint(RunDir(path)))
+        raise FileNotFoundError(f"no checkpoint at {path}{_why_not(RunDir(path))}, or a .ckpt file")
     return checkpoint
+
+
+def _why_not(run: RunDir) -> str:
+    """What became of a run without a checkpoint, and what to give instead."""
+    if others := sorted(run.path.glob("*/checkpoints")):
+        return f", which holds {len(others)} runs with one; give a run's directory, such as {others[0].parent}"
+    reason = ""
+    if summary := run.read_summary():
+        error = str(summary.get("error", "it kept none")).partition("\n")[0]
+        reason = f", the run {'finished' if run.status == 'finished' else 'failed'} ({error})"
+    elif run.is_run:
+        reason = ", the run is unfinished: killed, or not yet at its first evaluation"
+    return f"{reason}; give a run's directory with checkpoints/ inside"
 
 
 def run_dir_of(checkpoint: Path) -> RunDir:
     """The directory of the run that a checkpoint belongs to, or the one that a lone checkpoint lies in."""
     return RunDir(checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent)
-
-
-def _latest_with_checkpoint() -> Path:
-    found = [file for name in CHECKPOINTS for file in OUTPUTS.rglob(f"checkpoints/{name}")]
-    if not found:
-        raise FileNotFoundError(
-            f"run=latest found no checkpoint at or below ./{OUTPUTS}; train first (python -m ganlab), or give a run's directory"
-        )
-    return max(found, key=lambda file: file.stat().st_mtime).parents[1]
-
-
-def _why_no_checkpoint(run: RunDir) -> str:
-    sentence = f"no checkpoint at {run.path}"
-    way_out = "give a run's directory with checkpoints/ inside, or a .ckpt file"
-    if not run.path.is_dir():
-        return f"{sentence}; {way_out}"
-    if others := sorted(run.path.glob("*/checkpoints")):
-        return f"{sentence}, which holds {len(others)} runs with one; give a run's directory, such as {others[0].parent}"
-    if summary := run.read_summary():
-        error = str(summary.get("error", "it kept none")).partition("\n")[0]
-        return f"{sentence}, the run {'finished' if run.status == 'finished' else 'failed'} ({error}); {way_out}"
-    if run.is_run or run.metrics_file.exists():
-        return f"{sentence}, the run is unfinished: killed, or not yet at its first evaluation; {way_out}"
-    return f"{sentence}; {way_out}"

@@ -3,6 +3,7 @@
 import math
 import platform
 import re
+import resource
 import sys
 from contextlib import suppress
 from importlib.metadata import version
@@ -107,15 +108,11 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
-def peak_memory(trainer) -> int | None:
-    """Bytes: the most that tensors took on a GPU; on a CPU the most that this process ever took (None on Windows)."""
+def peak_memory(trainer: Trainer) -> int:
+    """Bytes: the most that tensors took on a GPU; on a CPU, the most that this process took."""
     device = trainer.strategy.root_device
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:
-        return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
