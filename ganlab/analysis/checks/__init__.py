@@ -35,8 +35,7 @@ def assert_conforms(family: Family) -> None:
     failed = [check for check in conformance(family) if check.ok is False]
     if failed:
         lines = [f"{c.where}: {c.name}: {c.message}\n    {c.paper}" for c in failed]
-        count = "1 check" if len(failed) == 1 else f"{len(failed)} checks"
-        raise AssertionError(f"{count} failed\n" + "\n".join(lines))
+        raise AssertionError(f"{len(failed)} check{'s' if len(failed) > 1 else ''} failed\n" + "\n".join(lines))
 
 
 def _checks(family: Family) -> list[Check]:

@@ -44,10 +44,8 @@ def run_checks(questions: Mapping[str, Callable], where: str, subject: object) -
     """
     checks: list[Check] = []
     for name, question in questions.items():
-        if failed := failed_requirement(checks):
-            ok, message = None, f"not asked: the check {failed!r} failed"
-        else:
-            ok, message = _ask(question, subject)
+        failed = failed_requirement(checks)
+        ok, message = (None, f"not asked: the check {failed!r} failed") if failed else _ask(question, subject)
         paper = " ".join((getattr(question, "func", question).__doc__ or "").split())
         checks.append(Check(name, ok, where, message, paper))
     return checks

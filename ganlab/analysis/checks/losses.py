@@ -138,11 +138,9 @@ def is_finite_at_large_logits(loss: Loss) -> None:
         for magnitude in sorted({*MAGNITUDES, 250.0, 600.0, 2.5e3, 5e3}):  # no gap in which exp(x) passes through them unseen
             batch = _batch(direction, magnitude)
             exact, single = (_numbers(loss, batch, dtype) for dtype in (torch.float64, torch.float32))
-            is_wrong = exact.isnan() | (~exact.isfinite() & (not exceeds_float32))
-            _fail_at_first(is_wrong, exact, torch.float64, loss, batch)
+            _fail_at_first(exact.isnan() | (~exact.isfinite() & (not exceeds_float32)), exact, torch.float64, loss, batch)
             fits = exact.isfinite() & ~_near_overflow(exact, torch.float32)
-            is_wrong = single.isnan() | (fits & ~single.isfinite())
-            _fail_at_first(is_wrong, single, torch.float32, loss, batch, exact)
+            _fail_at_first(single.isnan() | (fits & ~single.isfinite()), single, torch.float32, loss, batch, exact)
             exceeds_float32 |= bool(_near_overflow(exact, torch.float32).any())
 
 

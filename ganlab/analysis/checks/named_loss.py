@@ -95,7 +95,6 @@ def is_not_clamped(loss: Loss) -> None:
 
 
 # Gradients on fixed batches of three real and three fake logits identify a loss
-
 SMALL_LOGITS = torch.tensor(
     [[[1.3, -0.4, 0.7], [0.6, -1.9, -0.2]], [[-1.1, 0.3, -1.8], [1.7, 0.9, -0.5]], [[0.2, 1.9, -0.6], [-1.4, 0.1, 1.2]]],
     dtype=torch.float64,
