@@ -1,20 +1,16 @@
 """The page in Chromium, as wide as a phone and as a desktop."""
 
-import importlib.util
 import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from PIL import Image
+from run_factory import scores, write_run
 
 from ganlab.report import write_report
 
-spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
-folders = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(folders)
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium here: apt-get install chromium")
 
@@ -47,12 +43,12 @@ def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     for seed in (1, 2, 3):
         for loss in ("minimax", "ns"):
-            evaluations = [folders.scores(3, 0.9), folders.scores(8 if seed < 3 else 0, 0.2)]
-            folders.single(folder / f"{loss}{seed}", evaluations, loss=loss, seed=seed, pictures=True)
+            evaluations = [scores(3, 0.9), scores(8 if seed < 3 else 0, 0.2)]
+            write_run(folder / f"{loss}{seed}", evaluations, loss=loss, seed=seed, pictures=True)
         long = {"a_rather_long_key_of_the_regularizer": {"and_its_weight": 0.1 + 1e-9}}
-        folders.single(folder / f"long{seed}", evaluations, seed=seed, regularizers=long, pictures=True)
-    folders.single(folder / "failed", None, loss="wgan", error="x" * 300)
-    folders.single(folder / "other", [folders.scores(8, 0.1)], loss="ls", ema=0)
+        write_run(folder / f"long{seed}", evaluations, seed=seed, regularizers=long, pictures=True)
+    write_run(folder / "failed", None, loss="wgan", error="x" * 300)
+    write_run(folder / "other", [scores(8, 0.1)], loss="ls", ema=0)
     write_report([folder])
     return folder / "report.html"
 

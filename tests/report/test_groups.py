@@ -1,20 +1,14 @@
 """Grouping runs into settings and rankings, and naming the groups."""
 
-import importlib.util
 import json
 import os
-from pathlib import Path
 
 import pytest
+from run_factory import make_protocol, scores, write_ensemble, write_run
 
 from ganlab.report.groups import differing_fields, group_runs
 from ganlab.report.runs import find_runs
 from ganlab.runs.run_dir import RunDir
-
-spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
-folders = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(folders)
-single, ensemble, scores = folders.single, folders.ensemble, folders.scores
 
 
 def names(path):
@@ -23,7 +17,7 @@ def names(path):
 
 def test_seeds_of_one_config_are_one_group(tmp_path):
     for seed in (1, 2, 3):
-        single(tmp_path / f"a{seed}", [scores(8, 0.1)], seed=seed)
+        write_run(tmp_path / f"a{seed}", [scores(8, 0.1)], seed=seed)
     ((group,),) = group_runs(find_runs([tmp_path]))
     assert [seed.seed for seed in group.seeds] == [1, 2, 3]
     assert group.name == "ns"
@@ -33,8 +27,8 @@ def test_seeds_of_one_config_are_one_group(tmp_path):
 def test_ensemble_member_is_not_the_single_run_of_its_seed(tmp_path, members):
     """They draw other batches and latents: none replaces the other, and the name says which is which."""
     for n_critic in (1, 5):
-        single(tmp_path / f"{n_critic}", [scores(8, 0.1)], n_critic=n_critic)
-    ensemble(tmp_path / "members", {seed: scores(7, 0.3) for seed in members})
+        write_run(tmp_path / f"{n_critic}", [scores(8, 0.1)], n_critic=n_critic)
+    write_ensemble(tmp_path / "members", {seed: scores(7, 0.3) for seed in members})
     (groups,) = group_runs(find_runs([tmp_path]))
     assert {group.name: ([seed.seed for seed in group.seeds], group.replaced) for group in groups} == {
         "ns n_critic=1": ([1], 0), "ns n_critic=5": ([1], 0), "ns n_critic=1 (ensemble)": ([*members], 0),
@@ -42,11 +36,11 @@ def test_ensemble_member_is_not_the_single_run_of_its_seed(tmp_path, members):
 
 
 def test_names_hold_only_what_differs(tmp_path):
-    single(tmp_path / "1", [scores(8, 0.1)], loss="minimax", pack=1)
-    single(tmp_path / "2", [scores(8, 0.1)], loss="ns", pack=1, overrides=("optimizer=adam", "gan.pack=1"))
-    single(tmp_path / "3", [scores(8, 0.1)], loss="ns", pack=2, overrides=("gan.pack=2",))
-    single(tmp_path / "4", [scores(8, 0.1)], loss="ns", pack=2, n_critic=5, overrides=("+gan.n_critic=5", "gan.pack=2"))
-    single(tmp_path / "5", [scores(8, 0.1)], loss="my_gan.MyGAN")
+    write_run(tmp_path / "1", [scores(8, 0.1)], loss="minimax", pack=1)
+    write_run(tmp_path / "2", [scores(8, 0.1)], loss="ns", pack=1, overrides=("optimizer=adam", "gan.pack=1"))
+    write_run(tmp_path / "3", [scores(8, 0.1)], loss="ns", pack=2, overrides=("gan.pack=2",))
+    write_run(tmp_path / "4", [scores(8, 0.1)], loss="ns", pack=2, n_critic=5, overrides=("+gan.n_critic=5", "gan.pack=2"))
+    write_run(tmp_path / "5", [scores(8, 0.1)], loss="my_gan.MyGAN")
     (tmp_path / "5" / "config.yaml").write_text((tmp_path / "5" / "config.yaml").read_text().replace("ganlab.my_gan", "my_gan"))
     (group_names,) = names(tmp_path)
     assert group_names == ["minimax", "ns pack=1", "ns pack=2", "ns pack=2 n_critic=5", "MyGAN"]
@@ -54,7 +48,7 @@ def test_names_hold_only_what_differs(tmp_path):
 
 def test_losses_of_one_name_are_told_apart_by_module(tmp_path):
     for module in ("first", "second.best"):
-        single(tmp_path / module, [scores(8, 0.1)], loss="MyGAN", overrides=(f"gan._target_={module}.MyGAN",))
+        write_run(tmp_path / module, [scores(8, 0.1)], loss="MyGAN", overrides=(f"gan._target_={module}.MyGAN",))
         config = tmp_path / module / "config.yaml"
         config.write_text(config.read_text().replace("ganlab.MyGAN", f"{module}.MyGAN"))
     assert names(tmp_path / "first") == [["MyGAN"]]
@@ -62,8 +56,8 @@ def test_losses_of_one_name_are_told_apart_by_module(tmp_path):
 
 
 def test_loss_with_replaced_class_is_named_by_its_class(tmp_path):
-    single(tmp_path / "1", [scores(8, 0.1)], loss="ns")
-    single(tmp_path / "2", [scores(0, 4.5)], loss="ns", overrides=("gan._target_=ganlab.WGAN",))
+    write_run(tmp_path / "1", [scores(8, 0.1)], loss="ns")
+    write_run(tmp_path / "2", [scores(0, 4.5)], loss="ns", overrides=("gan._target_=ganlab.WGAN",))
     config = tmp_path / "2" / "config.yaml"
     config.write_text(config.read_text().replace("NonSaturatingGAN", "WGAN"))
     assert names(tmp_path) == [["ns", "WGAN"]]
@@ -81,7 +75,7 @@ def test_override_of_one_group_alone_is_always_named(tmp_path):
 
 def test_names_without_overrides_come_from_the_config(tmp_path):
     for rate in (0.001, 0.0002):
-        path = single(tmp_path / f"{rate}", [scores(8, 0.1)], optimizer={"lr": rate})
+        path = write_run(tmp_path / f"{rate}", [scores(8, 0.1)], optimizer={"lr": rate})
         (path / "command.yaml").unlink()
     assert names(tmp_path) == [["NonSaturatingGAN lr=0.0002", "NonSaturatingGAN lr=0.001"]]
 
@@ -98,8 +92,8 @@ def test_names_without_overrides_come_from_the_config(tmp_path):
     ],
 )
 def test_where_and_how_often_a_run_is_evaluated_is_no_setting(tmp_path, where, old, new):
-    single(tmp_path / "a", [scores(8, 0.1)], overrides=("eval_every=1",))
-    other = single(tmp_path / "b", [scores(8, 0.1)], seed=2, overrides=("eval_every=2", "data_dir=there")) / "config.yaml"
+    write_run(tmp_path / "a", [scores(8, 0.1)], overrides=("eval_every=1",))
+    other = write_run(tmp_path / "b", [scores(8, 0.1)], seed=2, overrides=("eval_every=2", "data_dir=there")) / "config.yaml"
     assert old in other.read_text()
     other.write_text(other.read_text().replace(old, new))
     ((group,),) = group_runs(find_runs([tmp_path]))
@@ -110,10 +104,10 @@ R1, R2 = {"_target_": "ganlab.regularizers.R1", "gamma": 1.0}, {"_target_": "gan
 
 
 def test_regularizers_are_named_first_with_the_values_that_differ(tmp_path):
-    single(tmp_path / "1", [scores(8, 0.1)], regularizers={}, overrides=("networks.width=64",), width=64)
-    single(tmp_path / "2", [scores(8, 0.1)], regularizers={"r1": R1}, overrides=("networks.width=128",), width=128)
-    single(tmp_path / "3", [scores(8, 0.1)], regularizers={"r1": R1, "r2": R2}, overrides=("regularizer=[r1,r2]",))
-    single(
+    write_run(tmp_path / "1", [scores(8, 0.1)], regularizers={}, overrides=("networks.width=64",), width=64)
+    write_run(tmp_path / "2", [scores(8, 0.1)], regularizers={"r1": R1}, overrides=("networks.width=128",), width=128)
+    write_run(tmp_path / "3", [scores(8, 0.1)], regularizers={"r1": R1, "r2": R2}, overrides=("regularizer=[r1,r2]",))
+    write_run(
         tmp_path / "4",
         [scores(8, 0.1)],
         regularizers={"r1": R1 | {"gamma": 10.0}, "r2": R2},
@@ -124,9 +118,9 @@ def test_regularizers_are_named_first_with_the_values_that_differ(tmp_path):
 
 @pytest.mark.parametrize("typed", [("regularizer=[r2]",), ("regularizer.r2.gamma=1.0",)])
 def test_regularizers_of_an_experiment_are_named_beside_typed_ones(tmp_path, typed):
-    single(tmp_path / "1", [scores(8, 0.1)], regularizers={"r2": R2}, overrides=typed)
-    single(tmp_path / "2", [scores(8, 0.1)], loss="ls", regularizers={"r1": R1}, overrides=("+experiment=my",))
-    single(tmp_path / "3", [scores(8, 0.1)], loss="minimax", regularizers={})
+    write_run(tmp_path / "1", [scores(8, 0.1)], regularizers={"r2": R2}, overrides=typed)
+    write_run(tmp_path / "2", [scores(8, 0.1)], loss="ls", regularizers={"r1": R1}, overrides=("+experiment=my",))
+    write_run(tmp_path / "3", [scores(8, 0.1)], loss="minimax", regularizers={})
     (group_names,) = names(tmp_path)
     assert [name.removesuffix(" r2.gamma=1.0") for name in group_names] == ["ns + r2", "ls + r1", "minimax"]
 
@@ -134,7 +128,7 @@ def test_regularizers_of_an_experiment_are_named_beside_typed_ones(tmp_path, typ
 def optimized(folder, rates, overrides=(), preset=None):
     """A run with these learning rates of G and D, as the presets of conf/optimizer leave it in a config."""
     g, d = ({"_target_": "torch.optim.Adam", "lr": rate} for rate in rates)
-    single(folder, [scores(8, 0.1)], generator_optimizer=g, discriminator_optimizer=d, overrides=overrides)
+    write_run(folder, [scores(8, 0.1)], generator_optimizer=g, discriminator_optimizer=d, overrides=overrides)
     config = folder / "config.yaml"
     config.write_text(config.read_text() + f"optimizer: {json.dumps({'generator': g, 'discriminator': d})}\n")
     if preset:
@@ -165,7 +159,7 @@ def set_start(folder, at):
     os.utime(folder / "config.yaml", (at, at))
 
 
-STATES = {"finished": {}, "failed": {"error": "nan"}, "unfinished": {"over": False}}
+STATES = {"finished": {}, "failed": {"error": "nan"}, "unfinished": {"finished": False}}
 
 
 @pytest.mark.parametrize(
@@ -183,15 +177,15 @@ STATES = {"finished": {}, "failed": {"error": "nan"}, "unfinished": {"over": Fal
 )
 def test_repeated_seed_counts_once_the_newest_that_is_over(tmp_path, older, newer, counts):
     for at, (name, state) in enumerate({"older": older, "newer": newer}.items(), 1):
-        set_start(single(tmp_path / name, [scores(8, 0.1)], **STATES[state]), at)
+        set_start(write_run(tmp_path / name, [scores(8, 0.1)], **STATES[state]), at)
     ((group,),) = group_runs(find_runs([tmp_path]))
     assert [run.name for run in group.runs] == [counts]
     assert group.replaced == 1
 
 
 def test_unfinished_ensemble_counts_only_for_seeds_without_a_result(tmp_path):
-    set_start(ensemble(tmp_path / "before", {seed: scores(8, 0.1) for seed in (1, 2)}), 1)
-    set_start(ensemble(tmp_path / "again", {seed: scores(8, 0.1) for seed in (1, 2, 3)}, over=False), 9)
+    set_start(write_ensemble(tmp_path / "before", {seed: scores(8, 0.1) for seed in (1, 2)}), 1)
+    set_start(write_ensemble(tmp_path / "again", {seed: scores(8, 0.1) for seed in (1, 2, 3)}, finished=False), 9)
     ((group,),) = group_runs(find_runs([tmp_path]))
     assert [(seed.seed, seed.status) for seed in group.seeds] == [(1, "finished"), (2, "finished"), (3, "unfinished")]
     assert group.replaced == 0
@@ -202,18 +196,18 @@ def test_unfinished_ensemble_counts_only_for_seeds_without_a_result(tmp_path):
     [
         ({"ema": 0.0}, "EMA of the generator"),
         ({"budget": 120_000}, "budget (real images)"),
-        ({"card": folders.protocol(fingerprint="cd" * 32)}, "data fingerprint"),
-        ({"card": folders.protocol(samples=10_000)}, "N (samples per evaluation)"),
-        ({"card": folders.protocol(extractor={"name": "classifier", "sha256": "ef" * 32})}, "extractor hash"),
-        ({"card": folders.protocol(resolution=[1, 28, 28])}, "resolution"),
-        ({"card": folders.protocol(reference="train split")}, "split"),
+        ({"card": make_protocol(fingerprint="cd" * 32)}, "data fingerprint"),
+        ({"card": make_protocol(samples=10_000)}, "N (samples per evaluation)"),
+        ({"card": make_protocol(extractor={"name": "classifier", "sha256": "ef" * 32})}, "extractor hash"),
+        ({"card": make_protocol(resolution=[1, 28, 28])}, "resolution"),
+        ({"card": make_protocol(reference="train split")}, "split"),
         ({"measured": {"precision": "bf16-mixed"}}, "precision"),
     ],
 )
 def test_different_protocols_are_different_rankings(tmp_path, changes, field):
-    single(tmp_path / "a", [scores(8, 0.1)], loss="ns")
-    single(tmp_path / "b", [scores(8, 0.1)], loss="ns", seed=2)
-    single(tmp_path / "c", [scores(8, 0.1)], loss="ls", **changes)
+    write_run(tmp_path / "a", [scores(8, 0.1)], loss="ns")
+    write_run(tmp_path / "b", [scores(8, 0.1)], loss="ns", seed=2)
+    write_run(tmp_path / "c", [scores(8, 0.1)], loss="ls", **changes)
     rankings = group_runs(find_runs([tmp_path]))
     assert [[group.name for group in groups] for groups in rankings] == [["ns"], ["ls"]]
     fields = differing_fields([groups[0].protocol for groups in rankings])
@@ -224,15 +218,15 @@ def test_different_protocols_are_different_rankings(tmp_path, changes, field):
 @pytest.mark.parametrize(
     "changes, field",
     [
-        ({"card": folders.protocol(fingerprint="cd" * 32)}, "data fingerprint"),
-        ({"card": folders.protocol(extractor={"name": "classifier", "sha256": "ef" * 32})}, "extractor hash"),
+        ({"card": make_protocol(fingerprint="cd" * 32)}, "data fingerprint"),
+        ({"card": make_protocol(extractor={"name": "classifier", "sha256": "ef" * 32})}, "extractor hash"),
         ({"measured": {"precision": "bf16-mixed"}}, "precision"),
     ],
 )
 def test_seeds_of_one_config_under_two_protocols_are_two_groups(tmp_path, changes, field):
     for seed in (1, 2):
-        single(tmp_path / f"a{seed}", [scores(8, 0.1)], seed=seed)
-    single(tmp_path / "b", [scores(8, 0.1)], seed=3, **changes)
+        write_run(tmp_path / f"a{seed}", [scores(8, 0.1)], seed=seed)
+    write_run(tmp_path / "b", [scores(8, 0.1)], seed=3, **changes)
     rankings = group_runs(find_runs([tmp_path]))
     seeds = [[(group.name, [seed.seed for seed in group.seeds]) for group in groups] for groups in rankings]
     assert seeds == [[("ns", [1, 2])], [("ns", [3])]]
@@ -241,27 +235,27 @@ def test_seeds_of_one_config_under_two_protocols_are_two_groups(tmp_path, change
 
 def test_run_without_result_joins_the_protocol_of_its_neighbors_in_time(tmp_path):
     """Four seeds, and the same on other data, of which one failed and one was killed."""
-    again = folders.protocol(fingerprint="cd" * 32)
+    again = make_protocol(fingerprint="cd" * 32)
     for at, (seed, state) in enumerate(((1, "finished"), (2, "failed"), (3, "unfinished"), (4, "finished"))):
-        set_start(single(tmp_path / f"before{seed}", [scores(8, 0.1)], seed=seed), 100 + at)
-        set_start(single(tmp_path / f"then{seed}", [scores(8, 0.1)], seed=seed, card=again, **STATES[state]), 1000 + at)
+        set_start(write_run(tmp_path / f"before{seed}", [scores(8, 0.1)], seed=seed), 100 + at)
+        set_start(write_run(tmp_path / f"then{seed}", [scores(8, 0.1)], seed=seed, card=again, **STATES[state]), 1000 + at)
     rankings = group_runs(find_runs([tmp_path]))
     states = {group.metric_protocol["fingerprint"][:2]: [seed.status for seed in group.seeds] for (group,) in rankings}
     assert states == {"ab": ["finished"] * 4, "cd": ["finished", "failed", "unfinished", "finished"]}
 
 
 def test_other_seeds_devices_and_batch_sizes_share_a_ranking(tmp_path):
-    single(tmp_path / "a", [scores(8, 0.1)], seed=1)
-    single(tmp_path / "b", [scores(8, 0.1)], seed=2, loss="ls", measured={"device": "another", "versions": {"torch": "3"}})
+    write_run(tmp_path / "a", [scores(8, 0.1)], seed=1)
+    write_run(tmp_path / "b", [scores(8, 0.1)], seed=2, loss="ls", measured={"device": "another", "versions": {"torch": "3"}})
     batch = tmp_path / "c" / "config.yaml"
-    single(tmp_path / "c", [scores(8, 0.1)], seed=2, loss="ls")
+    write_run(tmp_path / "c", [scores(8, 0.1)], seed=2, loss="ls")
     batch.write_text(batch.read_text().replace("batch_size: 128", "batch_size: 256"))
     (groups,) = group_runs(find_runs([tmp_path]))
     assert sorted(group.name for group in groups) == ["ls batch_size=128", "ls batch_size=256", "ns"]
 
 
 def test_group_that_only_crashed_stays_in_its_ranking(tmp_path):
-    single(tmp_path / "a", [scores(8, 0.1)])
-    single(tmp_path / "b", None, loss="wgan", error="the loss is nan")
+    write_run(tmp_path / "a", [scores(8, 0.1)])
+    write_run(tmp_path / "b", None, loss="wgan", error="the loss is nan")
     (groups,) = group_runs(find_runs([tmp_path]))
     assert sorted(group.name for group in groups) == ["ns", "wgan"]

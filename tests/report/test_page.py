@@ -1,27 +1,21 @@
 """The report page and its command: self-contained, with all tables, pictures and warnings."""
 
 import base64
-import importlib.util
 import json
 import re
 import time
 from html.parser import HTMLParser
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 from PIL import Image
+from run_factory import make_protocol, scores, write_ensemble, write_picture, write_run
 
 from ganlab.cli.report import main
 from ganlab.report import build_report
 from ganlab.report.figures import GIF_FRAMES, plot_over_density, quartile_band, training_gif
 from ganlab.report.groups import group_runs
 from ganlab.report.runs import find_runs
-
-spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
-folders = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(folders)
-single, ensemble, scores = folders.single, folders.ensemble, folders.scores
 
 
 @pytest.fixture
@@ -30,15 +24,15 @@ def sweep(tmp_path):
     folder = tmp_path / "sweep"
     for seed, modes in enumerate((8, 8, 4), 1):
         evaluations = [scores(3, 1.0), scores(modes, 0.1 * seed)]
-        single(folder / f"loss=ns,seed={seed}", evaluations, seed=seed, pictures=True)
+        write_run(folder / f"loss=ns,seed={seed}", evaluations, seed=seed, pictures=True)
     for seed, modes in enumerate((8, 0), 1):
         evaluations = [scores(8, 0.5), scores(modes, 0.2 if modes else 4.5)]
-        single(folder / f"loss=minimax,seed={seed}", evaluations, loss="minimax", seed=seed, pictures=True)
-    single(folder / "loss=minimax,seed=3", [scores(1, 2.0)], loss="minimax", seed=3, error="D's loss is nan at step 7")
+        write_run(folder / f"loss=minimax,seed={seed}", evaluations, loss="minimax", seed=seed, pictures=True)
+    write_run(folder / "loss=minimax,seed=3", [scores(1, 2.0)], loss="minimax", seed=3, error="D's loss is nan at step 7")
     for seed in (1, 2):
-        single(folder / f"loss=wgan,seed={seed}", None, loss="wgan", seed=seed, error="<b>diverged</b> | at once")
-    single(folder / "loss=ls,seed=1", [scores(5, 0.7)], loss="ls", over=False)
-    single(folder / "script", [scores(8, 4.0)], loss="<script>alert(1)</script>")
+        write_run(folder / f"loss=wgan,seed={seed}", None, loss="wgan", seed=seed, error="<b>diverged</b> | at once")
+    write_run(folder / "loss=ls,seed=1", [scores(5, 0.7)], loss="ls", finished=False)
+    write_run(folder / "script", [scores(8, 4.0)], loss="<script>alert(1)</script>")
     return folder
 
 
@@ -80,7 +74,7 @@ class Page(HTMLParser):
 def test_captions_say_how_many_groups_they_show(tmp_path):
     for i in range(17):
         for seed in (1, 2):
-            single(tmp_path / f"s{i}-{seed}", [scores(8, 0.1 * seed)], seed=seed, n_critic=i)
+            write_run(tmp_path / f"s{i}-{seed}", [scores(8, 0.1 * seed)], seed=seed, n_critic=i)
     (section,) = build_report([tmp_path]).sections
     assert all(picture.caption.endswith("The best 16 of 17 settings.") for picture in section.seeds)
     assert all(picture.caption.endswith("The best 8 of 17 settings.") for picture in section.curves)
@@ -89,7 +83,7 @@ def test_captions_say_how_many_groups_they_show(tmp_path):
 def test_caption_of_an_ensemble_names_the_seeds_shown(tmp_path):
     """The first 16 members that did not fail."""
     finals = {seed: None if seed in (2, 3) else scores(8, 0.1) for seed in range(1, 21)}
-    folders.picture(ensemble(tmp_path / "whole", finals) / "samples.png")
+    write_picture(write_ensemble(tmp_path / "whole", finals) / "samples.png")
     captions = {picture.caption for picture in build_report([tmp_path]).sections[0].samples}
     assert captions == {"ns, seeds 1, 4–18 of 20"}
 
@@ -136,19 +130,19 @@ def test_curve_is_the_median_with_failed_seeds_at_the_worst(tmp_path):
     """Evaluations of three seeds: 3 5 8, 3 8 8 and 3, then failed: from there on it counts with 0 modes."""
     for seed, modes in enumerate(((3, 5, 8), (3, 8, 8), (3,)), 1):
         error = "nan" if len(modes) == 1 else None
-        single(tmp_path / f"{seed}", [scores(m, 0.1) for m in modes], seed=seed, error=error)
+        write_run(tmp_path / f"{seed}", [scores(m, 0.1) for m in modes], seed=seed, error=error)
     ((group,),) = group_runs(find_runs([tmp_path]))
-    x, low, middle, high = quartile_band(group, "modes_2500", "images", folders.protocol())
+    x, low, middle, high = quartile_band(group, "modes_2500", "images", make_protocol())
     assert (x, low, middle, high) == ([20_000, 40_000, 60_000], [3, 0, 0], [3, 5, 8], [3, 8, 8])
-    seconds = quartile_band(group, "modes_2500", "seconds", folders.protocol())[0]
+    seconds = quartile_band(group, "modes_2500", "seconds", make_protocol())[0]
     assert seconds == pytest.approx([2 * 20_000 / 20_128, 4 - 2 * 128 / 20_000, 6 - 2 * 128 / 20_000], rel=0.01)
 
 
 def test_gif_of_a_long_training_is_short_and_ends_with_its_end(tmp_path):
     for i in range(100):
-        folders.picture(tmp_path / "samples" / f"{i:010d}.png", "red" if i < 99 else "blue")
+        write_picture(tmp_path / "samples" / f"{i:010d}.png", "red" if i < 99 else "blue")
     (tmp_path / "samples" / "0000000050.png").write_bytes(b"half a picture")
-    single(tmp_path, [scores(8, 0.1)])
+    write_run(tmp_path, [scores(8, 0.1)])
     (run,) = find_runs([tmp_path])
     with Image.open(BytesIO(training_gif(run))) as gif:
         colors = []
@@ -160,8 +154,8 @@ def test_gif_of_a_long_training_is_short_and_ends_with_its_end(tmp_path):
 
 
 def test_page_names_the_fields_in_which_protocols_differ(tmp_path):
-    single(tmp_path / "a", [scores(8, 0.1)], loss="ns")
-    single(tmp_path / "b", [scores(8, 0.2)], loss="ls", ema=0)
+    write_run(tmp_path / "a", [scores(8, 0.1)], loss="ns")
+    write_run(tmp_path / "b", [scores(8, 0.2)], loss="ls", ema=0)
     report = build_report([tmp_path])
     assert len(report.sections) == 2
     assert "must not be compared" in report.warnings[0] and "EMA of the generator (0.999 / 0)" in report.warnings[0]
@@ -171,8 +165,8 @@ def test_page_names_the_fields_in_which_protocols_differ(tmp_path):
 
 
 def test_results_are_not_averaged_over_two_protocols(tmp_path):
-    single(tmp_path / "a", [scores(8, 0.1)], seed=1)
-    single(tmp_path / "b", [scores(8, 0.3)], seed=2, card=folders.protocol(fingerprint="cd" * 32))
+    write_run(tmp_path / "a", [scores(8, 0.1)], seed=1)
+    write_run(tmp_path / "b", [scores(8, 0.3)], seed=2, card=make_protocol(fingerprint="cd" * 32))
     report = build_report([tmp_path])
     leaders = [dict(zip(section.tables[0].header, section.tables[0].rows[0], strict=True)) for section in report.sections]
     assert [leader["kl_with_off_mode_2500 ▾"] for leader in leaders] == ["0.1", "0.3"]
@@ -190,7 +184,7 @@ def test_protocol_table(written):
 
 
 def test_run_that_is_still_training(tmp_path):
-    single(tmp_path, [scores(3, 0.9)], over=False, pictures=True)
+    write_run(tmp_path, [scores(3, 0.9)], finished=False, pictures=True)
     report = build_report([tmp_path])
     assert "1 run has left no result" in report.warnings[0]
     (section,) = report.sections
@@ -214,7 +208,7 @@ def test_runs_with_damaged_config(tmp_path):
 
 def test_runs_without_a_quality_metric(tmp_path):
     none = {"quality": None, "real": None, "objective": None, "protocol": None}
-    single(tmp_path, [], measured=none)
+    write_run(tmp_path, [], measured=none)
     main([str(tmp_path)])
     assert "measured no quality" in (tmp_path / "report.html").read_text()
 
@@ -248,14 +242,14 @@ def test_invalid_arguments(sweep, arguments, words):
 
 def test_directory_named_like_an_option(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    single(tmp_path / "seed=1", [scores(8, 0.1)])
+    write_run(tmp_path / "seed=1", [scores(8, 0.1)])
     main(["seed=1"])
     assert (tmp_path / "seed=1" / "report.html").exists()
 
 
 def test_thousand_runs_within_a_minute(tmp_path):
     for i in range(1000):
-        single(tmp_path / f"{i}", [scores(i % 9, 0.1)] * 3, loss=("ns", "ls")[i % 2], seed=i // 100, n_critic=i % 100 // 2)
+        write_run(tmp_path / f"{i}", [scores(i % 9, 0.1)] * 3, loss=("ns", "ls")[i % 2], seed=i // 100, n_critic=i % 100 // 2)
     started = time.perf_counter()
     main([str(tmp_path)])
     assert time.perf_counter() - started < 60

@@ -1,25 +1,19 @@
 """Reading run directories, whatever is missing or damaged in them."""
 
-import importlib.util
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
+from run_factory import make_config, make_protocol, scores, write_config, write_ensemble, write_run
 
 from ganlab.metrics.mode_coverage import OFF_MODE_MASS, mode_scores
 from ganlab.report.groups import group_runs
 from ganlab.report.runs import find_runs, higher_is_better, worst_value
 
-spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
-folders = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(folders)
-single, ensemble, scores = folders.single, folders.ensemble, folders.scores
-
 
 def test_read_single_run(tmp_path):
-    (run,) = find_runs([single(tmp_path / "a", [scores(3, 0.9), scores(8, 0.02)], seed=7)])
+    (run,) = find_runs([write_run(tmp_path / "a", [scores(3, 0.9), scores(8, 0.02)], seed=7)])
     (seed,) = run.seeds
     assert (run.status, seed.seed, seed.status, run.members, run.images) == ("finished", 7, "finished", 1, 60_032)
     assert seed.images == [20_000, 40_000]
@@ -30,13 +24,13 @@ def test_read_single_run(tmp_path):
 
 def test_seconds_of_an_evaluation_are_interpolated(tmp_path):
     """Rows at 20,128 images (2 s) and 40,128 images (4 s): the evaluation at 40,000 is 128 of 20,000 images before the 2nd."""
-    (run,) = find_runs([single(tmp_path, [scores(3, 0.9), scores(8, 0.02)])])
+    (run,) = find_runs([write_run(tmp_path, [scores(3, 0.9), scores(8, 0.02)])])
     assert run.seeds[0].seconds[1] == pytest.approx(4 - 2 * 128 / 20_000)
 
 
 def test_seconds_after_the_last_row_are_extrapolated(tmp_path):
     """The rows end at 20,128 images and 2 s; at the same speed 40,000 images take 2 * 40,000 / 20,128 s."""
-    single(tmp_path, [scores(3, 0.9), scores(8, 0.02)])
+    write_run(tmp_path, [scores(3, 0.9), scores(8, 0.02)])
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
     (tmp_path / "metrics.csv").write_text("\n".join(rows[:-1]) + "\n")
     (run,) = find_runs([tmp_path])
@@ -44,14 +38,14 @@ def test_seconds_after_the_last_row_are_extrapolated(tmp_path):
 
 
 def test_null_in_summary_is_infinite(tmp_path):
-    (run,) = find_runs([single(tmp_path, [scores(0, 4.5)])])
+    (run,) = find_runs([write_run(tmp_path, [scores(0, 4.5)])])
     assert json.loads((tmp_path / "summary.json").read_text())["quality"]["quality/reverse_kl_2500"] is None
     assert run.seeds[0].score("reverse_kl_2500") == math.inf
     assert run.seeds[0].final["modes_2500"] == 0
 
 
 def test_read_ensemble(tmp_path):
-    (run,) = find_runs([ensemble(tmp_path, {1: scores(8, 0.1), 2: None, 3: scores(5, 0.8)})])
+    (run,) = find_runs([write_ensemble(tmp_path, {1: scores(8, 0.1), 2: None, 3: scores(5, 0.8)})])
     assert [(seed.seed, seed.status) for seed in run.seeds] == [(1, "finished"), (2, "failed"), (3, "finished")]
     assert run.members == 3
     assert run.seeds[2].final["modes_2500"] == 5
@@ -62,14 +56,14 @@ def test_read_ensemble(tmp_path):
 
 def test_nan_is_the_worst_value(tmp_path):
     nan = scores(8, math.nan)
-    single(tmp_path / "a", [nan])
-    ensemble(tmp_path / "b", {1: nan, 2: nan})
+    write_run(tmp_path / "a", [nan])
+    write_ensemble(tmp_path / "b", {1: nan, 2: nan})
     seeds = [seed for run in find_runs([tmp_path]) for seed in run.seeds]
     assert [seed.score("reverse_kl_2500") for seed in seeds] == [math.inf] * 3
 
 
 def test_crashed_ensemble_fails_all_its_seeds(tmp_path):
-    ensemble(tmp_path, {1: scores(8, 0.1), 2: scores(8, 0.1)}, over=False)
+    write_ensemble(tmp_path, {1: scores(8, 0.1), 2: scores(8, 0.1)}, finished=False)
     (tmp_path / "summary.json").write_text(json.dumps({"name": "x", "status": "failed", "error": "out of memory"}))
     (run,) = find_runs([tmp_path])
     assert [seed.status for seed in run.seeds] == ["failed", "failed"]
@@ -77,23 +71,23 @@ def test_crashed_ensemble_fails_all_its_seeds(tmp_path):
 
 
 def test_run_without_summary_is_unfinished(tmp_path):
-    (run,) = find_runs([single(tmp_path, [scores(3, 0.9)], over=False)])
+    (run,) = find_runs([write_run(tmp_path, [scores(3, 0.9)], finished=False)])
     assert (run.status, run.seeds[0].status, run.seeds[0].final) == ("unfinished", "unfinished", {})
     assert run.seeds[0].history["modes_2500"] == [3]
 
 
 def test_damaged_files(tmp_path):
-    single(tmp_path / "half_a_line", [scores(3, 0.9), scores(8, 0.1)], over=False)
+    write_run(tmp_path / "half_a_line", [scores(3, 0.9), scores(8, 0.1)], finished=False)
     table = tmp_path / "half_a_line" / "metrics.csv"
     table.write_bytes(table.read_bytes()[:-9] + b"\0\0\xff,0.5,7,1")
-    single(tmp_path / "no_json", [scores(3, 0.9)])
+    write_run(tmp_path / "no_json", [scores(3, 0.9)])
     (tmp_path / "no_json" / "summary.json").write_text('{"status": "fin')
-    single(tmp_path / "no_yaml", [scores(3, 0.9)])
+    write_run(tmp_path / "no_yaml", [scores(3, 0.9)])
     (tmp_path / "no_yaml" / "config.yaml").write_text("{")
-    ensemble(tmp_path / "seeds", {1: scores(8, 0.1), 2: scores(8, 0.1)})
+    write_ensemble(tmp_path / "seeds", {1: scores(8, 0.1), 2: scores(8, 0.1)})
     table = tmp_path / "seeds" / "seeds.csv"
     table.write_text(table.read_text() + "40000,1.0,\n")
-    folders.write(tmp_path / "empty", folders.config(seeds=2))
+    write_config(tmp_path / "empty", make_config(seeds=2))
     (tmp_path / "empty" / "seeds.csv").write_text("")
     runs = {run.name: run for run in find_runs([tmp_path])}
     assert runs["half_a_line"].seeds[0].history["modes_2500"] == [3, 8]
@@ -105,9 +99,9 @@ def test_damaged_files(tmp_path):
 
 
 def test_runs_are_found_once_and_inspections_left_out(tmp_path):
-    single(tmp_path / "sweep" / "seed=1", [scores(8, 0.1)])
+    write_run(tmp_path / "sweep" / "seed=1", [scores(8, 0.1)])
     inspected = tmp_path / "inspect"
-    folders.write(inspected, folders.config())
+    write_config(inspected, make_config())
     (inspected / "inspect.json").write_text("{}")
     (tmp_path / "refused").mkdir()  # a run that never trained has no config.yaml
     (tmp_path / "refused" / "summary.json").write_text('{"status": "refused", "error": "gan.n_critic must be"}')
@@ -147,12 +141,12 @@ def test_direction_and_worst_value(metric, higher, bad):
 
 def test_kl_with_off_mode_is_bounded():
     """All samples off the modes: KL = log(1 / 0.0111), and that mass is exp(-9/2), so 4.5."""
-    assert worst_value("kl_with_off_mode_2500", folders.protocol()) == pytest.approx(4.5)
+    assert worst_value("kl_with_off_mode_2500", make_protocol()) == pytest.approx(4.5)
 
 
 @pytest.mark.parametrize("modes", [8, 25, 89, 90, 100])
 def test_no_sampler_has_a_larger_kl_with_off_mode_than_a_failed_run(modes):
     """A KL is convex, so that its largest value is that of samples which are all in one bin."""
     scores = [float(mode_scores(2500 * counts)["kl_with_off_mode"]) for counts in torch.eye(modes + 1).long()]
-    bound = worst_value("kl_with_off_mode_2500", folders.protocol(modes=modes, off_mode_mass=OFF_MODE_MASS))
+    bound = worst_value("kl_with_off_mode_2500", make_protocol(modes=modes, off_mode_mass=OFF_MODE_MASS))
     assert bound == pytest.approx(max(scores))

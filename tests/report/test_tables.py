@@ -1,6 +1,5 @@
 """Rankings and tables: their numbers, that failures count, and what they say of few seeds."""
 
-import importlib.util
 import json
 import math
 import os
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from run_factory import scores, write_ensemble, write_run
 from scipy import stats
 
 from ganlab.report import Ranking, build_report
@@ -17,11 +17,6 @@ from ganlab.report.published import is_published_setting, published_table
 from ganlab.report.runs import find_runs
 from ganlab.report.tables import cost, leaderboard, paired_differences, protocol_table, time_to_all_modes, unfinished_runs
 
-spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
-folders = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(folders)
-single, ensemble, scores = folders.single, folders.ensemble, folders.scores
-
 
 @pytest.fixture
 def sweep(tmp_path):
@@ -29,14 +24,14 @@ def sweep(tmp_path):
     folder = tmp_path / "sweep"
     for seed, modes in enumerate((8, 8, 4), 1):
         evaluations = [scores(3, 1.0), scores(modes, 0.1 * seed)]
-        single(folder / f"loss=ns,seed={seed}", evaluations, seed=seed, pictures=True)
+        write_run(folder / f"loss=ns,seed={seed}", evaluations, seed=seed, pictures=True)
     for seed, modes in enumerate((8, 0), 1):
         evaluations = [scores(8, 0.5), scores(modes, 0.2 if modes else 4.5)]
-        single(folder / f"loss=minimax,seed={seed}", evaluations, loss="minimax", seed=seed, pictures=True)
-    single(folder / "loss=minimax,seed=3", [scores(1, 2.0)], loss="minimax", seed=3, error="D's loss is nan at step 7")
+        write_run(folder / f"loss=minimax,seed={seed}", evaluations, loss="minimax", seed=seed, pictures=True)
+    write_run(folder / "loss=minimax,seed=3", [scores(1, 2.0)], loss="minimax", seed=3, error="D's loss is nan at step 7")
     for seed in (1, 2):
-        single(folder / f"loss=wgan,seed={seed}", None, loss="wgan", seed=seed, error="<b>diverged</b> | at once")
-    single(folder / "loss=ls,seed=1", [scores(5, 0.7)], loss="ls", over=False)
+        write_run(folder / f"loss=wgan,seed={seed}", None, loss="wgan", seed=seed, error="<b>diverged</b> | at once")
+    write_run(folder / "loss=ls,seed=1", [scores(5, 0.7)], loss="ls", finished=False)
     return folder
 
 
@@ -91,30 +86,30 @@ def test_sorted_by_the_given_metric(sweep, metric, best):
 
 def test_order_depends_on_the_metric(tmp_path):
     """One setting has more modes, the other the lower KL."""
-    single(tmp_path / "a", [scores(8, 0.9)], loss="ns")
-    single(tmp_path / "b", [scores(7, 0.3)], loss="ls")
+    write_run(tmp_path / "a", [scores(8, 0.9)], loss="ns")
+    write_run(tmp_path / "b", [scores(7, 0.3)], loss="ls")
     assert [group.name for group in ranking(tmp_path, "modes").ranked] == ["ns", "ls"]
     assert [group.name for group in ranking(tmp_path).ranked] == ["ls", "ns"]
 
 
 def test_infinite_mean_ranks_below_finite_ones(tmp_path):
     for seed, modes in enumerate((8, 8, 8, 8, 0), 1):
-        single(tmp_path / f"a{seed}", [scores(modes, 0.001)], loss="ns", seed=seed)
-        single(tmp_path / f"b{seed}", [scores(8, 3.0)], loss="ls", seed=seed)
+        write_run(tmp_path / f"a{seed}", [scores(modes, 0.001)], loss="ns", seed=seed)
+        write_run(tmp_path / f"b{seed}", [scores(8, 3.0)], loss="ls", seed=seed)
     assert [group.name for group in ranking(tmp_path, "reverse_kl").ranked] == ["ls", "ns"]
-    single(tmp_path / "c", [scores(0, 4.5)], loss="minimax")  # without one finite value
+    write_run(tmp_path / "c", [scores(0, 4.5)], loss="minimax")  # without one finite value
     assert len(build_report([tmp_path], "reverse_kl").sections[0].seeds) == 2
     cell = row(leaderboard(ranking(tmp_path, "reverse_kl")), "ns")["mean reverse_kl_2500 ▾"]
     assert cell == ("∞", "∞ in 1 of 5; median 0.001")
 
 
 def test_metric_that_a_group_lacks_is_missing_and_not_zero(tmp_path):
-    single(tmp_path / "a", [scores(8, 0.1) | {"label_agreement_2500": 0.7}], loss="ns")
-    single(tmp_path / "b", [scores(8, 0.2)], loss="ls")
+    write_run(tmp_path / "a", [scores(8, 0.1) | {"label_agreement_2500": 0.7}], loss="ns")
+    write_run(tmp_path / "b", [scores(8, 0.2)], loss="ls")
     board = leaderboard(ranking(tmp_path))
     assert row(board, "ls")["label_agreement_2500"] == "–"
     assert [group.name for group in ranking(tmp_path, "label_agreement").ranked] == ["ns", "ls"]
-    single(tmp_path / "c", [scores(8, 0.1) | {"label_agreement_2500": 0.9}], loss="ns", seed=2)
+    write_run(tmp_path / "c", [scores(8, 0.1) | {"label_agreement_2500": 0.9}], loss="ns", seed=2)
     assert len(build_report([tmp_path], "label_agreement").sections[0].seeds) == 2
 
 
@@ -147,21 +142,21 @@ def test_unfinished_runs_are_listed_with_their_reason(sweep):
 
 def test_conclusion_needs_six_shared_seeds(tmp_path):
     for seed in range(1, 6):
-        single(tmp_path / f"a{seed}", [scores(8, 0.1)], loss="ns", seed=seed)
-        single(tmp_path / f"b{seed}", [scores(8, 0.5)], loss="ls", seed=seed)
+        write_run(tmp_path / f"a{seed}", [scores(8, 0.1)], loss="ns", seed=seed)
+        write_run(tmp_path / f"b{seed}", [scores(8, 0.5)], loss="ls", seed=seed)
     assert "5 seeds in common: too few" in ranking(tmp_path).conclusion()
     for loss, kl in (("ns", 0.1), ("ls", 0.5)):
-        single(tmp_path / f"{loss}6", [scores(8, kl)], loss=loss, seed=6)
+        write_run(tmp_path / f"{loss}6", [scores(8, kl)], loss=loss, seed=6)
     assert "The 6 seeds in common tell it from the next, ls" in ranking(tmp_path).conclusion()
-    single(tmp_path / "ls7", [scores(8, 0.0)], loss="ls", seed=7)
-    single(tmp_path / "ns7", [scores(8, 4.5)], loss="ns", seed=7)
+    write_run(tmp_path / "ls7", [scores(8, 0.0)], loss="ls", seed=7)
+    write_run(tmp_path / "ns7", [scores(8, 4.5)], loss="ns", seed=7)
     assert "7 seeds in common do not tell" in ranking(tmp_path).conclusion()
 
 
 def test_ensembles_beside_single_runs(tmp_path):
     finals = {seed: None if seed == 4 else scores(8, 0.1) for seed in range(1, 11)}
-    ensemble(tmp_path / "ens", finals, loss="minimax")
-    single(tmp_path / "one", [scores(8, 0.1)], loss="ns", seed=3)
+    write_ensemble(tmp_path / "ens", finals, loss="minimax")
+    write_run(tmp_path / "one", [scores(8, 0.1)], loss="ns", seed=3)
     ranked = ranking(tmp_path)
     assert row(leaderboard(ranked), "minimax (ensemble)")["seeds"] == ("10", "1 failed")
     assert row(leaderboard(ranked), "minimax (ensemble)")["success (all 8)"][0] == "90 %"
@@ -186,9 +181,9 @@ def test_published_figures_stand_beside_results(tmp_path):
     """Published per loss or per setting; 0.47 of 1 is inside Wilson's interval of 2 in 4, and 0.99 is not."""
     figures = {"source": "A paper, 200 seeds", "ns": {"success": 0.47, "modes": 7.0}, "ls pack=2": {"success": 0.99}}
     for seed, modes in enumerate((8, 8, 0, 0), 1):
-        single(tmp_path / f"ns{seed}", [scores(modes, 0.1)], seed=seed)
+        write_run(tmp_path / f"ns{seed}", [scores(modes, 0.1)], seed=seed)
         for pack in (1, 2):
-            single(tmp_path / f"ls{pack}{seed}", [scores(modes, 0.1)], loss="ls", seed=seed, pack=pack)
+            write_run(tmp_path / f"ls{pack}{seed}", [scores(modes, 0.1)], loss="ls", seed=seed, pack=pack)
     add_published(tmp_path, figures | {"minimax": {"success": 0.47}})
     table = published_table(ranking(tmp_path))
     assert table.header == ["setting", "metric", "seeds", "here: rate or mean (95 %)", "published", "inside the interval"]
@@ -217,7 +212,7 @@ def test_published_figures_stand_beside_results(tmp_path):
     ],
 )
 def test_published_figure_stands_beside_the_paper_s_setting_only(tmp_path, overrides, name, stands):
-    single(tmp_path, [scores(8, 0.1)], overrides=overrides, pack=2)
+    write_run(tmp_path, [scores(8, 0.1)], overrides=overrides, pack=2)
     ((group,),) = group_runs(find_runs([tmp_path]))
     assert is_published_setting(group, name) is stands
 
@@ -238,7 +233,7 @@ def test_published_figures_of_the_experiments_are_measured_metrics(experiment):
 def test_packs_with_equal_updates_share_a_ranking(tmp_path):
     """PacGAN's table: 100 packs a batch and 10,000 updates of D, so 1, 2 and 4 million points."""
     for pack in (1, 2, 4):
-        folder = single(tmp_path / f"{pack}", [scores(8, 0.1 * pack)], pack=pack, budget=1_000_000 * pack)
+        folder = write_run(tmp_path / f"{pack}", [scores(8, 0.1 * pack)], pack=pack, budget=1_000_000 * pack)
         text = (folder / "config.yaml").read_text()
         (folder / "config.yaml").write_text(text.replace("batch_size: 128", f"batch_size: {100 * pack}"))
     ranked = ranking(tmp_path)
@@ -253,17 +248,17 @@ def test_packs_with_equal_updates_share_a_ranking(tmp_path):
 ])  # fmt: skip
 def test_other_budgets_are_other_rankings(tmp_path, packs, batches, budgets):
     for i, (pack, batch, budget) in enumerate(zip(packs, batches, budgets, strict=True)):
-        folder = single(tmp_path / f"{i}", [scores(8, 0.1)], pack=pack, budget=budget)
+        folder = write_run(tmp_path / f"{i}", [scores(8, 0.1)], pack=pack, budget=budget)
         text = (folder / "config.yaml").read_text()
         (folder / "config.yaml").write_text(text.replace("batch_size: 128", f"batch_size: {batch}"))
     assert len(group_runs(find_runs([tmp_path]))) == 2
 
 
 def test_verdict_column(tmp_path):
-    single(tmp_path / "a", [scores(8, 0.1)], measured={"verdicts": {"current": ["MODE_COLLAPSE"]}})
-    single(tmp_path / "b", [scores(8, 0.1)], seed=2, measured={"verdicts": {"current": ["MODE_COLLAPSE", "OSCILLATION"]}})
-    single(tmp_path / "c", [scores(8, 0.1)], loss="ls")
-    several = ensemble(tmp_path / "d", {seed: scores(8, 0.1) for seed in (1, 2, 3)}, loss="minimax") / "summary.json"
+    write_run(tmp_path / "a", [scores(8, 0.1)], measured={"verdicts": {"current": ["MODE_COLLAPSE"]}})
+    write_run(tmp_path / "b", [scores(8, 0.1)], seed=2, measured={"verdicts": {"current": ["MODE_COLLAPSE", "OSCILLATION"]}})
+    write_run(tmp_path / "c", [scores(8, 0.1)], loss="ls")
+    several = write_ensemble(tmp_path / "d", {seed: scores(8, 0.1) for seed in (1, 2, 3)}, loss="minimax") / "summary.json"
     said = {"current": ["MODE_COLLAPSE", "HEALTHY"], "seeds": {"MODE_COLLAPSE": [1, 3], "HEALTHY": [2]}, "history": []}
     several.write_text(json.dumps(json.loads(several.read_text()) | {"verdicts": said}))
     board = leaderboard(ranking(tmp_path))
@@ -274,9 +269,9 @@ def test_verdict_column(tmp_path):
 
 
 def test_unfinished_repetition_replaces_no_result(tmp_path):
-    single(tmp_path / "ns", [scores(8, 0.1)])
-    single(tmp_path / "ls", [scores(8, 0.2)], loss="ls")
-    again = single(tmp_path / "ns_again", [scores(1, 3.0)], over=False)
+    write_run(tmp_path / "ns", [scores(8, 0.1)])
+    write_run(tmp_path / "ls", [scores(8, 0.2)], loss="ls")
+    again = write_run(tmp_path / "ns_again", [scores(1, 3.0)], finished=False)
     os.utime(again / "config.yaml", (2**32, 2**32))
     report = build_report([tmp_path])
     board = report.sections[0].tables[0]
@@ -287,12 +282,12 @@ def test_unfinished_repetition_replaces_no_result(tmp_path):
 
 def test_seeds_that_ended_early_are_marked(tmp_path):
     """Budgets are 60,000 images; one is used up at exactly that or at a whole batch above."""
-    single(tmp_path / "ns1", [scores(8, 0.1)], seed=1)
-    single(tmp_path / "ns2", [scores(2, 0.4)], seed=2, ended=640, measured={"ended_by": "MODE_COLLAPSE"})
-    single(tmp_path / "ns3", [scores(4, 0.4)], seed=3, ended=59_904)  # a batch short of the budget
-    single(tmp_path / "ls1", [scores(8, 0.4)], loss="ls", seed=1, ended=60_000)
-    single(tmp_path / "ls2", None, loss="ls", seed=2, error="nan")
-    single(tmp_path / "ls3", [scores(8, 0.4)], loss="ls", seed=3, over=False)
+    write_run(tmp_path / "ns1", [scores(8, 0.1)], seed=1)
+    write_run(tmp_path / "ns2", [scores(2, 0.4)], seed=2, images_seen=640, measured={"ended_by": "MODE_COLLAPSE"})
+    write_run(tmp_path / "ns3", [scores(4, 0.4)], seed=3, images_seen=59_904)  # a batch short of the budget
+    write_run(tmp_path / "ls1", [scores(8, 0.4)], loss="ls", seed=1, images_seen=60_000)
+    write_run(tmp_path / "ls2", None, loss="ls", seed=2, error="nan")
+    write_run(tmp_path / "ls3", [scores(8, 0.4)], loss="ls", seed=3, finished=False)
     board = leaderboard(ranking(tmp_path))
     assert row(board, "ns")["seeds"] == ("3", "2 ended early at 640 … 59,904 images")
     assert row(board, "ns")["mean kl_with_off_mode_2500 ▾"][0] == "0.3"
@@ -302,8 +297,8 @@ def test_seeds_that_ended_early_are_marked(tmp_path):
 
 
 def test_ensemble_that_ended_early_is_marked(tmp_path):
-    ensemble(tmp_path / "early", {1: scores(8, 0.1), 2: None, 3: scores(8, 0.1)}, ended=20_480)
-    ensemble(tmp_path / "full", {1: scores(8, 0.1), 2: scores(8, 0.2)}, loss="minimax")
+    write_ensemble(tmp_path / "early", {1: scores(8, 0.1), 2: None, 3: scores(8, 0.1)}, images_seen=20_480)
+    write_ensemble(tmp_path / "full", {1: scores(8, 0.1), 2: scores(8, 0.2)}, loss="minimax")
     board = leaderboard(ranking(tmp_path))
     assert row(board, "ns")["seeds"] == ("3", "1 failed, 2 ended early at 20,480 images")
     assert row(board, "minimax")["seeds"] == "2"

@@ -1,27 +1,21 @@
 """The report's tables and numbers in Weights & Biases, offline: what W&B itself leaves on the disk."""
 
-import importlib.util
 import json
 import logging
-from pathlib import Path
 
 import pytest
+from run_factory import scores, write_run
 
 from ganlab.report import rank_runs
 from ganlab.report import wandb as wandb_report
-
-spec = importlib.util.spec_from_file_location("folders", Path(__file__).parent / "folders.py")
-folders = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(folders)
-single, scores = folders.single, folders.scores
 
 
 @pytest.fixture
 def sweep(tmp_path):
     folder = tmp_path / "sweep"
     for seed, (ns, ls) in enumerate(((0.1, 0.5), (0.3, 0.4)), 1):
-        single(folder / f"ns{seed}", [scores(8, ns)], seed=seed)
-        single(folder / f"ls{seed}", [scores(8, ls)], loss="ls", seed=seed)
+        write_run(folder / f"ns{seed}", [scores(8, ns)], seed=seed)
+        write_run(folder / f"ls{seed}", [scores(8, ls)], loss="ls", seed=seed)
     return folder
 
 
@@ -49,13 +43,13 @@ def test_tables_and_numbers(sweep):
 
 
 def test_infinite_numbers_are_left_out(tmp_path):
-    single(tmp_path, [scores(0, 4.5)])
+    write_run(tmp_path, [scores(0, 4.5)])
     (ranking,) = rank_runs([tmp_path])
     assert ranking.finite_numbers()["modes_2500"] == 0 and "reverse_kl_2500" not in ranking.finite_numbers()
 
 
 def test_two_protocols_have_separate_names(sweep):
-    single(sweep / "other", [scores(8, 0.7)], loss="minimax", ema=0)
+    write_run(sweep / "other", [scores(8, 0.7)], loss="minimax", ema=0)
     live = Live()
     wandb_report.log_report_tables(live, sweep)
     assert {"report/Ranking A/Leaderboard", "report/Ranking B/Leaderboard"} <= set(live.logged)

@@ -1,26 +1,20 @@
 """The table at the end of a sweep, over folders that a test fills."""
 
 import csv
-import importlib.util
 import os
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from run_factory import scores, write_ensemble, write_run
 
 from ganlab.cli.sweep import SweepTable
 from ganlab.config.paths import conf_folder
 from ganlab.report.sweep import print_sweep_table, read_jobs
-
-spec = importlib.util.spec_from_file_location("folders", Path(__file__).parents[1] / "report" / "folders.py")
-folders = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(folders)
-scores = folders.scores
 
 
 def printed(folder, capsys, monkeypatch):
@@ -32,8 +26,8 @@ def printed(folder, capsys, monkeypatch):
 def test_an_ensemble_s_row_has_median_quartiles_and_the_number_of_seeds(tmp_path, capsys, monkeypatch):
     """Of 0.1, 0.2 … 0.9 the quartiles that occur are 0.3 and 0.7; the failed tenth seed has the worst KL and no mode."""
     finals = {seed: scores(8, seed / 10) for seed in range(1, 10)}
-    folders.ensemble(tmp_path / "loss=ns", finals)
-    folders.ensemble(tmp_path / "loss=ls", finals | {10: None}, loss="ls")
+    write_ensemble(tmp_path / "loss=ns", finals)
+    write_ensemble(tmp_path / "loss=ls", finals | {10: None}, loss="ls")
     text = printed(tmp_path, capsys, monkeypatch)
     title, *lines = text.splitlines()
     assert "best first by the median of quality/kl_with_off_mode_2500" in title
@@ -50,8 +44,8 @@ def test_an_ensemble_s_row_has_median_quartiles_and_the_number_of_seeds(tmp_path
 
 def test_single_runs_of_a_setting_are_its_seeds_and_names_are_printed_as_typed(tmp_path, capsys, monkeypatch):
     for seed, kl in enumerate((0.3, 0.1, 0.2), 1):
-        folders.single(tmp_path / f"{seed}", [scores(8, kl)], seed=seed, overrides=("regularizer=[r1,r2]",))
-    folders.single(tmp_path / "4", None, seed=1, error="[D]'s loss is nan", overrides=("regularizer=[]",))
+        write_run(tmp_path / f"{seed}", [scores(8, kl)], seed=seed, overrides=("regularizer=[r1,r2]",))
+    write_run(tmp_path / "4", None, seed=1, error="[D]'s loss is nan", overrides=("regularizer=[]",))
     text = printed(tmp_path, capsys, monkeypatch)
     assert "regularizer=[r1,r2]" in text and "regularizer=[]" in text and "[D]'s loss is nan" in text
     (line,) = (line for line in text.splitlines() if "regularizer=[r1,r2]" in line)
@@ -63,7 +57,7 @@ def test_single_runs_of_a_setting_are_its_seeds_and_names_are_printed_as_typed(t
 def test_a_sweep_without_a_quality_is_sorted_by_none(tmp_path, capsys, monkeypatch):
     none = {"quality": None, "real": None, "objective": None, "protocol": None}
     for seed in (1, 2):
-        folders.single(tmp_path / f"{seed}", [], seed=seed, measured=none)
+        write_run(tmp_path / f"{seed}", [], seed=seed, measured=none)
     (tmp_path / "2" / "summary.json").write_text('{"status": "refused", "error": "n_critic"}')
     text = printed(tmp_path, capsys, monkeypatch)
     assert "sweep of 2 jobs" in text and "best" not in text and "median" not in text and "refused 2: n_critic" in text
@@ -72,7 +66,7 @@ def test_a_sweep_without_a_quality_is_sorted_by_none(tmp_path, capsys, monkeypat
 @pytest.mark.parametrize("columns", [50, 80, 120])
 def test_a_narrow_terminal_hides_whole_columns_and_never_the_one_that_ranks(tmp_path, capsys, monkeypatch, columns):
     for gamma, kl in (("0.01", 0.2), ("0.1", 0.1)):
-        folders.single(tmp_path / gamma, [scores(8, kl)], overrides=(f"regularizer.r1.gamma={gamma}",))
+        write_run(tmp_path / gamma, [scores(8, kl)], overrides=(f"regularizer.r1.gamma={gamma}",))
     monkeypatch.setenv("COLUMNS", str(columns))
     print_sweep_table(read_jobs(tmp_path), tmp_path)
     out = capsys.readouterr().out
@@ -84,8 +78,8 @@ def test_a_narrow_terminal_hides_whole_columns_and_never_the_one_that_ranks(tmp_
 
 
 def test_the_table_of_jobs_counts_seeds(tmp_path, capsys):
-    folders.ensemble(tmp_path / "loss=ns", {1: scores(8, 0.1), 2: None})
-    folders.single(tmp_path / "loss=ls", [scores(8, 0.2)], loss="ls", over=False)  # killed
+    write_ensemble(tmp_path / "loss=ns", {1: scores(8, 0.1), 2: None})
+    write_run(tmp_path / "loss=ls", [scores(8, 0.2)], loss="ls", finished=False)  # killed
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "logger": {"csv": {"_target_": "x"}}})
     with pytest.raises(SystemExit, match="1 of 2 jobs failed"):
         SweepTable().on_multirun_end(config)
@@ -148,8 +142,8 @@ def test_a_search_goes_on_where_it_died(cli, tmp_path, monkeypatch):
 
 
 def test_a_sweep_that_ends_early_shows_what_there_is(tmp_path, capsys, monkeypatch):
-    folders.single(tmp_path / "seed=1", [scores(8, 0.1)])
-    folders.single(tmp_path / "seed=2", [scores(8, 0.2)], over=False)
+    write_run(tmp_path / "seed=1", [scores(8, 0.1)])
+    write_run(tmp_path / "seed=2", [scores(8, 0.2)], finished=False)
     registered = []
     monkeypatch.setattr("atexit.register", lambda *call: registered.append(call))
     monkeypatch.setattr("atexit.unregister", lambda call: registered.clear())
