@@ -40,7 +40,7 @@ def test_each_package_has_its_layer():
     assert {path.name for path in ROOT.glob("*.py")} == {"__init__.py", "__main__.py"}
 
 
-@pytest.mark.parametrize("package", LEVEL)
+@pytest.mark.parametrize("package", sorted(LEVEL))
 def test_imports_point_down(package):
     wrong = []
     for path in (ROOT / package).rglob("*.py"):
