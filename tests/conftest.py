@@ -1,4 +1,4 @@
-"""Tiny GANs and quiet trainers for every room's tests."""
+"""Fixtures: tiny GANs, silent trainers, the command line, and run directories."""
 
 import sys
 import warnings
@@ -19,15 +19,18 @@ from ganlab.networks import MLPDiscriminator, MLPGenerator
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
-    """Thousands of tiny games, and a process per core: threads would only wait for each other."""
+    """One thread per process, since pytest starts a process per core."""
     torch.set_num_threads(1)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for the processes that a test starts
 
 
 def public_families():
-    """Every GAN that ganlab.losses defines for the public."""
-    found = vars(ganlab.losses).values()
-    return [c for c in found if isinstance(c, type) and issubclass(c, GAN) and c is not GAN and c.__name__[0] != "_"]
+    """Every public GAN of ganlab.losses."""
+    return [
+        c
+        for c in vars(ganlab.losses).values()
+        if isinstance(c, type) and issubclass(c, GAN) and c is not GAN and c.__name__[0] != "_"
+    ]
 
 
 @pytest.fixture(params=public_families(), ids=lambda family: family.__name__)
@@ -68,7 +71,7 @@ def make_gan():
 
 @pytest.fixture
 def make_batches():
-    """Labeled batches off center, so that no symmetry hides a sign."""
+    """Labeled batches, not centered at 0, so that no symmetry hides a wrong sign."""
 
     def make(count, size=6, shape=(2,), classes=3, seed=1):
         random = torch.Generator().manual_seed(seed)
@@ -81,7 +84,7 @@ def make_batches():
 
 
 class Loader:
-    """A list of batches as Lightning wants it; it would take a bare list for several loaders."""
+    """A list of batches as a loader; Lightning takes a plain list for several loaders."""
 
     def __init__(self, batches):
         self.batches = batches
@@ -103,7 +106,7 @@ class SeedAtStart(Callback):
 
 @pytest.fixture
 def make_trainer():
-    """A silent CPU trainer; the random numbers of training start from `seed`."""
+    """A silent CPU trainer, whose training starts from the random `seed`."""
 
     def make(*callbacks, seed=5, max_epochs=1, logger=False, **settings):
         with warnings.catch_warnings():
@@ -125,7 +128,7 @@ def make_trainer():
 
 @pytest.fixture
 def fit(make_trainer):
-    """Trains a GAN on a list of batches or a datamodule, and hands back the trainer."""
+    """Trains a GAN on a list of batches or a datamodule; returns the trainer."""
 
     def fit(gan, data, *callbacks, ckpt_path=None, **settings):
         trainer = make_trainer(*callbacks, **settings)
@@ -139,7 +142,7 @@ def fit(make_trainer):
 
 @pytest.fixture
 def cli(tmp_path, monkeypatch, capfd):
-    """Runs ganlab in this process, in an empty folder; returns (exit code, everything it printed)."""
+    """Runs ganlab in this process, in an empty directory; returns (exit code, printed text)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.delitem(sys.modules, "my_gan", raising=False)
@@ -161,16 +164,16 @@ def cli(tmp_path, monkeypatch, capfd):
 
 @pytest.fixture(scope="session")
 def make_run():
-    """Writes a run's folder with one checkpoint of small networks that were never trained, and returns its GAN.
+    """Writes a run directory with a checkpoint of small untrained networks; returns its GAN.
 
-    Every weight of the moving average differs from the generator's own, and batch norm's averages from their start.
+    The moving average differs from the generator in every weight, and batch norm's averages from their initial values.
     """
 
     def make(folder: Path, generator="DCGANGenerator", data="Digits", classes=10, seed=3, seeds=None, **network) -> GAN:
         points = data == "Ring"
-        about = {"num_classes": classes} if classes else {}
-        players = {"shape": [2], "hidden": [16]} if points else {"channels": 1, "size": 8, "width": 4}
-        where = (
+        labels = {"num_classes": classes} if classes else {}
+        sizes = {"shape": [2], "hidden": [16]} if points else {"channels": 1, "size": 8, "width": 4}
+        data_settings = (
             {"num_classes": 8, "dim": 2, "std": 0.01, "train_size": 600, "test_size": 300, "data_seed": 0}
             if points
             else {"channels": 1, "size": 8, "num_classes": 10, "data_dir": str(folder / "data")}
@@ -179,37 +182,40 @@ def make_run():
         config = {
             "name": f"{data.lower()}-test",
             "seed": seed,
-            "data": {"_target_": f"ganlab.data.{data}", "batch_size": 60, **where},
+            "data": {"_target_": f"ganlab.data.{data}", "batch_size": 60, **data_settings},
             "gan": {
                 "_target_": "ganlab.NonSaturatingGAN",
                 "generator": {
-                    "_target_": f"ganlab.networks.{generator}", "latent_dim": 5, **players, **about,
+                    "_target_": f"ganlab.networks.{generator}", "latent_dim": 5, **sizes, **labels,
                     **({"bounded": not points} if generator == "MLPGenerator" else {}), **network,
                 },
                 "discriminator": {
-                    "_target_": f"ganlab.networks.{'MLP' if points else 'DCGAN'}Discriminator", **players,
+                    "_target_": f"ganlab.networks.{'MLP' if points else 'DCGAN'}Discriminator", **sizes,
                     **({"projection_classes": classes} if classes else {}),
                 },
                 "generator_optimizer": adam,
                 "discriminator_optimizer": adam,
-                "conditioning": {"_target_": "ganlab.models.conditioning.ClassLabels", **about} if classes else None,
+                "conditioning": {"_target_": "ganlab.models.conditioning.ClassLabels", **labels} if classes else None,
             },
         }  # fmt: skip
-        copies = []
-        for number in seeds or [seed]:
-            torch.manual_seed(number)
+        members = []
+        for member_seed in seeds or [seed]:
+            torch.manual_seed(member_seed)
             gan = instantiate(config["gan"], _convert_="all")
             for tensor in [*gan.generator_ema.parameters(), *gan.generator_ema.buffers()]:
                 if tensor.is_floating_point():
                     tensor.data += 0.3 * torch.rand_like(tensor)
             gan.images_seen = 600
-            copies.append(gan)
-        game = copies[0] if seeds is None else Ensemble(copies, seeds)
-        game.run_config = config
-        content = {"state_dict": game.state_dict(), "callbacks": {"Evaluation": {"best": 1.0, "latest": {"quality/x": 1.5}}}}
-        game.on_save_checkpoint(content)
+            members.append(gan)
+        gan_or_ensemble = members[0] if seeds is None else Ensemble(members, seeds)
+        gan_or_ensemble.run_config = config
+        content = {
+            "state_dict": gan_or_ensemble.state_dict(),
+            "callbacks": {"Evaluation": {"best": 1.0, "latest": {"quality/x": 1.5}}},
+        }
+        gan_or_ensemble.on_save_checkpoint(content)
         (folder / "checkpoints").mkdir(parents=True)
         torch.save(content, folder / "checkpoints" / "last.ckpt")
-        return game.eval()
+        return gan_or_ensemble.eval()
 
     return make

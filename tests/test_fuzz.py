@@ -1,28 +1,21 @@
 """A few of the random command lines of tests/benchmarks/fuzz.py, which runs a thousand."""
 
-import sys
-from pathlib import Path
-
+import fuzz
 import pytest
 
 
-@pytest.fixture
-def fuzz(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parent / "benchmarks")
-    import fuzz
-
+@pytest.fixture(autouse=True)
+def planted_secret(monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", fuzz.SECRET)
-    yield fuzz
-    del sys.modules["fuzz"]
 
 
-def test_random_command_lines_end_in_a_run_or_in_a_sentence(fuzz, tmp_path):
+def test_random_command_lines_end_in_a_run_or_one_sentence(tmp_path):
     fuzz.load()
     lines = [[*fuzz.RING, "seed=2"], *fuzz.command_lines(12, seed=7)]
-    found = fuzz.fuzz(lines, tmp_path)
-    violations = [(words, message) for words, (kind, message) in zip(lines, found, strict=True) if kind == "violation"]
+    outcomes = fuzz.fuzz(lines, tmp_path)
+    violations = [(words, message) for words, (kind, message) in zip(lines, outcomes, strict=True) if kind == "violation"]
     assert not violations
-    assert found[0] == ("run", "") and [kind for kind, _ in found].count("sentence") >= 5
+    assert outcomes[0] == ("run", "") and [kind for kind, _ in outcomes].count("sentence") >= 5
 
 
 @pytest.mark.parametrize(
@@ -36,7 +29,7 @@ def test_random_command_lines_end_in_a_run_or_in_a_sentence(fuzz, tmp_path):
         ("import sys; sys.exit('ganlab: one\\nganlab: two')", "exit code 1"),
     ],
 )
-def test_violations_are_found(fuzz, tmp_path, monkeypatch, planted, complaint):
+def test_violations_are_detected(tmp_path, monkeypatch, planted, complaint):
     monkeypatch.setattr(fuzz, "main", lambda: exec(planted))
     kind, message = fuzz.outcome(["seed=1"], tmp_path, seconds=0.5)
     assert kind == "violation" and complaint in message

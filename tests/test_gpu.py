@@ -1,4 +1,4 @@
-"""What only a GPU can show. On a machine without one, tests/test_graphs.py holds the graphs to their turns on the CPU."""
+"""CUDA graphs, data on the GPU, and resume there. tests/models/test_cuda_graphs.py tests the graphs' logic without a GPU."""
 
 import warnings
 
@@ -19,8 +19,8 @@ ADAM = lambda p: torch.optim.Adam(p, 1e-3, (0.5, 0.9), fused=True)
 STEPS = 60
 
 
-class Seen(Callback):
-    """The batches as the step got them, and the kinds of turn that were recorded."""
+class RecordBatches(Callback):
+    """The batches of each step, and how many kinds of steps were recorded as CUDA graphs."""
 
     def __init__(self):
         self.batches, self.recorded = [], 0
@@ -30,20 +30,20 @@ class Seen(Callback):
         self.recorded = 0 if gan._graphs is None else len(gan._graphs.recorded)
 
 
-def train(game, data, **settings):
-    seen = Seen()
+def train(gan, data, **settings):
+    batches = RecordBatches()
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         Trainer(
-            accelerator="gpu", devices=1, max_steps=2 * STEPS, logger=False, callbacks=[seen], enable_checkpointing=False,
+            accelerator="gpu", devices=1, max_steps=2 * STEPS, logger=False, callbacks=[batches], enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, **{"deterministic": False} | settings,
-        ).fit(game, data)  # fmt: skip
-    return seen
+        ).fit(gan, data)  # fmt: skip
+    return batches
 
 
-def weights(game):
-    return torch.cat([p.detach().flatten() for p in game.parameters()])
+def weights(gan):
+    return torch.cat([p.detach().flatten() for p in gan.parameters()])
 
 
 def ring():
@@ -84,10 +84,10 @@ REGULARIZERS = {
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("name", REGULARIZERS)
-def test_graphs_follow_turns_by_hand(make_gan, name, precision):
+def test_graphs_match_eager_steps(make_gan, name, precision):
     ends = []
     for cuda_graphs in (False, True):
-        regularizers = {"own": REGULARIZERS[name]} if REGULARIZERS[name] else None
+        regularizers = {"regularizer": REGULARIZERS[name]} if REGULARIZERS[name] else None
         gan = make_gan(RpGAN, optimizer=ADAM, cuda_graphs=cuda_graphs, regularizers=regularizers, n_critic=2)
         assert (train(gan, ring(), precision=precision).recorded >= 2) == cuda_graphs
         ends.append(weights(gan))
@@ -118,15 +118,15 @@ def test_graphs_of_an_ensemble(make_gan):
     torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-5)
 
 
-def test_batches_are_cut_on_the_gpu_and_are_those_of_the_cpu(make_gan):
+def test_gpu_batches_match_cpu_batches(make_gan):
     data = ring()
     on_gpu = train(make_gan(optimizer=ADAM), data).batches
     assert data._stream.batches.split.x.device.type == "cuda" and data.train.x.device.type == "cpu"
     torch.manual_seed(0)
     data = ring()
     data.setup()
-    for (x, y), (own_x, own_y) in zip(on_gpu, data.train_dataloader()):
-        assert torch.equal(x.cpu(), own_x) and torch.equal(y.cpu(), own_y)
+    for (x, y), (cpu_x, cpu_y) in zip(on_gpu, data.train_dataloader()):
+        assert torch.equal(x.cpu(), cpu_x) and torch.equal(y.cpu(), cpu_y)
 
 
 STOP = """
@@ -143,34 +143,35 @@ class Stop(Callback):
 """
 
 
-@pytest.mark.parametrize("copies", [[], ["seeds=2"]], ids=["one", "ensemble"])
+@pytest.mark.parametrize("seeds", [[], ["seeds=2"]], ids=["single", "ensemble"])
 @pytest.mark.parametrize("graphs", [False, True])
-def test_resume_is_exact(cli, tmp_path, graphs, copies):
-    """A run that crashed and went on from its checkpoint ends as the one that never stopped, bit by bit."""
+def test_resume_is_bit_identical(cli, tmp_path, graphs, seeds):
     (tmp_path / "my_gan.py").write_text(STOP)
-    words = [
+    overrides = [
         "data=ring", "data.train_size=1000", "data.batch_size=50", "networks=mlp", "trainer=deterministic", "logger=csv",
-        "monitor=[]", "max_images=2000", "eval_every=500", f"gan.cuda_graphs={str(graphs).lower()}", *copies,
+        "monitor=[]", "max_images=2000", "eval_every=500", f"gan.cuda_graphs={str(graphs).lower()}", *seeds,
     ]  # fmt: skip
-    assert cli(*words, f"hydra.run.dir={tmp_path / 'whole'}")[0] == 0
-    assert cli(*words, f"hydra.run.dir={tmp_path / 'half'}", "+callbacks.stop._target_=my_gan.Stop")[0] == 1
-    code, said = cli(f"resume={tmp_path / 'half'}", "trust=my_gan")
-    assert code == 0 and (tmp_path / "stopped").exists(), said
-    whole, half = (torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "half"))
-    assert whole["state_dict"].pop("_extra_state") == half["state_dict"].pop("_extra_state")
-    for name, tensor in whole["state_dict"].items():
-        assert torch.equal(tensor, half["state_dict"][name]), name
+    assert cli(*overrides, f"hydra.run.dir={tmp_path / 'uninterrupted'}")[0] == 0
+    assert cli(*overrides, f"hydra.run.dir={tmp_path / 'resumed'}", "+callbacks.stop._target_=my_gan.Stop")[0] == 1
+    code, printed = cli(f"resume={tmp_path / 'resumed'}", "trust=my_gan")
+    assert code == 0 and (tmp_path / "stopped").exists(), printed
+    uninterrupted, resumed = (
+        torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("uninterrupted", "resumed")
+    )
+    assert uninterrupted["state_dict"].pop("_extra_state") == resumed["state_dict"].pop("_extra_state")
+    for name, tensor in uninterrupted["state_dict"].items():
+        assert torch.equal(tensor, resumed["state_dict"][name]), name
 
 
-class Waits(NonSaturatingGAN):
-    """Asks for a number in every turn."""
+class Synchronizes(NonSaturatingGAN):
+    """Reads a number from the GPU in every step."""
 
     @staticmethod
     def generator_loss(fake_logits, real_logits=None):
         return NonSaturatingGAN.generator_loss(fake_logits) * (2 if fake_logits.mean() > 0 else 1)
 
 
-def test_a_turn_that_waits_for_a_number_is_refused(make_gan):
-    """Stands last: torch leaves its allocator and streams as they are in a recording that failed."""
+def test_step_that_synchronizes_is_refused(make_gan):
+    """The last test: a failed recording leaves torch's allocator and streams in their state."""
     with pytest.raises(ValueError, match="cannot become a CUDA graph .*capturing.*leave out gan.cuda_graphs"):
-        train(make_gan(Waits, optimizer=ADAM, cuda_graphs=True), ring())
+        train(make_gan(Synchronizes, optimizer=ADAM, cuda_graphs=True), ring())

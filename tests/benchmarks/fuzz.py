@@ -3,7 +3,7 @@
     python tests/benchmarks/fuzz.py [N] [SEED]            # 1,000 command lines, drawn from the seed 0
     python tests/benchmarks/fuzz.py 20 0 --processes      # as real processes, one after another
 
-Each command line trains four batches on the ring and has one hostile word (NASTY, NUMBERS, FREE). `main()` runs it in a fork
+Each command line trains four batches on the ring and has one hostile argument (NASTY, NUMBERS, FREE). `main()` runs it in a fork
 of a process with torch loaded, in an empty directory, under limits of memory and time; a run that exceeds the time, such as
 `max_images=10**18`, must end on SIGTERM. An audit hook records programs that are executed and files that are written
 elsewhere. Prints a table, writes the distinct messages to `sentences.txt`, and exits with 1 after a violation.
@@ -65,16 +65,23 @@ def keys() -> list[tuple[str, str]]:
     """Every dotted key of conf/ with the choice that brings it ("": it is always there), and groups with no choice."""
     conf = Path(conf_folder())
     groups = [(folder.name, "") for folder in conf.iterdir() if folder.is_dir()]
-    own = ["hydra.job.name", "hydra.run.dir", "hydra.sweep.dir", "hydra.verbose", "hydra.job.chdir", "hydra.output_subdir"]
+    hydra_keys = [
+        "hydra.job.name",
+        "hydra.run.dir",
+        "hydra.sweep.dir",
+        "hydra.verbose",
+        "hydra.job.chdir",
+        "hydra.output_subdir",
+    ]
     downloads = [f"data={name}" for name in ("mnist", "fashion_mnist", "cifar10", "stacked_mnist", "stacked_fashion")]
     left_out = ("logger=[wandb]", "metrics=inception", *downloads)
-    found = [(key, choice.replace("'", "")) for key, choice, _ in suggestions.iter_keys(conf)]
-    return groups + [(key, "") for key in own] + [pair for pair in found if pair[1] not in left_out]
+    config_keys = [(key, choice.replace("'", "")) for key, choice, _ in suggestions.iter_keys(conf)]
+    return groups + [(key, "") for key in hydra_keys] + [pair for pair in config_keys if pair[1] not in left_out]
 
 
 def command_lines(n: int, seed: int) -> list[list[str]]:
-    """Command lines of four batches of points or images with, mostly, a key with a nasty value, sometimes a malformed word."""
-    draw, known = random.Random(seed), keys()
+    """Command lines of four batches of points or images with, mostly, a key with a nasty value, sometimes a malformed argument."""
+    draw, all_keys = random.Random(seed), keys()
     lines = []
     for _ in range(n):
         kind = draw.random()
@@ -84,7 +91,7 @@ def command_lines(n: int, seed: int) -> list[list[str]]:
             alphabet = "abc=.,:+~-[]{}()'\"\\$ \n@/%é0"
             lines.append([*RING, "".join(draw.choices(alphabet, k=draw.randint(1, 30)))])
         else:
-            key, choice = draw.choice(known)
+            key, choice = draw.choice(all_keys)
             if kind < 0.3:
                 spoilt = draw.randrange(len(key) + 1)
                 key = key[:spoilt] + draw.choice("xé.@/_ ") + key[spoilt:]
@@ -205,7 +212,7 @@ def outcome(words: list[str], folder: Path, start=in_a_fork, seconds: float = SE
     if "wrote" in notes and not typed_a_place:
         return "violation", notes.strip()
     if not typed_a_target and list(folder.parents[1].rglob("owned")):
-        return "violation", "the word was executed"
+        return "violation", "the argument was executed"
     if any(SECRET in path.read_text(errors="replace") for path in folder.parents[1].rglob("*") if path.is_file()):
         return "violation", f"the secret was written; {err.strip()[-300:]}"
     return classify(code, out, err, asked)
@@ -220,7 +227,7 @@ def classify(code: int, out: str, err: str, interrupted: bool) -> tuple[str, str
     if interrupted and code == 128 + signal.SIGTERM and len(messages) == 1:
         return "stopped", messages[0]
     rest = [line for line in err.splitlines() if line and line not in messages and "Warning: " not in line and line[0] != " "]
-    if code == 2 and err.startswith("usage: ganlab") and "Traceback" not in err:  # argparse's own words
+    if code == 2 and err.startswith("usage: ganlab") and "Traceback" not in err:  # argparse's message
         return "sentence", err.strip().splitlines()[-1]
     if code == 1 and len(messages) == 1 and not rest and 20 < len(messages[0]) < 1000:
         return "sentence", err[err.index("ganlab: ") :].strip()

@@ -1,8 +1,10 @@
-"""`python tests/benchmarks/trace.py [OVERRIDE …]`: the project's functions that one command enters before the first backward.
+"""The functions of ganlab that one command calls before the first backward.
+
+    python tests/benchmarks/trace.py [OVERRIDE …]
 
 Runs `python -m ganlab +experiment=cgan_fashion metrics=none logger=csv` (or the overrides given) in this process, in a
-temporary folder, and stops at the first `backward`. Prints, for the command line and configuration (`cli`, `config`) and in
-all: how many functions of `ganlab` were entered, in how many files, and how many source lines these functions have
+temporary directory, and stops at the first `backward`. Prints, for the command line and configuration (`cli`, `config`) and in
+all: how many functions of `ganlab` were called, in how many files, and how many source lines these functions have
 (docstrings, comments and blank lines not counted).
 """
 
@@ -18,7 +20,7 @@ from pathlib import Path
 
 DEFAULT = ["+experiment=cgan_fashion", "metrics=none", "logger=csv"]
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("cli", "config")
+PACKAGES = ("cli", "config")
 
 
 class FirstBackward(BaseException):
@@ -26,7 +28,7 @@ class FirstBackward(BaseException):
 
 
 def trace(overrides: list[str]) -> set[tuple[str, int]]:
-    """(file, first line) of every function of ganlab that is entered before the first backward pass."""
+    """(file, first line) of every function of ganlab that is called before the first backward pass."""
     import torch
 
     sys.path.insert(0, str(ROOT))
@@ -95,13 +97,13 @@ def main(overrides: list[str]) -> None:
         files[path].append(line)
     rows = []
     for path, starts in files.items():
-        known = source_lines(path)
-        hits = [known[start] for start in starts if start in known]  # a module's own top level is no function
+        lines_of = source_lines(path)
+        hits = [lines_of[start] for start in starts if start in lines_of]  # a module's own top level is no function
         if hits:
             rows.append((Path(path).relative_to(ROOT / "ganlab"), len(hits), sum(hits)))
     for path, functions, lines in sorted(rows):
         print(f"{functions:4} functions {lines:5} lines  {path}")
-    for name, some in (("command line and configuration", [r for r in rows if r[0].parts[0] in ROOMS]), ("in all", rows)):
+    for name, some in (("command line and configuration", [r for r in rows if r[0].parts[0] in PACKAGES]), ("in all", rows)):
         print(f"{name}: {sum(r[1] for r in some)} functions in {len(some)} files, {sum(r[2] for r in some):,} lines")
 
 

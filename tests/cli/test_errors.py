@@ -12,7 +12,7 @@ from ganlab.config.resolvers import file_name
 
 
 @pytest.mark.parametrize(
-    ("typed", "sentence"),
+    ("override", "sentence"),
     [
         ("loss", "'loss' cannot be read; type KEY=VALUE, and quote a VALUE that is not plain: 'name=\"a b\"'"),
         ("+seed=2", "Could not append to config. An item is already at 'seed'. Either remove + prefix: 'seed=2'"),
@@ -20,9 +20,9 @@ from ganlab.config.resolvers import file_name
         ("hydra.mode=x", "Error merging override hydra.mode=x (Invalid value 'x', expected one of [RUN, MULTIRUN])"),
     ],
 )
-def test_refusals_of_hydra_become_one_line(typed, sentence):
+def test_refusals_of_hydra_become_one_line(override, sentence):
     with initialize_config_dir(conf_folder(), version_base="1.3"), pytest.raises(HydraException) as caught:
-        compose("config", [typed])
+        compose("config", [override])
     assert explain(caught.value).splitlines()[0].startswith(sentence)
 
 

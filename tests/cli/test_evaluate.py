@@ -26,8 +26,8 @@ def ring(cli, tmp_path):
 
     def train(*overrides, metric="metrics.samples=200"):
         folder = tmp_path / "outputs" / "r"
-        splits = ["data.train_size=1500", "data.test_size=700", metric]
-        code, printed = cli("data=ring", "loss=ns", *SHORT, *TINY, *splits, f"hydra.run.dir={folder}", *overrides)
+        settings = ["data.train_size=1500", "data.test_size=700", metric]
+        code, printed = cli("data=ring", "loss=ns", *SHORT, *TINY, *settings, f"hydra.run.dir={folder}", *overrides)
         assert code == 0, printed
         return folder
 
@@ -42,21 +42,21 @@ def test_evaluates_a_conditional_run_on_images(cli, tmp_path):
     assert code == 0, printed
     assert "n = 360 instead of 5,000: the test split has no more real samples" in printed
     assert f"every number's protocol: {folder.relative_to(tmp_path)}/evaluation.json" in printed.replace("\n", "")
-    found, summary = (json.loads((folder / name).read_text()) for name in ("evaluation.json", "summary.json"))
+    evaluation, summary = (json.loads((folder / name).read_text()) for name in ("evaluation.json", "summary.json"))
     names = ["kid", "precision", "recall", "density", "coverage", "vendi", "gan_test", "gan_train"]
-    assert {f"{name}_classifier_360" for name in names} < found["metrics"].keys()
-    assert {"nearest_train_pixels_360", "nearest_train_auc_pixels_360", "copies_pixels_360"} < found["metrics"].keys()
+    assert {f"{name}_classifier_360" for name in names} < evaluation["metrics"].keys()
+    assert {"nearest_train_pixels_360", "nearest_train_auc_pixels_360", "copies_pixels_360"} < evaluation["metrics"].keys()
     # the last evaluation in training used seed 0 and as many samples: the same numbers
     for name in ("frechet_classifier_360", "classes_360", "class_kl_360"):
-        assert found["metrics"][name]["value"] == pytest.approx(summary["quality"][f"quality/{name}"], rel=1e-5)
-        assert found["metrics"][name]["real"] == pytest.approx(summary["real"][f"quality/{name}"], rel=1e-5)
-    agreement = found["metrics"]["gan_test_classifier_360"]
+        assert evaluation["metrics"][name]["value"] == pytest.approx(summary["quality"][f"quality/{name}"], rel=1e-5)
+        assert evaluation["metrics"][name]["real"] == pytest.approx(summary["real"][f"quality/{name}"], rel=1e-5)
+    agreement = evaluation["metrics"]["gan_test_classifier_360"]
     assert agreement["value"] == pytest.approx(summary["quality"]["quality/label_agreement_360"])
     assert agreement["interval"][0] < agreement["value"] < agreement["interval"][1]
-    protocol = found["metrics"]["recall_classifier_360"]["protocol"]
+    protocol = evaluation["metrics"]["recall_classifier_360"]["protocol"]
     assert protocol["extractor"] == summary["protocol"]["extractor"] and (protocol["k"], protocol["seed"]) == (3, 0)
-    assert found["not_measured"].keys() == {"frechet_infinity"} and found["images_seen"] == 1280
-    assert len(found["closest_to_training_data"]) == 10
+    assert evaluation["not_measured"].keys() == {"frechet_infinity"} and evaluation["images_seen"] == 1280
+    assert len(evaluation["closest_to_training_data"]) == 10
 
 
 def test_evaluates_a_run_on_points(cli, ring):
@@ -64,13 +64,13 @@ def test_evaluates_a_run_on_points(cli, ring):
     code, printed = cli("evaluate", f"run={folder}", "n=300", "out=mine[a].json")
     assert code == 0 and printed.endswith("protocol: mine[a].json\n"), "the path is not read as markup"
     assert not (folder / "evaluation.json").exists()
-    found = json.loads(Path("mine[a].json").read_text())
-    copies = found["metrics"]["copies_points_300"]
+    evaluation = json.loads(Path("mine[a].json").read_text())
+    copies = evaluation["metrics"]["copies_points_300"]
     assert f"{copies['value']:.1%} of the samples and {copies['real']:.1%} of held-out real data lie so close" in printed
-    assert {"modes_300", "kid_points_300", "frechet_infinity_points_300", "copies_points_300"} < found["metrics"].keys()
-    assert found["not_measured"]["gan_test"] == "the GAN is unconditional"
-    assert cli("evaluate", f"run={folder}", "n=300", "out=again.json")[0] == 0
-    assert json.loads(Path("again.json").read_text())["metrics"] == found["metrics"]
+    assert {"modes_300", "kid_points_300", "frechet_infinity_points_300", "copies_points_300"} < evaluation["metrics"].keys()
+    assert evaluation["not_measured"]["gan_test"] == "the GAN is unconditional"
+    assert cli("evaluate", f"run={folder}", "n=300", "out=repeated.json")[0] == 0
+    assert json.loads(Path("repeated.json").read_text())["metrics"] == evaluation["metrics"]
 
 
 def test_members_of_an_ensemble_are_evaluated_one_by_one(cli, ring):
@@ -103,8 +103,8 @@ WRONG = [
 def test_errors_are_one_sentence_and_leave_no_file(cli, ring, monkeypatch, tmp_path):
     folder = ring()
     monkeypatch.chdir(tmp_path / "outputs")
-    for words, sentence in WRONG:
-        code, printed = cli("evaluate", f"run={folder}", *words)
+    for options, sentence in WRONG:
+        code, printed = cli("evaluate", f"run={folder}", *options)
         assert code == 1 and sentence in printed and "Traceback" not in printed, printed
     assert not (folder / "evaluation.json").exists() and not list(tmp_path.rglob("*.partial"))
 

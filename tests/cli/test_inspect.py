@@ -55,8 +55,8 @@ def test_output_and_files_of_a_shipped_loss(cli, tmp_path):
 
 
 def test_dirac_gan_takes_a_shorter_step_where_the_paper_s_overflows():
-    game = dirac_gan(partial(WGAN, regularizers={"gp": GradientPenalty(10.0)}))
-    assert game.lr == 0.02 and max(game.radius_simultaneous, game.radius_alternating) < 1e3
+    simulation = dirac_gan(partial(WGAN, regularizers={"gp": GradientPenalty(10.0)}))
+    assert simulation.lr == 0.02 and max(simulation.radius_simultaneous, simulation.radius_alternating) < 1e3
 
 
 def test_a_loss_of_your_own(cli, tmp_path):

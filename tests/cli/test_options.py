@@ -36,8 +36,8 @@ def test_no_words_give_the_defaults():
 )  # fmt: skip
 def test_value_has_the_type_of_its_field(word, value):
     name, _, text = word.partition("=")
-    found = getattr(parse_options(VerbOptions, [f"{name.removesuffix('_')}={text}"]), name)
-    assert found == value and type(found) is type(value)
+    value_read = getattr(parse_options(VerbOptions, [f"{name.removesuffix('_')}={text}"]), name)
+    assert value_read == value and type(value_read) is type(value)
 
 
 @pytest.mark.parametrize(

@@ -47,12 +47,12 @@ def cell(grid, row, column):
 def test_seed_gives_same_samples_at_any_batch_size(runs):
     gan = runs["points"][1]
     n = DRAW_SIZE + 700
-    whole = gan.sample(n, seed=4)
-    assert torch.allclose(whole, torch.cat(list(gan.sample_in_batches(n, seed=4, batch_size=333))), atol=1e-6)
+    samples = gan.sample(n, seed=4)
+    assert torch.allclose(samples, torch.cat(list(gan.sample_in_batches(n, seed=4, batch_size=333))), atol=1e-6)
     assert max(map(len, gan.sample_in_batches(n, seed=4, batch_size=333))) == 333
-    assert torch.allclose(whole[:DRAW_SIZE], gan.sample(DRAW_SIZE, seed=4), atol=1e-6)
-    assert not torch.equal(whole[:700], whole[DRAW_SIZE:])
-    assert not torch.equal(whole, gan.sample(n, seed=5))
+    assert torch.allclose(samples[:DRAW_SIZE], gan.sample(DRAW_SIZE, seed=4), atol=1e-6)
+    assert not torch.equal(samples[:700], samples[DRAW_SIZE:])
+    assert not torch.equal(samples, gan.sample(n, seed=5))
 
 
 def test_truncation_reaches_the_generator(runs):
@@ -66,13 +66,13 @@ def test_npy_holds_ema_samples_in_class_order(runs):
     state = torch.get_rng_state()
     sample(runs["labels"], "n=1207", "seed=5", "out=a.npy")
     assert torch.equal(state, torch.get_rng_state())
-    found = np.load("a.npy", mmap_mode="r")
-    assert found.dtype == np.float32 and found.shape == (1207, 1, 8, 8)
+    actual = np.load("a.npy", mmap_mode="r")
+    assert actual.dtype == np.float32 and actual.shape == (1207, 1, 8, 8)
     y = torch.arange(1207) % 10
-    assert np.allclose(found, gan.sample(1207, y, seed=5).numpy(), atol=1e-6)
+    assert np.allclose(actual, gan.sample(1207, y, seed=5).numpy(), atol=1e-6)
     with torch.no_grad():
         other = gan.generator(torch.randn(1207, 5, generator=torch.Generator().manual_seed(5)), y)
-    assert not np.allclose(found, other.numpy(), atol=1e-2)
+    assert not np.allclose(actual, other.numpy(), atol=1e-2)
 
 
 def test_png_files_and_grid_show_the_samples(runs, capsys):
@@ -155,11 +155,11 @@ def test_full_disk_or_interruption_leaves_nothing(runs, tmp_path, monkeypatch, o
         return generate(self, z, y)
 
     monkeypatch.setattr("ganlab.models.gan.GAN.generate", fails_later)
-    with pytest.raises((ValueError, type(trouble))) as found:
+    with pytest.raises((ValueError, type(trouble))) as actual:
         sample(runs["plain"], "n=1800", f"out={out}")
     assert not list(tmp_path.iterdir())
     if isinstance(trouble, OSError) and out != "x.png":  # a picture is written once all samples are there
-        assert str(found.value) == f"{out} cannot be written (No space left on device); choose another place with out="
+        assert str(actual.value) == f"{out} cannot be written (No space left on device); choose another place with out="
 
 
 # interpolate
@@ -245,11 +245,11 @@ def test_k_nearest_matches_scipy(monkeypatch):
     random = torch.Generator().manual_seed(0)
     train = torch.randint(0, 256, (1000, 1, 5, 5), generator=random, dtype=torch.uint8)
     x = torch.cat([train[[700, 3]], torch.randint(0, 256, (6, 1, 5, 5), generator=random, dtype=torch.uint8)])
-    found, places = neighbors.k_nearest(x, train, 4, torch.device("cpu"))
+    actual, indices = neighbors.k_nearest(x, train, 4, torch.device("cpu"))
     expected = cdist(x.flatten(1).numpy() / 127.5, train.flatten(1).numpy() / 127.5)
-    assert np.allclose(found, np.sort(expected, 1)[:, :4], rtol=1e-5, atol=1e-12)
-    assert np.array_equal(places, np.argsort(expected, 1)[:, :4])
-    assert places[:2, 0].tolist() == [700, 3] and found[:2, 0].tolist() == [0, 0]
+    assert np.allclose(actual, np.sort(expected, 1)[:, :4], rtol=1e-5, atol=1e-12)
+    assert np.array_equal(indices, np.argsort(expected, 1)[:, :4])
+    assert indices[:2, 0].tolist() == [700, 3] and actual[:2, 0].tolist() == [0, 0]
     assert neighbors.k_nearest(x, train[:3], 3, torch.device("cpu"))[1].sort(1).values.tolist() == [[0, 1, 2]] * 8
 
 

@@ -13,7 +13,7 @@ from ganlab.config.paths import conf_folder
 
 CONF = Path(conf_folder())
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-OUTSIDE_A_JOB = ["name=test", "run_dir=somewhere"]  # these two read Hydra's own state
+OUTSIDE_A_JOB = ["name=test", "run_dir=somewhere"]  # read from Hydra's state in a job
 
 
 def composed(*overrides: str):
@@ -22,24 +22,24 @@ def composed(*overrides: str):
 
 
 def keys(config: dict, prefix: str = "") -> set[str]:
-    found = set()
+    names = set()
     for key, value in config.items():
-        found |= keys(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}"}
-    return found
+        names |= keys(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}"}
+    return names
 
 
-def test_the_issue_s_experiments_exist():
-    wanted = "digits cgan_fashion ns_fashion minimax_fashion wgan_fashion wgan_gp_fashion ring grid cgan_mnist cgan_cifar10"
-    assert set(wanted.split()) <= set(EXPERIMENTS)
+def test_documented_experiments_exist():
+    documented = "digits cgan_fashion ns_fashion minimax_fashion wgan_fashion wgan_gp_fashion ring grid cgan_mnist cgan_cifar10"
+    assert set(documented.split()) <= set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_asks_a_question_and_names_only_known_keys(experiment):
+def test_experiment_has_a_question_and_only_known_keys(experiment):
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
     package, question = text.splitlines()[:2]
     assert package == "# @package _global_" and question.startswith("# ")
     body = OmegaConf.to_container(OmegaConf.create(text))
-    body.pop("published", None)  # a paper's figures, by settings' names
+    body.pop("published", None)  # numbers of a paper
     overrides = []
     for entry in body.pop("defaults"):
         if isinstance(entry, str):  # another experiment that this one varies, or _self_
@@ -48,13 +48,13 @@ def test_an_experiment_asks_a_question_and_names_only_known_keys(experiment):
         ((key, value),) = entry.items()
         choice = value if isinstance(value, str) else f"[{','.join(value)}]"
         overrides.append(f"{key.removeprefix('override /')}={choice}")
-    known = keys(OmegaConf.to_container(composed(*overrides)))
-    unknown = {key for key in keys(body) if not any(f"{key}.".startswith(f"{name}.") for name in known)}
+    known_keys = keys(OmegaConf.to_container(composed(*overrides)))
+    unknown = {key for key in keys(body) if not any(f"{key}.".startswith(f"{name}.") for name in known_keys)}
     assert not unknown, f"unknown keys: {sorted(unknown)}"
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_builds(experiment):
+def test_experiment_builds(experiment):
     config = OmegaConf.to_container(composed(f"+experiment={experiment}"), resolve=True, throw_on_missing=True)
     gan = instantiate(config["gan"], _convert_="all")
     assert isinstance(gan, GAN)
@@ -65,17 +65,17 @@ def test_an_experiment_builds(experiment):
     assert trainer.max_epochs == -1
 
 
-def test_a_bare_run_is_the_digits_experiment():
+def test_default_run_is_the_digits_experiment():
     assert composed() == composed("+experiment=digits")
 
 
-def test_presets_hold_the_papers_numbers():
-    """Facts §6: WGAN RMSprop 5e-5, ±0.01, 5; WGAN-GP Adam 1e-4 (0, 0.9), weight 10, 5; DCGAN Adam 2e-4, beta1 0.5."""
+def test_presets_match_the_papers():
+    """WGAN RMSprop 5e-5, ±0.01, 5; WGAN-GP Adam 1e-4 (0, 0.9), weight 10, 5; DCGAN Adam 2e-4, beta1 0.5."""
     wgan, gp, ns = composed("loss=wgan"), composed("loss=wgan_gp"), composed("loss=ns", "optimizer=adam")
-    for player in ("generator", "discriminator"):
-        assert wgan.optimizer[player] == {"_target_": "torch.optim.RMSprop", "_partial_": True, "lr": 5e-5}
-        assert (gp.optimizer[player].lr, gp.optimizer[player].betas) == (1e-4, [0.0, 0.9])
-        assert (ns.optimizer[player].lr, ns.optimizer[player].betas) == (2e-4, [0.5, 0.999])
+    for role in ("generator", "discriminator"):
+        assert wgan.optimizer[role] == {"_target_": "torch.optim.RMSprop", "_partial_": True, "lr": 5e-5}
+        assert (gp.optimizer[role].lr, gp.optimizer[role].betas) == (1e-4, [0.0, 0.9])
+        assert (ns.optimizer[role].lr, ns.optimizer[role].betas) == (2e-4, [0.5, 0.999])
     assert (wgan.gan.n_critic, wgan.regularizer.clip.bound) == (5, 0.01) and set(wgan.regularizer) == {"clip"}
     assert (gp.gan.n_critic, gp.regularizer.gp.weight) == (5, 10) and set(gp.regularizer) == {"gp"}
     assert ns.gan.n_critic == 1 and not ns.regularizer
@@ -87,8 +87,8 @@ def test_named_regularizers_merge():
 
 
 @pytest.mark.parametrize("trainer", sorted(path.stem for path in (CONF / "trainer").glob("*.yaml")))
-def test_trainer_presets_differ_only_in_what_they_say(trainer):
+def test_trainer_presets_have_the_keys_of_auto(trainer):
     config = OmegaConf.to_container(composed(f"trainer={trainer}").trainer)
     assert set(config) == set(composed("trainer=auto").trainer)
     if trainer in ("ddp", "multi_node"):
-        assert config["strategy"] == "ddp_find_unused_parameters_true"  # each turn gives gradients to one player only
+        assert config["strategy"] == "ddp_find_unused_parameters_true"  # each step gives gradients to one network only

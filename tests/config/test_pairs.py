@@ -57,7 +57,7 @@ def composed(data, *overrides, **gan):
 
 
 def built(config):
-    """The GAN; the error of a part that is refused, without Hydra's around it."""
+    """The GAN, or the error that refuses it, without Hydra's around it."""
     torch.manual_seed(0)
     try:
         return instantiate(config["gan"], _convert_="all")
@@ -76,8 +76,8 @@ def weights(gan):
     """Weights of both networks without biases, some of which no step changes (before a norm layer, or in a clipped critic)."""
     return {
         f"{role}.{name}": p.detach().clone()
-        for role, player in (("generator", gan.generator), ("discriminator", gan.discriminator))
-        for name, p in player.named_parameters()
+        for role, network in (("generator", gan.generator), ("discriminator", gan.discriminator))
+        for name, p in network.named_parameters()
         if p.ndim >= 2
     }
 
@@ -130,7 +130,7 @@ def with_all_regularizers(data, loss):
 
 
 def with_one_regularizer(data, loss, name):
-    """Pick one of those that were composed together, which saves time; spectral norm belongs to the network."""
+    """One of those that were composed together, which saves time; spectral norm is a setting of the network."""
     if name == "sn":
         return composed(data, f"loss={loss}", "regularizer=[sn]")
     gan = with_all_regularizers(data, loss)["gan"]

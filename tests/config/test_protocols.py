@@ -54,8 +54,8 @@ def steps(config, data):
 def commands(experiment):
     """The command lines in an experiment's comment, each as its overrides."""
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text().replace("\\\n#", " ")
-    found = re.findall(r"^#   python -m ganlab (.*)$", text, re.MULTILINE)
-    return [[word for word in line.split() if not word.startswith(("-m", "+experiment", "seeds="))] for line in found]
+    lines = re.findall(r"^#   python -m ganlab (.*)$", text, re.MULTILINE)
+    return [[word for word in line.split() if not word.startswith(("-m", "+experiment", "seeds="))] for line in lines]
 
 
 def full_protocol(experiment):
@@ -154,8 +154,8 @@ class TestPac:
         if experiment == "ring_pac":
             assert type(data) is ganlab.data.Ring and len(data.centers) == 8 and data.std == 0.01
         else:
-            wanted = {(float(a), float(b)) for a in (-4, -2, 0, 2, 4) for b in (-4, -2, 0, 2, 4)}
-            assert {tuple(c) for c in data.centers.tolist()} == wanted and data.std == 0.05
+            expected = {(float(a), float(b)) for a in (-4, -2, 0, 2, 4) for b in (-4, -2, 0, 2, 4)}
+            assert {tuple(c) for c in data.centers.tolist()} == expected and data.std == 0.05
         assert len(data.train.x) == 100_000
 
     @pytest.mark.parametrize("pack", [1, 2, 4])

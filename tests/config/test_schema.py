@@ -38,9 +38,9 @@ def validated(*overrides):
     ],
 )
 def test_numbers_get_the_type_of_conf(key, typed, becomes):
-    found = OmegaConf.select(OmegaConf.create(validated(f"{key}={typed}")), key)
-    found = OmegaConf.to_container(found) if OmegaConf.is_list(found) else found
-    assert repr(found) == repr(becomes)
+    value = OmegaConf.select(OmegaConf.create(validated(f"{key}={typed}")), key)
+    value = OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
+    assert repr(value) == repr(becomes)
 
 
 def test_a_converted_number_reaches_the_optimizer():

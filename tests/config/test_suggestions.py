@@ -61,12 +61,12 @@ def test_an_override_that_does_not_fit_gets_a_hint(cli, tmp_path, typed, hint):
     assert hint.format(cwd=tmp_path) in printed
 
 
-@pytest.mark.parametrize("words", [*suggestions.OTHER_NAMES, *suggestions.OTHER_KEYS])
-def test_what_a_hint_proposes_exists(words):
-    if "=" not in words:
-        assert all(OmegaConf.select(composed(), key.split(" (")[0]) is not None for key in words.split(" or "))
+@pytest.mark.parametrize("proposal", [*suggestions.OTHER_NAMES, *suggestions.OTHER_KEYS])
+def test_proposals_exist(proposal):
+    if "=" not in proposal:
+        assert all(OmegaConf.select(composed(), key.split(" (")[0]) is not None for key in proposal.split(" or "))
         return
-    for choice in words.split(" or "):
+    for choice in proposal.split(" or "):
         composed(*shlex.split(choice))
 
 

@@ -17,7 +17,7 @@ from lightning import Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_only
 
 from ganlab.callbacks import MaxImages
-from ganlab.cli.main import main as command
+from ganlab.cli.main import main
 from ganlab.data import Split, TensorData
 from ganlab.losses import WGAN, NonSaturatingGAN
 from ganlab.models.conditioning import ClassLabels
@@ -25,7 +25,7 @@ from ganlab.networks import MLPDiscriminator, MLPGenerator
 from ganlab.regularizers import R1, GradientPenalty
 from ganlab.runs.run_dir import RunDir
 
-WHOLE, STEPS = 12, 8
+BATCH_SIZE, STEPS = 12, 8
 
 
 class Points(TensorData):
@@ -39,19 +39,19 @@ class Points(TensorData):
 
 
 class Share:
-    """Random numbers that all ranks agree on: each call draws for the whole batch and hands over a rank's share."""
+    """Random numbers that do not depend on the number of ranks: draws for the whole batch, returns the rank's share."""
 
     def __init__(self, draw):
         self.draw, self.calls = draw, 0
 
     def __call__(self, n, *size, rank, world_size):
         self.calls += 1
-        whole = self.draw(n * world_size, *size, generator=torch.Generator().manual_seed(self.calls))
-        return whole[rank::world_size]
+        batch = self.draw(n * world_size, *size, generator=torch.Generator().manual_seed(self.calls))
+        return batch[rank::world_size]
 
 
 def with_shared_noise(family):
-    """The family with latents of which each rank takes its interleaved share, like `Batches` gives it its samples."""
+    """The family with latents of which each rank takes every world_size-th, as `Batches` does with the data."""
 
     class Shared(family):
         def on_fit_start(self):
@@ -64,18 +64,18 @@ def with_shared_noise(family):
     return Shared
 
 
-def with_noted_noise(family):
-    """The family as it is, which remembers its latents."""
+def with_recorded_noise(family):
+    """The family, which records its latents."""
 
-    class Noted(family):
-        noted = ()
+    class Recording(family):
+        recorded = ()
 
         def sample_latents(self, n):
             z = super().sample_latents(n)
-            self.noted = [*self.noted, z]
+            self.recorded = [*self.recorded, z]
             return z
 
-    return Noted
+    return Recording
 
 
 class SharedPenalty(GradientPenalty):
@@ -110,7 +110,7 @@ CASES = {
     "ns": (with_shared_noise(NonSaturatingGAN), {}, 0),
     "ns_r1_labels": (with_shared_noise(NonSaturatingGAN), {"r1": lambda: R1(2.0, every=2)}, 3),
     "wgan_gp": (with_shared_noise(WGAN), {"gp": lambda: SharedPenalty(2.0)}, 0),
-    "own_noise": (with_noted_noise(NonSaturatingGAN), {}, 0),
+    "independent_noise": (with_recorded_noise(NonSaturatingGAN), {}, 0),
 }
 
 
@@ -128,30 +128,30 @@ def trained(case, batch_size, **settings):
         gradient_clip=0.8,
     )
     for regularizer in gan.regularizers.values():
-        object.__setattr__(regularizer, "gan", gan)  # not as a submodule of its own part
+        object.__setattr__(regularizer, "gan", gan)  # without registering a submodule
     start = {k: v.clone() for k, v in gan.state_dict().items() if k != "_extra_state"}
     torch.manual_seed(11)  # where rank 0 starts too: the same order of batches
     trainer = Trainer(
-        accelerator="cpu", max_epochs=-1, callbacks=[MaxImages(WHOLE * STEPS)], logger=False, enable_checkpointing=False,
+        accelerator="cpu", max_epochs=-1, callbacks=[MaxImages(BATCH_SIZE * STEPS)], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, **settings,
     )  # fmt: skip
     trainer.fit(gan, Points(batch_size))
     counters = gan.get_extra_state()
     state = {k: v.clone() for k, v in gan.state_dict().items() if k != "_extra_state"}
-    return {"start": start, "state": state, "counters": counters, "noise": list(getattr(gan, "noted", ()))}
+    return {"start": start, "state": state, "counters": counters, "noise": list(getattr(gan, "recorded", ()))}
 
 
-def meeting():
-    """The variables by which two processes find each other."""
+def rendezvous_variables():
+    """Environment variables by which two processes find each other."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
 
 
-def of_two(call):
-    """Runs it in two processes of this one's kind, which find each other; their ids."""
-    variables, children = meeting(), []
+def fork_two(call):
+    """Call it in two child processes of one process group; returns their ids."""
+    variables, children = rendezvous_variables(), []
     for rank in range(2):
         if (child := os.fork()) == 0:
             os.environ |= variables | {"LOCAL_RANK": str(rank)}
@@ -172,62 +172,53 @@ def of_two(call):
     return children
 
 
-def codes(children):
-    """Their exit codes, once both have ended; no longer than a minute."""
-    until, found = time.monotonic() + 60, {}
-    while len(found) < len(children) and time.monotonic() < until:
-        for child in set(children) - set(found):
+def exit_codes(children):
+    """Their exit codes, once both have codes, within a minute."""
+    deadline, codes = time.monotonic() + 60, {}
+    while len(codes) < len(children) and time.monotonic() < deadline:
+        for child in set(children) - set(codes):
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
-                found[child] = os.waitstatus_to_exitcode(status)
+                codes[child] = os.waitstatus_to_exitcode(status)
         time.sleep(0.01)
-    for child in set(children) - set(found):
+    for child in set(children) - set(codes):
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    return [found.get(child, "did not end") for child in children]
-
-
-@contextlib.contextmanager
-def standing_in(folder):
-    """Fixtures of a module have no monkeypatch."""
-    here = os.getcwd()
-    os.chdir(folder)
-    yield folder
-    os.chdir(here)
+    return [codes.get(child, "did not end") for child in children]
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    """What the two processes were left with."""
+    """The results of both processes."""
 
     def call(rank):
         warnings.simplefilter("ignore")
         settings = {"devices": 2, "strategy": "ddp_find_unused_parameters_true"}  # conf/trainer/ddp.yaml
-        torch.save({case: trained(case, WHOLE // 2, **settings) for case in CASES}, f"rank{rank}.pt")
+        torch.save({case: trained(case, BATCH_SIZE // 2, **settings) for case in CASES}, f"rank{rank}.pt")
 
-    with standing_in(tmp_path_factory.mktemp("ddp")) as folder:
-        ended = codes(of_two(call))
-    assert ended == [0, 0], (folder / "log0").read_text()
+    with contextlib.chdir(folder := tmp_path_factory.mktemp("ddp")):
+        codes = exit_codes(fork_two(call))
+    assert codes == [0, 0], (folder / "log0").read_text()
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_ranks_hold_the_same_weights(ranks, case):
+def test_ranks_have_equal_weights(ranks, case):
     a, b = (rank[case] for rank in ranks)
     for name in a["state"]:
         assert torch.equal(a["start"][name], b["start"][name]), name
         assert torch.equal(a["state"][name], b["state"][name]), name
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "own_noise"])
-def test_two_processes_on_halves_equal_one_on_the_whole_batch(ranks, case):
+@pytest.mark.parametrize("case", [case for case in CASES if case != "independent_noise"])
+def test_two_processes_match_one(ranks, case):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        one = trained(case, WHOLE, devices=1)
+        one = trained(case, BATCH_SIZE, devices=1)
     two = ranks[0][case]
     assert one["counters"] == two["counters"]
     assert one["counters"] == {
-        "images_seen": WHOLE * STEPS,
+        "images_seen": BATCH_SIZE * STEPS,
         "d_updates": STEPS,
         "g_updates": STEPS // 2,
         "d_steps_since_g": 0,
@@ -239,74 +230,74 @@ def test_two_processes_on_halves_equal_one_on_the_whole_batch(ranks, case):
         torch.testing.assert_close(two["state"][name], value, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
 
 
-def test_by_default_each_rank_draws_noise_of_its_own(ranks):
-    a, b = (rank["own_noise"]["noise"] for rank in ranks)
+def test_ranks_draw_different_latents_by_default(ranks):
+    a, b = (rank["independent_noise"]["noise"] for rank in ranks)
     assert len(a) == len(b) == STEPS + STEPS // 2
     assert all((x - y).abs().min() > 0 for x, y in zip(a, b, strict=True))
 
 
-WORDS = [
+OVERRIDES = [
     "logger=csv", "trainer=cpu", "trainer.devices=2", "trainer.strategy=ddp_find_unused_parameters_true", "data=ring", "loss=ns",
     "data.train_size=200", "data.test_size=50", "data.batch_size=8", "networks.hidden=[8,8]", "metrics.samples=50",
     "monitor=[]", "max_images=960", "eval_every=320", "regularizer=[r1]", "regularizer.r1.every=4",
 ]  # fmt: skip
 
 
-def ganlab(*words):
+def ganlab(*arguments):
     def call(rank):
-        sys.argv[1:] = words
-        command()
+        sys.argv[1:] = arguments
+        main()
 
-    return of_two(call)
+    return fork_two(call)
 
 
-def at_its_first_look(folder):
-    until = time.monotonic() + 60
-    while not (folder / "checkpoints" / "last.ckpt").exists() and time.monotonic() < until:
+def wait_for_checkpoint(folder):
+    deadline = time.monotonic() + 60
+    while not (folder / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
-CLOCKS = ("seconds", "images_per_second")
+TIMINGS = ("seconds", "images_per_second")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The folder of a run of two processes."""
-    with standing_in(tmp_path_factory.mktemp("undisturbed")) as folder:
-        ended = codes(ganlab(*WORDS, "hydra.run.dir=whole"))
-    assert ended == [0, 0], (folder / "log0").read_text()
-    return folder / "whole"
+def uninterrupted(tmp_path_factory):
+    """The directory of a finished run of two processes."""
+    with contextlib.chdir(folder := tmp_path_factory.mktemp("uninterrupted")):
+        codes = exit_codes(ganlab(*OVERRIDES, "hydra.run.dir=run"))
+    assert codes == [0, 0], (folder / "log0").read_text()
+    return folder / "run"
 
 
 @pytest.mark.parametrize(("number", "rank"), [(signal.SIGTERM, 1), (signal.SIGKILL, 0)])
-def test_two_processes_go_on_bit_for_bit(undisturbed, tmp_path, monkeypatch, number, rank):
-    """Whichever of the two hears the signal: both end, SIGTERM saves, and resuming ends as if nothing had been."""
+def test_resume_of_two_processes_is_bit_identical(uninterrupted, tmp_path, monkeypatch, number, rank):
+    """A signal to either process ends both, SIGTERM saves, and the resumed run equals the uninterrupted one."""
     monkeypatch.chdir(tmp_path)
-    children = ganlab(*WORDS, "callbacks.sample_grid=null", "hydra.run.dir=stopped")
-    at_its_first_look(tmp_path / "stopped")
+    children = ganlab(*OVERRIDES, "callbacks.sample_grid=null", "hydra.run.dir=stopped")
+    wait_for_checkpoint(tmp_path / "stopped")
     os.kill(children[rank], number)
-    ended = codes(children)
+    codes = exit_codes(children)
     if number == signal.SIGTERM:
-        assert ended == [128 + number] * 2
+        assert codes == [128 + number] * 2
         assert (tmp_path / "log0").read_text().count("ganlab: stopped by SIGTERM") == 1
         assert "stopped by" not in (tmp_path / "log1").read_text()
     else:
-        assert (ended[rank], ended[1 - rank]) == (-number, 1)
+        assert (codes[rank], codes[1 - rank]) == (-number, 1)
         log = (tmp_path / f"log{1 - rank}").read_text()
-        assert "another process of this run ended" in log and "Traceback" not in log
+        assert "another process of this run codes" in log and "Traceback" not in log
     assert not (tmp_path / "stopped" / "checkpoints" / "last.ckpt.partial").exists()
-    assert codes(ganlab("resume=stopped")) == [0, 0], (tmp_path / "log0").read_text()
-    whole, again = (torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True) for name in (undisturbed, "stopped"))
+    assert exit_codes(ganlab("resume=stopped")) == [0, 0], (tmp_path / "log0").read_text()
+    expected, resumed = (torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True) for name in (uninterrupted, "stopped"))
     for part in ("state_dict", "optimizer_states", "random_states", "Ring"):
-        assert str(whole[part]) == str(again[part]), part
-    assert all(torch.equal(v, again["state_dict"][k]) for k, v in whole["state_dict"].items() if k != "_extra_state")
-    tables = [list(csv.DictReader(open(f"{name}/metrics.csv"))) for name in (undisturbed, "stopped")]
-    one, two = ([{k: v for k, v in row.items() if k not in CLOCKS} for row in table] for table in tables)
+        assert str(expected[part]) == str(resumed[part]), part
+    assert all(torch.equal(v, resumed["state_dict"][k]) for k, v in expected["state_dict"].items() if k != "_extra_state")
+    tables = [list(csv.DictReader(open(f"{name}/metrics.csv"))) for name in (uninterrupted, "stopped")]
+    one, two = ([{k: v for k, v in row.items() if k not in TIMINGS} for row in table] for table in tables)
     assert one == two
 
 
 @pytest.mark.parametrize("variable", ["NODE_RANK", "GROUP_RANK"])
-def test_the_first_node_claims_the_folder_for_all(tmp_path, monkeypatch, variable):
+def test_only_the_first_node_locks_the_run_directory(tmp_path, monkeypatch, variable):
     monkeypatch.setenv(variable, "0")
     with RunDir(tmp_path).lock(resume=False):
         with pytest.raises(ValueError, match="another process trains"), RunDir(tmp_path).lock(resume=False):
@@ -316,22 +307,22 @@ def test_the_first_node_claims_the_folder_for_all(tmp_path, monkeypatch, variabl
             pass
 
 
-def test_different_folders_are_refused(tmp_path, monkeypatch):
+def test_different_run_directories_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def call(rank):
-        sys.argv[1:] = [*WORDS, f"hydra.run.dir=of_{rank}"]
-        command()
+        sys.argv[1:] = [*OVERRIDES, f"hydra.run.dir=of_{rank}"]
+        main()
 
-    assert codes(of_two(call)) == [1, 1]
+    assert exit_codes(fork_two(call)) == [1, 1]
     assert (
         "different run directories" in (tmp_path / "log0").read_text()
         and "hydra.run.dir=DIR" in (tmp_path / "log1").read_text()
     )
 
 
-def test_quality_of_two_processes_is_that_of_their_samples_together(tmp_path, monkeypatch):
-    """Each sees its share of 51 samples, an odd number; both report what one process finds on all of them."""
+def test_metrics_of_two_processes_match_one(tmp_path, monkeypatch):
+    """On 51 samples, an odd number; both processes report the same."""
     monkeypatch.chdir(tmp_path)
     from ganlab.data import Ring
     from ganlab.metrics import ToyQuality
@@ -348,8 +339,8 @@ def test_quality_of_two_processes_is_that_of_their_samples_together(tmp_path, mo
 
     def call(rank):
         dist.init_process_group("gloo", rank=rank, world_size=2)
-        (tmp_path / f"found{rank}").write_text(json.dumps(measured(samples[rank::2])))
+        (tmp_path / f"metrics{rank}").write_text(json.dumps(measured(samples[rank::2])))
 
-    assert codes(of_two(call)) == [0, 0], (tmp_path / "log0").read_text()
-    assert [json.loads((tmp_path / f"found{rank}").read_text()) for rank in range(2)] == [measured(samples)] * 2
-    assert 0 < measured(samples)["high_quality_51"] < 1, "a share of each kind"
+    assert exit_codes(fork_two(call)) == [0, 0], (tmp_path / "log0").read_text()
+    assert [json.loads((tmp_path / f"metrics{rank}").read_text()) for rank in range(2)] == [measured(samples)] * 2
+    assert 0 < measured(samples)["high_quality_51"] < 1

@@ -17,8 +17,8 @@ REFUSED = {
 }  # fmt: skip
 
 
-class Watched(TorchDispatchMode):
-    """Notes what torch would refuse, backward passes included."""
+class RecordRefused(TorchDispatchMode):
+    """Records the operations that torch would refuse, backward passes included."""
 
     def __init__(self):
         super().__init__()
@@ -28,26 +28,26 @@ class Watched(TorchDispatchMode):
         self.count += 1
         packet = function._overloadpacket.__name__
         full = f"{packet}.{function._overloadname}"
-        weighed = packet == "bincount" and (len(args) > 1 and args[1] is not None or (kwargs or {}).get("weights") is not None)
-        whole_numbers = packet == "cumsum" and not args[0].is_floating_point()
-        if weighed or (not whole_numbers and REFUSED & {packet, full}):
+        weighted = packet == "bincount" and (len(args) > 1 and args[1] is not None or (kwargs or {}).get("weights") is not None)
+        integers = packet == "cumsum" and not args[0].is_floating_point()
+        if weighted or (not integers and REFUSED & {packet, full}):
             self.refused.add(full)
         return function(*args, **(kwargs or {}))
 
 
-def test_it_sees_what_is_refused():
+def test_refused_operations_are_recorded():
     x = torch.rand(2, 3, 4, 4, requires_grad=True)
-    with Watched() as watched:
+    with RecordRefused() as recorded:
         x.median(0)
         x.detach().flatten()[:3].multinomial(5, replacement=True)
         torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear").sum().backward()
         torch.arange(3).cumsum(0)
         x.median()
-    assert watched.refused == {"median.dim", "multinomial.default", "upsample_bilinear2d_backward.default"}
+    assert recorded.refused == {"median.dim", "multinomial.default", "upsample_bilinear2d_backward.default"}
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         "data=digits networks.width=4 label_prior=marginal monitor=[verdicts,counterfactual] "
         "regularizer=[r1,r2_approx,gp,dragan,lecam,diffaugment,consistency,instance_noise,clip]",
@@ -56,21 +56,21 @@ def test_it_sees_what_is_refused():
     ],
     ids=["penalties", "auxiliary", "ensemble"],
 )
-def test_a_run(cli, words):
-    with Watched() as watched:
+def test_training_uses_no_refused_operation(cli, overrides):
+    with RecordRefused() as recorded:
         code, printed = cli(
-            *words.split(), "max_images=640", "eval_every=320", "data.batch_size=32", "monitor.every=4", "logger=csv",
+            *overrides.split(), "max_images=640", "eval_every=320", "data.batch_size=32", "monitor.every=4", "logger=csv",
             "trainer=cpu",
         )  # fmt: skip
     assert code == 0, printed
-    assert watched.count > 10_000 and watched.refused == set()
+    assert recorded.count > 10_000 and recorded.refused == set()
 
 
-def test_residual_networks():
+def test_resnets_use_no_refused_operation():
     generator = ResNetGenerator(latent_dim=4, channels=1, size=28, width=4, num_classes=3)
     discriminator = ResNetDiscriminator(channels=1, size=28, width=4, projection_classes=3)
-    with Watched() as watched:
+    with RecordRefused() as recorded:
         y = torch.tensor([0, 2])
-        (slope,) = torch.autograd.grad(discriminator(generator(torch.randn(2, 4), y), y).sum(), generator.parameters())[:1]
-        assert slope.isfinite().all()
-    assert watched.refused == set()
+        (gradient,) = torch.autograd.grad(discriminator(generator(torch.randn(2, 4), y), y).sum(), generator.parameters())[:1]
+        assert gradient.isfinite().all()
+    assert recorded.refused == set()

@@ -1,4 +1,4 @@
-"""What goes wrong around a run: each failure is told in a sentence, keeps the last good state, and leaks no secret."""
+"""Failures around a run: each is one sentence, keeps the last good state, and leaks no secret."""
 
 import json
 import os
@@ -31,38 +31,38 @@ TINY = [
     "hydra.run.dir=run",
 ]
 SECRETS = {"WANDB_API_KEY": "5ec2e7" + "a1" * 17, "AWS_SECRET_ACCESS_KEY": "planted-aws-7d1f", "HF_TOKEN": "hf_planted_9c4b"}
-OWN = """
+FAILING_GAN = """
 import torch
 from ganlab import CGAN
 
-class Bursting(CGAN):
+class Failing(CGAN):
     @staticmethod
     def discriminator_loss(real_logits, fake_logits):
-        Bursting.turns = getattr(Bursting, "turns", 0) + 1
-        if Bursting.turns == 3:
+        Failing.steps = getattr(Failing, "steps", 0) + 1
+        if Failing.steps == 3:
             raise {error}
         return CGAN.discriminator_loss(real_logits, fake_logits)
 """
 
 
 @pytest.fixture
-def alone(monkeypatch, tmp_path):
-    """An environment with planted secrets, and no W&B but the one that a test names."""
+def secrets(monkeypatch, tmp_path):
+    """An environment with secrets and an offline W&B."""
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_MODE", "offline")
 
 
-def where_it_stands(folder: Path, *words: str) -> list[str]:
-    """Every file below the folder that has one of the words in its content or its name."""
+def files_containing(folder: Path, *texts: str) -> list[str]:
+    """Every file below the directory that has one of the texts in its content or its path."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert files
-    return [str(f) for f in files for word in words if word.encode() in f.read_bytes() or word in str(f)]
+    return [str(f) for f in files for text in texts if text.encode() in f.read_bytes() or text in str(f)]
 
 
-def last(folder: Path) -> int:
-    """The images that the last checkpoint has seen; it is whole."""
+def last_images_seen(folder: Path) -> int:
+    """images_seen of the last checkpoint."""
     content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     return content["state_dict"]["_extra_state"]["images_seen"]
 
@@ -74,17 +74,17 @@ def status(folder: Path) -> str:
 # Secrets
 
 
-def test_no_secret_of_the_environment_is_written(cli, tmp_path, alone):
-    """By a whole run with W&B and its report, and by one that fails on the way."""
-    (tmp_path / "my_gan.py").write_text(OWN.format(error="RuntimeError('broken')"))
+def test_no_secret_of_the_environment_is_written(cli, tmp_path, secrets):
+    """By a finished run with W&B, and by one that fails."""
+    (tmp_path / "my_gan.py").write_text(FAILING_GAN.format(error="RuntimeError('broken')"))
     assert cli(*TINY)[0] == 0 and list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
-    code, out = cli(*TINY, "gan._target_=my_gan.Bursting", "hydra.run.dir=failed")
+    code, out = cli(*TINY, "gan._target_=my_gan.Failing", "hydra.run.dir=failed")
     assert code == 1 and "broken" in out and (tmp_path / "failed" / "command.yaml").exists()
-    assert where_it_stands(tmp_path, *SECRETS.values()) == []
+    assert files_containing(tmp_path, *SECRETS.values()) == []
 
 
 @pytest.mark.parametrize(
-    "word",
+    "override",
     [
         "+note=${oc.env:HF_TOKEN}",
         "name=${oc.env:HF_TOKEN}",
@@ -94,20 +94,20 @@ def test_no_secret_of_the_environment_is_written(cli, tmp_path, alone):
         f"+note={SECRETS['HF_TOKEN']}",
     ],
 )
-def test_a_secret_that_is_typed_is_refused_by_its_name(cli, tmp_path, alone, word):
-    code, out = cli(*TINY, "logger=csv", word)
+def test_override_with_a_secret_is_refused_by_its_name(cli, tmp_path, secrets, override):
+    code, out = cli(*TINY, "logger=csv", override)
     assert code == 1 and out.count("ganlab: ") == 1 and "HF_TOKEN" in out and SECRETS["HF_TOKEN"] not in out
     assert not (tmp_path / "run" / "config.yaml").exists()
     (tmp_path / "nothing").touch()
-    assert where_it_stands(tmp_path, SECRETS["HF_TOKEN"]) == []
+    assert files_containing(tmp_path, SECRETS["HF_TOKEN"]) == []
 
 
-def test_a_secret_is_refused_in_a_sweep_before_its_folder(cli, tmp_path, alone):
+def test_sweep_with_a_secret_creates_no_directory(cli, tmp_path, secrets):
     code, out = cli("-m", *TINY, "seed=1,2", "hydra.job.env_copy=[HF_TOKEN]")
     assert code == 1 and "would write HF_TOKEN" in out and list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_secret_may_be_read_from_the_environment(cli, tmp_path, monkeypatch):
+def test_other_environment_variables_may_be_read(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("STUDENT", "ada")
     assert cli(*TINY, "logger=csv", "name=${oc.env:STUDENT}")[0] == 0
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["name"] == "ada"
@@ -117,7 +117,7 @@ def test_what_is_no_secret_may_be_read_from_the_environment(cli, tmp_path, monke
 
 
 @pytest.mark.parametrize("answers", [False, True], ids=["closed port", "accepts and never answers"])
-def test_w_and_b_that_cannot_be_reached_is_waited_for_a_limited_time(cli, tmp_path, alone, monkeypatch, answers):
+def test_unreachable_wandb_falls_back_to_offline(cli, tmp_path, secrets, monkeypatch, answers):
     assert loggers.INIT_TIMEOUT <= 60 and loggers.FINISH_TIMEOUT <= 300
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -138,22 +138,22 @@ def test_w_and_b_that_cannot_be_reached_is_waited_for_a_limited_time(cli, tmp_pa
     assert status(tmp_path / "run") == "finished" and list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
 
 
-def test_w_and_b_whose_process_dies_costs_a_run_nothing(cli, tmp_path, alone, monkeypatch):
-    """As where memory is short. The process after it has a service of its own."""
-    look = Evaluation.run
+def test_run_survives_the_death_of_wandb_s_process(cli, tmp_path, secrets, monkeypatch):
+    """The next run starts a new one."""
+    run = Evaluation.run
 
-    def and_kill(*words):
-        found = [pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
-        for pid in found:
+    def kill_and_run(*arguments):
+        children = [pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
+        for pid in children:
             if b"wandb-core" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(int(pid), signal.SIGKILL)
                 killed.append(pid)
-        look(*words)
+        run(*arguments)
 
     killed = []
-    monkeypatch.setattr(Evaluation, "run", and_kill)
+    monkeypatch.setattr(Evaluation, "run", kill_and_run)
     code, out = cli(*TINY)
-    monkeypatch.setattr(Evaluation, "run", look)
+    monkeypatch.setattr(Evaluation, "run", run)
     assert killed and code == 0 and status(tmp_path / "run") == "finished", out
     assert out.count("W&B failed (") == 1 and "metrics.csv" in out and "Traceback" not in out
     assert [row.split(",")[0] for row in (tmp_path / "run" / "metrics.csv").read_text().split()][-1] == "512"
@@ -163,27 +163,29 @@ def test_w_and_b_whose_process_dies_costs_a_run_nothing(cli, tmp_path, alone, mo
 # Damage on the way
 
 
-def test_a_full_device_is_told_and_the_last_checkpoint_stays(cli, tmp_path):
-    (tmp_path / "my_gan.py").write_text(OWN.format(error="torch.OutOfMemoryError('CUDA out of memory. Tried 2 GiB.\\nMore.')"))
-    code, out = cli(*TINY, "logger=csv", "gan._target_=my_gan.Bursting")
+def test_full_device_memory_keeps_the_last_checkpoint(cli, tmp_path):
+    (tmp_path / "my_gan.py").write_text(
+        FAILING_GAN.format(error="torch.OutOfMemoryError('CUDA out of memory. Tried 2 GiB.\\nMore.')")
+    )
+    code, out = cli(*TINY, "logger=csv", "gan._target_=my_gan.Failing")
     assert code == 1 and out.count("ganlab: ") == 1 and "Traceback" not in out
     assert "the device's memory is full (CUDA out of memory. Tried 2 GiB.); halve data.batch_size, or seeds" in out
-    assert status(tmp_path / "run") == "failed" and last(tmp_path / "run") == 256
+    assert status(tmp_path / "run") == "failed" and last_images_seen(tmp_path / "run") == 256
 
 
-def interrupted(cli, folder: Path) -> Path:
-    """A run that stopped after its second checkpoint; returns the checkpoint."""
-    Path("my_gan.py").write_text(OWN.format(error="RuntimeError('broken')"))
-    cli(*TINY, "logger=csv", "gan._target_=my_gan.Bursting")
-    assert last(folder) == 256
+def failed_run(cli, folder: Path) -> Path:
+    """Train a run that fails after its second checkpoint; returns the checkpoint."""
+    Path("my_gan.py").write_text(FAILING_GAN.format(error="RuntimeError('broken')"))
+    cli(*TINY, "logger=csv", "gan._target_=my_gan.Failing")
+    assert last_images_seen(folder) == 256
     return folder / "checkpoints" / "last.ckpt"
 
 
-def truncated(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def flipped(path: Path) -> None:
+def flip_byte(path: Path) -> None:
     """One byte of a weight, which torch.load would not notice."""
     with zipfile.ZipFile(path) as file:
         entry = max((e for e in file.infolist() if "/data/" in e.filename), key=lambda e: e.file_size)
@@ -192,14 +194,14 @@ def flipped(path: Path) -> None:
     path.write_bytes(content)
 
 
-def malicious(path: Path) -> None:
+def plant_class(path: Path) -> None:
     """A pickle that names a class, which must not be looked up."""
     torch.save({"ganlab": Path("/")}, path)
 
 
-@pytest.mark.parametrize("damage", [truncated, flipped, malicious])
-def test_a_damaged_checkpoint_is_named_with_the_way_out(cli, tmp_path, damage):
-    checkpoint = interrupted(cli, tmp_path / "run")
+@pytest.mark.parametrize("damage", [truncate, flip_byte, plant_class])
+def test_damaged_checkpoint_is_named_with_remedies(cli, tmp_path, damage):
+    checkpoint = failed_run(cli, tmp_path / "run")
     good = checkpoint.with_name("best.ckpt").read_bytes()
     damage(checkpoint)
     code, out = cli("resume=run", "trust=my_gan")
@@ -212,8 +214,8 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(cli, tmp_path, damage):
     assert code == 0 and status(tmp_path / "run") == "finished", out
 
 
-def test_a_table_that_cannot_be_printed_makes_no_run_a_failure(cli, tmp_path, monkeypatch):
-    """As into a file on a full disk: everything is in the folder."""
+def test_run_finishes_although_its_summary_cannot_be_printed(cli, tmp_path, monkeypatch):
+    """For example to a file on a full disk."""
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -224,17 +226,17 @@ def test_a_table_that_cannot_be_printed_makes_no_run_a_failure(cli, tmp_path, mo
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "samples"])
-def test_a_place_that_cannot_be_written(cli, tmp_path, name):
+def test_unwritable_output_is_one_sentence(cli, tmp_path, name):
     """Root may write everywhere, so something else has the file's name."""
     place = tmp_path / "run" / name
     place.parent.mkdir()
     place.write_text("") if name == "samples" else (place / "x").mkdir(parents=True)
-    code, out = cli(*(word for word in TINY if "sample_grid" not in word), "logger=csv")
+    code, out = cli(*(override for override in TINY if "sample_grid" not in override), "logger=csv")
     assert code == 1 and out.count("ganlab: ") == 1 and "Traceback" not in out
     assert f"run/{name} cannot be opened" in out and "choose another directory with hydra.run.dir=DIR" in out
 
 
-def test_checkpoints_that_cannot_be_written(cli, tmp_path):
+def test_unwritable_checkpoints_fail_the_run(cli, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoints").write_text("a file, where a folder is needed")
     code, out = cli(*TINY, "logger=csv")
@@ -242,13 +244,13 @@ def test_checkpoints_that_cannot_be_written(cli, tmp_path):
     assert status(tmp_path / "run") == "failed"
 
 
-def test_an_image_that_breaks_between_two_runs(cli, tmp_path):
+def test_changed_images_are_refused_on_resume(cli, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     for i in range(40):
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)).save(images / f"{i:02}.png")
-    (tmp_path / "my_gan.py").write_text(OWN.format(error="RuntimeError('broken')").replace("CGAN", "NonSaturatingGAN"))
-    words = [
+    (tmp_path / "my_gan.py").write_text(FAILING_GAN.format(error="RuntimeError('broken')").replace("CGAN", "NonSaturatingGAN"))
+    overrides = [
         "data=folder",
         "data.root=images",
         "data.size=8",
@@ -257,23 +259,23 @@ def test_an_image_that_breaks_between_two_runs(cli, tmp_path):
         "loss=ns",
         "metrics=none",
     ]
-    words += ["max_images=64", "eval_every=16", "logger=csv", "trainer=cpu", "hydra.run.dir=run"]
-    code, out = cli(*words, "gan._target_=my_gan.Bursting")
-    assert code == 1 and last(tmp_path / "run") == 32, out
+    overrides += ["max_images=64", "eval_every=16", "logger=csv", "trainer=cpu", "hydra.run.dir=run"]
+    code, out = cli(*overrides, "gan._target_=my_gan.Failing")
+    assert code == 1 and last_images_seen(tmp_path / "run") == 32, out
     before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
-    whole = (images / "20.png").read_bytes()
-    (images / "20.png").write_bytes(whole[: len(whole) // 2])
+    content = (images / "20.png").read_bytes()
+    (images / "20.png").write_bytes(content[: len(content) // 2])
     code, out = cli("resume=run", "trust=my_gan")
     assert code == 1 and out.count("ganlab: ") == 1 and "Traceback" not in out
     assert "images/20.png cannot be read as an 8-bit image" in out and "repair, convert or remove it" in out
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
-    (images / "20.png").rename(tmp_path / "20.png")  # the place in the data would lie in another pass
+    (images / "20.png").rename(tmp_path / "20.png")
     code, out = cli("resume=run", "trust=my_gan")
     assert code == 1 and out.count("ganlab: ") == 1 and "Traceback" not in out
     assert "35 samples" in out and "training data" in out
-    (images / "20.png").write_bytes(whole)
+    (images / "20.png").write_bytes(content)
     code, out = cli("resume=run", "trust=my_gan")
-    assert code == 0 and last(tmp_path / "run") == 64, out
+    assert code == 0 and last_images_seen(tmp_path / "run") == 64, out
 
 
 # Files that execute nothing
@@ -289,24 +291,24 @@ TYPES = (
 )
 
 
-def names_in(pickled: bytes) -> set[str]:
-    """What unpickling would look up."""
-    found, strings = set(), []
+def pickled_names(pickled: bytes) -> set[str]:
+    """The names that unpickling would look up."""
+    names, strings = set(), []
     for code, argument, _ in pickletools.genops(pickled):
         if code.name == "GLOBAL":
-            found.add(argument)
+            names.add(argument)
         elif code.name == "STACK_GLOBAL":
-            found.add(" ".join(strings[-2:]))
+            names.add(" ".join(strings[-2:]))
         elif isinstance(argument, str):
             strings.append(argument)
-    return found
+    return names
 
 
-def test_what_a_run_and_its_export_leave_executes_nothing(cli, tmp_path):
+def test_files_of_a_run_and_its_exports_execute_nothing(cli, tmp_path):
     code, out = cli("max_images=640", "eval_every=320", "networks.width=4", "logger=csv", "trainer=cpu", "hydra.run.dir=run")
     assert code == 0, out
-    for verb, word in (("export", "format=safetensors"), ("export", "format=torchscript"), ("sample", "out=a.npy")):
-        code, out = cli(verb, "run=run", word)
+    for verb, option in (("export", "format=safetensors"), ("export", "format=torchscript"), ("sample", "out=a.npy")):
+        code, out = cli(verb, "run=run", option)
         assert code == 0, out
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {".ckpt", ".npy", ".pt", ".safetensors"} <= {path.suffix for path in files}
@@ -319,10 +321,10 @@ def test_what_a_run_and_its_export_leave_executes_nothing(cli, tmp_path):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as file:
                 for name in (name for name in file.namelist() if name.endswith(".pkl")):
-                    strange = {
-                        n for n in names_in(file.read(name)) if n not in PLAIN and not n.startswith((*TYPES, "__torch__."))
+                    unknown = {
+                        n for n in pickled_names(file.read(name)) if n not in PLAIN and not n.startswith((*TYPES, "__torch__."))
                     }
-                    assert not strange, (path, name, strange)
+                    assert not unknown, (path, name, unknown)
         else:
             assert not path.read_bytes().startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")), path
 
@@ -331,7 +333,7 @@ def test_what_a_run_and_its_export_leave_executes_nothing(cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments, code, words",
+    "arguments, code, message",
     [
         (["--help"], 0, "Configuration groups"),
         (["optimizer.generator.lr=abc"], 1, "ganlab: optimizer.generator.lr must be a number, got 'abc'"),
@@ -339,7 +341,7 @@ def test_what_a_run_and_its_export_leave_executes_nothing(cli, tmp_path):
         (["sample", "-h"], 0, "truncation=…"),
     ],
 )
-def test_what_needs_no_torch_does_not_load_it(tmp_path, arguments, code, words):
+def test_help_and_refusals_import_no_torch(tmp_path, arguments, code, message):
     program = (
         "import sys, atexit\n"
         "atexit.register(lambda: print('LOADED', *{'torch', 'lightning', 'matplotlib', 'wandb', 'sklearn'} & {*sys.modules}))\n"
@@ -347,6 +349,6 @@ def test_what_needs_no_torch_does_not_load_it(tmp_path, arguments, code, words):
         "from ganlab.cli.main import main; main()"
     )
     ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ran.returncode == code and words in ran.stdout + ran.stderr, ran.stderr
+    assert ran.returncode == code and message in ran.stdout + ran.stderr, ran.stderr
     assert ran.stdout.splitlines()[-1] == "LOADED"
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -1,4 +1,4 @@
-"""A run comes back whole, and a stranger's file executes nothing."""
+"""Loading a run restores it; loading an untrusted file executes nothing."""
 
 import os
 import pickle
@@ -37,7 +37,7 @@ def config_of(**gan):
 
 @pytest.fixture
 def run(tmp_path, fit, make_batches):
-    """A trained GAN and its run folder."""
+    """A trained GAN and its run directory."""
     config = config_of()
     torch.manual_seed(0)
     gan = instantiate(config["gan"], _convert_="all")
@@ -50,7 +50,7 @@ def run(tmp_path, fit, make_batches):
 
 @pytest.fixture
 def forge(run, tmp_path):
-    """Writes the run's checkpoint once more, with its content changed by `change`."""
+    """Writes a copy of the run's checkpoint, changed by `change`."""
 
     def forge(change):
         content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
@@ -62,7 +62,7 @@ def forge(run, tmp_path):
 
 
 @pytest.mark.parametrize("via", ["folder", "file", "string"])
-def test_a_run_comes_back_with_the_same_samples(run, via):
+def test_loaded_run_gives_the_same_samples(run, via):
     gan, folder = run
     path = {"folder": folder, "file": folder / "checkpoints" / "last.ckpt", "string": str(folder)}[via]
     loaded = ganlab.load(path)
@@ -75,14 +75,14 @@ def test_a_run_comes_back_with_the_same_samples(run, via):
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_loaded_gan_is_given_no_advice_on_its_training(forge):
+def test_loading_warns_of_nothing(forge):
     def unconstrained(content):
         content["ganlab"]["config"]["gan"]["_target_"] = "ganlab.WGAN"
 
     assert type(ganlab.load(forge(unconstrained))) is ganlab.WGAN
 
 
-def test_parts_with_a_memory_or_parts_of_their_own_come_back(tmp_path, fit, make_batches):
+def test_stateful_and_nested_parts_are_restored(tmp_path, fit, make_batches):
     """A family with settings, AC-GAN's classifier, a learned prior, LeCam's averages, a transform inside a penalty."""
     ours = "ganlab.regularizers"
     config = config_of(
@@ -116,7 +116,7 @@ def test_parts_with_a_memory_or_parts_of_their_own_come_back(tmp_path, fit, make
     assert torch.equal(loaded.sample(4, seed=7), gan.sample(4, seed=7))
 
 
-def test_the_best_checkpoint_goes_before_the_last(run, forge):
+def test_best_checkpoint_is_preferred_to_the_last(run, forge):
     _, folder = run
 
     def later(content):
@@ -127,23 +127,23 @@ def test_the_best_checkpoint_goes_before_the_last(run, forge):
     assert ganlab.load(folder / "checkpoints" / "last.ckpt").images_seen == 30
 
 
-def test_a_loaded_gan_trains_on(run, fit, make_batches):
+def test_loaded_gan_can_be_trained(run, fit, make_batches):
     loaded = ganlab.load(run[1])
     fit(loaded, make_batches(2, shape=(2, 8, 8)))
     assert (loaded.images_seen, loaded.d_updates, loaded.g_updates) == (42, 7, 7)
 
 
-def test_nothing_there_is_a_file_not_found(tmp_path):
+def test_missing_checkpoint_raises_file_not_found(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "no.ckpt"):
         with pytest.raises(FileNotFoundError, match="no checkpoint at .*; give a run's directory"):
             ganlab.load(path)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 10, 100, 0.3, 0.9, 0.999])
-def test_a_truncated_file_is_refused_in_words(run, tmp_path, keep):
-    whole = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
+def test_truncated_file_is_refused(run, tmp_path, keep):
+    content = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
     path = tmp_path / "cut.ckpt"
-    path.write_bytes(whole[: keep if isinstance(keep, int) else int(len(whole) * keep)])
+    path.write_bytes(content[: keep if isinstance(keep, int) else int(len(content) * keep)])
     with pytest.raises(ValueError, match="cut.ckpt is no checkpoint of a ganlab run, or is not whole"):
         ganlab.load(path)
 
@@ -160,7 +160,7 @@ def test_a_truncated_file_is_refused_in_words(run, tmp_path, keep):
     ],
     ids=["text", "zeros", "bytes", "zip", "dict", "png"],
 )
-def test_a_foreign_file_is_refused_in_words(tmp_path, content):
+def test_foreign_file_is_refused(tmp_path, content):
     path = tmp_path / "foreign.ckpt"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="foreign.ckpt is no checkpoint of a ganlab run"):
@@ -185,14 +185,14 @@ def test_a_foreign_file_is_refused_in_words(tmp_path, content):
     ],
     ids=lambda c: str(c)[:40],
 )
-def test_a_torch_file_of_something_else_is_refused_in_words(tmp_path, content):
+def test_other_torch_files_are_refused(tmp_path, content):
     path = tmp_path / "other.ckpt"
     torch.save(content, path)
     with pytest.raises(ValueError, match="other.ckpt is no checkpoint|the run names"):
         ganlab.load(path)
 
 
-def test_weights_that_do_not_fit_the_config_are_refused_in_words(forge):
+def test_weights_that_do_not_fit_the_config_are_refused(forge):
     def lose_a_weight(content):
         del content["state_dict"]["generator.stem.weight"]
 
@@ -200,7 +200,7 @@ def test_weights_that_do_not_fit_the_config_are_refused_in_words(forge):
         ganlab.load(forge(lose_a_weight))
 
 
-def test_another_version_is_named_where_its_checkpoints_differ(forge):
+def test_error_names_the_version_of_the_checkpoint(forge):
     def older(content):
         content["ganlab"]["version"] = "0.0.7"
         del content["state_dict"]["generator.stem.weight"]
@@ -210,15 +210,15 @@ def test_another_version_is_named_where_its_checkpoints_differ(forge):
     ):
         ganlab.load(forge(older))
 
-    def with_an_argument_of_another_time(content):
+    def with_an_unknown_argument(content):
         content["ganlab"]["version"] = "9.9"
         content["ganlab"]["config"]["gan"]["tempo"] = 2
 
     with pytest.raises(ValueError, match=r"its config cannot be built: .*tempo.*; it is of ganlab 9.9"):
-        ganlab.load(forge(with_an_argument_of_another_time))
+        ganlab.load(forge(with_an_unknown_argument))
 
 
-def test_another_version_whose_checkpoints_fit_is_loaded(run, forge):
+def test_fitting_checkpoint_of_another_version_is_loaded(run, forge):
     path = forge(lambda content: content["ganlab"].update(version="0.0.7"))
     assert torch.equal(ganlab.load(path).sample(3, 1, seed=2), run[0].sample(3, 1, seed=2))
 
@@ -226,15 +226,15 @@ def test_another_version_whose_checkpoints_fit_is_loaded(run, forge):
 @pytest.mark.parametrize(
     "counters", [None, {"sample": 3}, {"images_seen": "x", "d_updates": 1, "g_updates": 1, "d_steps_since_g": 0}], ids=str
 )
-def test_counters_that_are_none_are_refused(forge, counters):
-    """A GAN takes them for attributes of its own."""
+def test_invalid_counters_are_refused(forge, counters):
+    """They become attributes of the GAN."""
     path = forge(lambda content: content["state_dict"].update(_extra_state=counters))
     with pytest.raises(ValueError, match="its counters are not ganlab's"):
         ganlab.load(path)
 
 
 @pytest.mark.parametrize("seeds", [[1, 2], "12", {}, [[1]]], ids=str)
-def test_copies_without_their_seeds_are_refused(forge, seeds):
+def test_invalid_seeds_of_an_ensemble_are_refused(forge, seeds):
     path = forge(lambda content: content["ganlab"].update(seeds=seeds))
     with pytest.raises(ValueError, match="forged.ckpt is no checkpoint of a ganlab run"):
         ganlab.load(path)
@@ -249,7 +249,7 @@ class Payload:
 
 
 @pytest.mark.parametrize("legacy", [True, False])
-def test_a_planted_pickle_does_not_run(run, tmp_path, legacy):
+def test_planted_pickle_does_not_run(run, tmp_path, legacy):
     victim = tmp_path / "victim"
     path = tmp_path / "evil.ckpt"
     content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
@@ -268,7 +268,7 @@ def test_a_planted_pickle_does_not_run(run, tmp_path, legacy):
 
 @pytest.fixture
 def stranger(tmp_path, monkeypatch):
-    """A module in reach whose import and whose call leave a trace, and who has a family of GANs."""
+    """An importable module whose import and whose function leave a trace in a file."""
     victim = tmp_path / "victim"
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "stranger.py").write_text(
@@ -332,32 +332,32 @@ def as_partial(gan, target):
 
 
 @pytest.mark.parametrize("target", UNTRUSTED)
-def test_a_config_that_names_a_strangers_code_is_refused(forge, stranger, target):
+def test_config_naming_untrusted_code_is_refused(forge, stranger, target):
     path = forge(lambda content: at_generator(content["ganlab"]["config"]["gan"], target))
     with pytest.raises(ValueError, match=f"the run names .*{target.rpartition('.')[2]}, which is not ganlab's; .* pass trust="):
         ganlab.load(path)
     assert not stranger.exists()
 
 
-def test_a_name_that_leads_nowhere_is_refused_in_words(forge):
+def test_unknown_class_is_refused(forge):
     path = forge(lambda content: at_generator(content["ganlab"]["config"]["gan"], "ganlab.networks.OfALaterVersion"))
     with pytest.raises(ValueError, match="the run names ganlab.networks.OfALaterVersion, which "):
         ganlab.load(path)
 
 
 @pytest.mark.parametrize(
-    "place", [at_top, at_generator, in_a_list, in_a_tuple, in_an_interpolation, in_an_interpolated_name, as_partial]
+    "hide", [at_top, at_generator, in_a_list, in_a_tuple, in_an_interpolation, in_an_interpolated_name, as_partial]
 )
 @pytest.mark.parametrize("target", ["stranger.run", "pathlib.PurePath"])
-def test_it_is_found_wherever_the_config_hides_it(forge, stranger, place, target):
-    path = forge(lambda content: place(content["ganlab"]["config"]["gan"], target))
+def test_untrusted_code_is_found_anywhere_in_the_config(forge, stranger, hide, target):
+    path = forge(lambda content: hide(content["ganlab"]["config"]["gan"], target))
     with pytest.raises(ValueError, match="the run names"):
         ganlab.load(path)
     assert not stranger.exists()
 
 
-def test_an_interpolation_reads_nothing_of_the_readers_machine(forge, monkeypatch):
-    """A resolved config has none left."""
+def test_interpolations_in_a_checkpoint_are_refused(forge, monkeypatch):
+    """The config of a checkpoint is resolved and has none."""
     monkeypatch.setenv("SECRET", "5")
 
     def plant(content):
@@ -367,7 +367,7 @@ def test_an_interpolation_reads_nothing_of_the_readers_machine(forge, monkeypatc
         ganlab.load(forge(plant))
 
 
-def test_a_trusted_module_of_ones_own_loads(forge, stranger):
+def test_trusted_module_is_loaded(forge, stranger):
     path = forge(lambda content: at_top(content["ganlab"]["config"]["gan"], "stranger.Mine"))
     with pytest.raises(ValueError, match=r"trust=\['stranger'\]"):
         ganlab.load(path)
@@ -376,23 +376,23 @@ def test_a_trusted_module_of_ones_own_loads(forge, stranger):
     assert type(gan).__name__ == "Mine" and isinstance(gan, GAN)
     assert stranger.read_text() == "imported "
     with pytest.raises(ValueError, match="the run names stranger.Mine"):
-        ganlab.load(path, trust=["strange"])  # a name's beginning is not its module
+        ganlab.load(path, trust=["strange"])  # a prefix of the name is not the module
 
 
-def test_trust_in_one_module_is_no_trust_in_what_it_imports(forge, stranger):
+def test_trust_does_not_extend_to_imports(forge, stranger):
     path = forge(lambda content: at_generator(content["ganlab"]["config"]["gan"], "stranger.Path"))
     with pytest.raises(ValueError, match=r"the run names pathlib.*Path, .* trust=\['stranger', 'pathlib'\]"):
         ganlab.load(path, trust=["stranger"])
 
 
-def test_a_function_of_a_trusted_module_makes_an_optimizer(forge, stranger):
+def test_function_of_a_trusted_module_makes_an_optimizer(forge, stranger):
     path = forge(lambda content: as_partial(content["ganlab"]["config"]["gan"], "stranger.run"))
     assert isinstance(ganlab.load(path, trust=["stranger"]), GAN)
     assert stranger.read_text() == "imported "  # it is called when training starts
 
 
 @pytest.mark.parametrize("target", ["ganlab.utils.files.atomic_write", "stranger.get_path"])
-def test_a_function_of_another_module_is_refused(forge, stranger, target):
+def test_function_of_another_module_is_refused(forge, stranger, target):
     path = forge(lambda content: as_partial(content["ganlab"]["config"]["gan"], target))
     with pytest.raises(ValueError, match=r"the run names (ganlab.utils.files.atomic_write|sysconfig.get_path),"):
         ganlab.load(path, trust=["stranger"])

@@ -1,4 +1,4 @@
-"""Runs are found by folder, file or `latest`, and opened with their data; what cannot be is told in words."""
+"""Runs are found by directory, file or `latest`, and opened with their data."""
 
 import json
 import os
@@ -13,12 +13,12 @@ from ganlab.runs.run_dir import find_checkpoint as find
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def cwd(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def place(folder, names=("last.ckpt",), age=0):
+def make_run_dir(folder, names=("last.ckpt",), age=0):
     (folder / "checkpoints").mkdir(parents=True)
     for name in names:
         file = folder / "checkpoints" / name
@@ -27,25 +27,25 @@ def place(folder, names=("last.ckpt",), age=0):
     return folder
 
 
-def test_a_folder_a_file_and_the_better_of_two(here, monkeypatch):
-    run = place(here / "run", ("last.ckpt", "best.ckpt"))
-    monkeypatch.setenv("HOME", str(here))
+def test_find_checkpoint_by_directory_and_file(cwd, monkeypatch):
+    run = make_run_dir(cwd / "run", ("last.ckpt", "best.ckpt"))
+    monkeypatch.setenv("HOME", str(cwd))
     assert find("~/run") == find(run)
     assert find(run) == find("run/checkpoints/best.ckpt").resolve() == run / "checkpoints" / "best.ckpt"
     assert find(run / "checkpoints" / "last.ckpt").name == "last.ckpt"
 
 
-def test_latest_is_the_newest_with_a_checkpoint_also_in_sweeps(here):
-    place(here / "outputs" / "old", age=100)
-    place(here / "outputs" / "sweep" / "seed=2", age=10)
-    place(here / "outputs" / "sweep" / "seed=1", age=20)
-    (here / "outputs" / "newest_without").mkdir()
-    place(here / "elsewhere")
+def test_latest_is_the_newest_checkpoint_also_in_sweeps(cwd):
+    make_run_dir(cwd / "outputs" / "old", age=100)
+    make_run_dir(cwd / "outputs" / "sweep" / "seed=2", age=10)
+    make_run_dir(cwd / "outputs" / "sweep" / "seed=1", age=20)
+    (cwd / "outputs" / "newest_without").mkdir()
+    make_run_dir(cwd / "elsewhere")
     assert find("latest").parents[1].name == "seed=2"
 
 
 @pytest.mark.parametrize(
-    "left, words",
+    "files, message",
     [
         ({}, "no checkpoint at run; give a run's directory"),
         ({"config.yaml": "a: 1"}, "the run is unfinished: killed, or not yet at its first evaluation; give"),
@@ -54,41 +54,41 @@ def test_latest_is_the_newest_with_a_checkpoint_also_in_sweeps(here):
         ({"summary.json": "{"}, r"the run failed \(its summary.json cannot be read .*\); give"),
     ],
 )  # fmt: skip
-def test_a_folder_without_checkpoint_says_what_became_of_the_run(here, left, words):
-    (here / "run").mkdir()
-    for name, text in left.items():
-        (here / "run" / name).write_text(text)
-    with pytest.raises(FileNotFoundError, match=words):
+def test_missing_checkpoint_is_explained_by_the_run_s_status(cwd, files, message):
+    (cwd / "run").mkdir()
+    for name, text in files.items():
+        (cwd / "run" / name).write_text(text)
+    with pytest.raises(FileNotFoundError, match=message):
         open_run("run")
 
 
-def test_nothing_there(here):
+def test_no_run_is_explained(cwd):
     with pytest.raises(FileNotFoundError, match=r"run=latest found no checkpoint at or below ./outputs; train first"):
         open_run("latest")
-    place(here / "sweep" / "seed=1")
+    make_run_dir(cwd / "sweep" / "seed=1")
     with pytest.raises(FileNotFoundError, match=re.escape("such as sweep/seed=1")):
         open_run("sweep")
 
 
-def test_an_opened_run_has_its_gan_and_its_data(here, make_run):
-    gan = make_run(here / "outputs" / "a")
+def test_opened_run_has_its_gan_and_data(cwd, make_run):
+    gan = make_run(cwd / "outputs" / "a")
     trained = open_run("latest")
     assert not trained.gan.training and trained.name == "digits-test" and trained.seed == 3 and trained.member is None
     assert trained.run_dir.path.name == "a" and trained.checkpoint.name == "last.ckpt"
     y = torch.tensor([4, 0, 9])
     assert torch.equal(trained.gan.sample(3, y, seed=1).cpu(), gan.sample(3, y, seed=1))
     assert torch.equal(ganlab.load("latest").sample(3, y, seed=1), gan.sample(3, y, seed=1))
-    data = load_data(trained, data_dir=str(here / "moved"))
-    assert data.train.x.shape == (1437, 1, 8, 8) and data.data_dir == here / "moved"
+    data = load_data(trained, data_dir=str(cwd / "moved"))
+    assert data.train.x.shape == (1437, 1, 8, 8) and data.data_dir == cwd / "moved"
     with pytest.raises(ValueError, match="has no root, got 'x'; leave it out"):
         load_data(trained, root="x")
-    trained.config["data"] = {"root": str(here / "moved away")}
+    trained.config["data"] = {"root": str(cwd / "moved away")}
     with pytest.raises(FileNotFoundError, match=r"moved away, the images of .*, does not exist; give root=DIR"):
         load_data(trained)
 
 
-def test_a_copy_of_an_ensemble(here, make_run):
-    ensemble = make_run(here / "run", seeds=[4, 5, 6])
+def test_member_of_an_ensemble_is_opened_by_seed(cwd, make_run):
+    ensemble = make_run(cwd / "run", seeds=[4, 5, 6])
     y = torch.tensor([4, 0, 9])
     for index, seed in enumerate([4, 5, 6]):
         trained = open_run("run", seed)
@@ -99,13 +99,13 @@ def test_a_copy_of_an_ensemble(here, make_run):
         open_run("run", 7)
 
 
-def test_data_of_a_stranger_is_not_built(here, make_run):
-    make_run(here / "run")
-    path = here / "run" / "checkpoints" / "last.ckpt"
+def test_untrusted_data_is_not_built(cwd, make_run):
+    make_run(cwd / "run")
+    path = cwd / "run" / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
     content["ganlab"]["config"]["data"] = {"_target_": "os.system", "_args_": ["touch victim"]}
     torch.save(content, path)
     trained = open_run("run")
     with pytest.raises(ValueError, match="the run names os.system, which is not ganlab's"):
         load_data(trained)
-    assert not (here / "victim").exists()
+    assert not (cwd / "victim").exists()

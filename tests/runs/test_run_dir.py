@@ -1,4 +1,4 @@
-"""A run's directory: what a refused run leaves, which run `latest` is, and what becomes of runs of older versions."""
+"""Run directories: of refused runs, of `latest`, and of older versions."""
 
 import json
 
@@ -12,7 +12,7 @@ TINY += ["data.batch_size=16", "max_images=32", "networks.hidden=[8]", "monitor=
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["gan.n_critic=0"],
         ["data.batch_size=65"],
@@ -22,16 +22,16 @@ TINY += ["data.batch_size=16", "max_images=32", "networks.hidden=[8]", "monitor=
         ["gan.pack=2", "data.batch_size=1"],
     ],
 )
-def test_a_refused_run_leaves_nothing_that_counts_as_a_run(cli, tmp_path, words):
-    code, out = cli(*TINY, *words, "hydra.run.dir=outputs/a")
+def test_refused_run_is_not_a_run(cli, tmp_path, overrides):
+    code, out = cli(*TINY, *overrides, "hydra.run.dir=outputs/a")
     assert code == 1 and out.count("ganlab: ") == 1, out
     assert not find_run_dirs(tmp_path) and {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {"ganlab.log"}
-    for words in (["resume=latest"], ["report", "outputs"], ["sample"]):
-        code, out = cli(*words)
+    for arguments in (["resume=latest"], ["report", "outputs"], ["sample"]):
+        code, out = cli(*arguments)
         assert code == 1 and ("no run" in out or "no checkpoint" in out or "not there" in out), out
 
 
-def test_a_refusal_in_a_sweep_is_a_row_of_its_table_and_no_run(cli, tmp_path):
+def test_refused_job_of_a_sweep_is_a_row_but_not_a_run(cli, tmp_path):
     code, out = cli("-m", *TINY, "gan.n_critic=0,1", "hydra.sweep.dir=outputs/sweep")
     assert code == 1 and "1 of 2 jobs failed" in out and "gan.n_critic must be an integer of at least 1, got 0" in out
     assert [RunDir(run.path).status for run in find_run_dirs(tmp_path)] == ["finished"]
@@ -59,12 +59,12 @@ def test_latest_unfinished(tmp_path, monkeypatch):
     "config",
     [{}, {"a": 1e-5, "b": "1e5", "c": [1, None, True, 0.1], "d": {"e": "ü: #x", "f": "null", "g": "", "h": float("inf")}}],
 )
-def test_a_config_is_read_as_it_was_written(tmp_path, config):
+def test_config_round_trip(tmp_path, config):
     RunDir(tmp_path).write_config(config)
     assert RunDir(tmp_path).read_config() == config
 
 
-def test_runs_and_checkpoints_of_version_0_1_get_one_sentence(cli, tmp_path):
+def test_version_0_1_is_refused(cli, tmp_path):
     (run := tmp_path / "run" / "checkpoints").mkdir(parents=True)
     RunDir(tmp_path / "run").write_config({"look_every": 5, "name": "old"})
     about = {"version": "0.1.0", "config": {"gan": {}}}
@@ -75,7 +75,7 @@ def test_runs_and_checkpoints_of_version_0_1_get_one_sentence(cli, tmp_path):
     assert code == 1 and "is of ganlab 0.1.0, whose checkpoints ganlab 0.2.0 does not read" in out
 
 
-def test_a_summary_that_cannot_be_read_counts_as_a_failure(tmp_path):
+def test_unreadable_summary_counts_as_failed(tmp_path):
     for text in ("{", "[]"):
         (tmp_path / "summary.json").write_text(text)
         assert RunDir(tmp_path).status == "failed" and not RunDir(tmp_path).is_complete

@@ -1,4 +1,4 @@
-"""What a run's summary says of its end."""
+"""The cause of a run's end in its summary."""
 
 import json
 from types import SimpleNamespace
@@ -13,21 +13,21 @@ LIMITS = {"max_steps": -1, "max_epochs": -1, "max_time": None}
 @pytest.mark.parametrize(
     ("images", "limits", "verdict", "cause"),
     [
-        (640, {"max_steps": 7}, "EXPLODING", None),  # the whole budget
+        (640, {"max_steps": 7}, "EXPLODING", None),  # all of max_images
         (639, {"max_steps": 7}, "EXPLODING", "EXPLODING"),
         (639, {"max_steps": 7}, None, "trainer.max_steps=7"),
         (639, {"max_epochs": 2, "max_time": "00:00:05"}, None, "trainer.max_epochs=2 or trainer.max_time=00:00:05"),
         (639, {}, None, "a callback"),
     ],
 )
-def test_the_cause_of_an_early_end(images, limits, verdict, cause):
+def test_ended_by_names_the_cause(images, limits, verdict, cause):
     config = {"max_images": 640, "trainer": LIMITS | limits}
     assert ended_by(config, SimpleNamespace(images_seen=images), SimpleNamespace(stopped_by=verdict)) == cause
     if verdict is None:
         assert ended_by(config, SimpleNamespace(images_seen=images), None) == cause
 
 
-def test_it_is_written_and_printed(cli, tmp_path):
+def test_ended_by_is_written_and_printed(cli, tmp_path):
     small = ["data=ring", "metrics=none", "monitor=[]", "callbacks.sample_grid=null", "logger=csv", "trainer=cpu"]
     code, printed = cli(*small, "+trainer.max_steps=20", "hydra.run.dir=run")
     assert code == 0 and json.loads((tmp_path / "run" / "summary.json").read_text())["ended_by"] == "trainer.max_steps=20"

@@ -1,4 +1,4 @@
-"""The table at the end of a sweep, over folders that a test fills."""
+"""Sweeps: the table at their end, the same command again, and Optuna's searches."""
 
 import csv
 import os
@@ -23,7 +23,7 @@ def printed(folder, capsys, monkeypatch):
     return capsys.readouterr().out
 
 
-def test_an_ensemble_s_row_has_median_quartiles_and_the_number_of_seeds(tmp_path, capsys, monkeypatch):
+def test_ensemble_row_has_median_quartiles_and_number_of_seeds(tmp_path, capsys, monkeypatch):
     """Of 0.1, 0.2 … 0.9 the quartiles that occur are 0.3 and 0.7; the failed tenth seed has the worst KL and no mode."""
     finals = {seed: scores(8, seed / 10) for seed in range(1, 10)}
     write_ensemble(tmp_path / "loss=ns", finals)
@@ -42,7 +42,7 @@ def test_an_ensemble_s_row_has_median_quartiles_and_the_number_of_seeds(tmp_path
     assert "median over the seeds, below it the quartiles" in text
 
 
-def test_single_runs_of_a_setting_are_its_seeds_and_names_are_printed_as_typed(tmp_path, capsys, monkeypatch):
+def test_single_runs_of_a_setting_are_its_seeds(tmp_path, capsys, monkeypatch):
     for seed, kl in enumerate((0.3, 0.1, 0.2), 1):
         write_run(tmp_path / f"{seed}", [scores(8, kl)], seed=seed, overrides=("regularizer=[r1,r2]",))
     write_run(tmp_path / "4", None, seed=1, error="[D]'s loss is nan", overrides=("regularizer=[]",))
@@ -54,7 +54,7 @@ def test_single_runs_of_a_setting_are_its_seeds_and_names_are_printed_as_typed(t
     assert "4.5" not in line  # it has no protocol that bounds the KL
 
 
-def test_a_sweep_without_a_quality_is_sorted_by_none(tmp_path, capsys, monkeypatch):
+def test_sweep_without_metrics_is_not_ranked(tmp_path, capsys, monkeypatch):
     none = {"quality": None, "real": None, "objective": None, "protocol": None}
     for seed in (1, 2):
         write_run(tmp_path / f"{seed}", [], seed=seed, measured=none)
@@ -64,7 +64,7 @@ def test_a_sweep_without_a_quality_is_sorted_by_none(tmp_path, capsys, monkeypat
 
 
 @pytest.mark.parametrize("columns", [50, 80, 120])
-def test_a_narrow_terminal_hides_whole_columns_and_never_the_one_that_ranks(tmp_path, capsys, monkeypatch, columns):
+def test_narrow_terminal_hides_columns_but_not_the_ranking_one(tmp_path, capsys, monkeypatch, columns):
     for gamma, kl in (("0.01", 0.2), ("0.1", 0.1)):
         write_run(tmp_path / gamma, [scores(8, kl)], overrides=(f"regularizer.r1.gamma={gamma}",))
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -77,7 +77,7 @@ def test_a_narrow_terminal_hides_whole_columns_and_never_the_one_that_ranks(tmp_
     assert len(rows[0].split("│")) - 4 + len(hidden) == len(scores(8, 0.1)) and bool(hidden) == (columns == 50)
 
 
-def test_the_table_of_jobs_counts_seeds(tmp_path, capsys):
+def test_sweep_csv_counts_seeds(tmp_path, capsys):
     write_ensemble(tmp_path / "loss=ns", {1: scores(8, 0.1), 2: None})
     write_run(tmp_path / "loss=ls", [scores(8, 0.2)], loss="ls", finished=False)  # killed
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "logger": {"csv": {"_target_": "x"}}})
@@ -94,32 +94,32 @@ TINY = ["logger=csv", "trainer=cpu", "data=ring", "loss=ns", "data.train_size=64
 TINY += ["networks.hidden=[8]", "monitor=[]"]
 
 
-def test_the_same_sweep_typed_again_goes_on_and_another_is_refused(cli, tmp_path, monkeypatch):
-    """The second time nothing is left to do; with other numbers in a file of the user's the folder is another run's."""
+def test_repeated_sweep_command_resumes_and_a_changed_one_is_refused(cli, tmp_path, monkeypatch):
+    """Changed: a number in the user's own config file."""
     (tmp_path / "conf" / "mine").mkdir(parents=True)
     (mine := tmp_path / "conf" / "mine" / "a.yaml").write_text("# @package _global_\nmax_images: 64")
-    words = ["-m", "--config-dir=conf", *TINY, "metrics=none", "+mine=a", "seed=1,2"]
-    words += ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=seed-${seed}"]
-    assert cli(*words)[0] == 0
+    command = ["-m", "--config-dir=conf", *TINY, "metrics=none", "+mine=a", "seed=1,2"]
+    command += ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=seed-${seed}"]
+    assert cli(*command)[0] == 0
     files = sorted((tmp_path / "sweep").rglob("last.ckpt"))
     times = [path.stat().st_mtime_ns for path in files]
     assert [path.parts[-3] for path in files] == ["seed-1", "seed-2"]
     code, out = cli("resume=sweep")
     assert code == 1 and f"add trust={tmp_path / 'conf'}" in out
-    for again in (words, ["resume=sweep", f"trust={tmp_path / 'conf'}"]):
-        code, out = cli(*again)
+    for arguments in (command, ["resume=sweep", f"trust={tmp_path / 'conf'}"]):
+        code, out = cli(*arguments)
         assert code == 0 and out.count("is finished already") == 2, out
     mine.write_text("# @package _global_\nmax_images: 128")
-    code, out = cli(*words)
+    code, out = cli(*command)
     assert code == 1 and "holds a run already" in out
     assert [path.stat().st_mtime_ns for path in files] == times
 
 
-def test_a_search_goes_on_where_it_died(cli, tmp_path, monkeypatch):
-    """Optuna asks for the same trials again; those that are over stay as they are."""
+def test_optuna_search_resumes(cli, tmp_path, monkeypatch):
+    """Optuna suggests the same trials again; finished ones are not repeated."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install -e .[sweep]")
-    words = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "hydra.sweep.dir=search"]
-    words += [
+    command = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "hydra.sweep.dir=search"]
+    command += [
         *TINY,
         "metrics.samples=20",
         "max_images=32",
@@ -128,20 +128,20 @@ def test_a_search_goes_on_where_it_died(cli, tmp_path, monkeypatch):
         "regularizer.r1.gamma=tag(log, interval(0.01, 10))",
         "hydra.sweep.subdir=${regularizer.r1.gamma}",
     ]
-    assert cli(*words)[0] == 0
-    found = (tmp_path / "search" / "optimization_results.yaml").read_text()
+    assert cli(*command)[0] == 0
+    results = (tmp_path / "search" / "optimization_results.yaml").read_text()
     trials = {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "search").glob("*/summary.json")}
     assert len(trials) == 3
     lost = sorted(trials, key=trials.get)[-1]
     shutil.rmtree(tmp_path / "search" / lost)
     (tmp_path / "search" / "optimization_results.yaml").unlink()
     assert cli("resume=search")[0] == 0
-    again = {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "search").glob("*/summary.json")}
-    assert again.keys() == trials.keys() and {name for name in again if again[name] != trials[name]} == {lost}
-    assert (tmp_path / "search" / "optimization_results.yaml").read_text() == found
+    resumed = {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "search").glob("*/summary.json")}
+    assert resumed.keys() == trials.keys() and {name for name in resumed if resumed[name] != trials[name]} == {lost}
+    assert (tmp_path / "search" / "optimization_results.yaml").read_text() == results
 
 
-def test_a_sweep_that_ends_early_shows_what_there_is(tmp_path, capsys, monkeypatch):
+def test_interrupted_sweep_prints_its_table(tmp_path, capsys, monkeypatch):
     write_run(tmp_path / "seed=1", [scores(8, 0.1)])
     write_run(tmp_path / "seed=2", [scores(8, 0.2)], finished=False)
     registered = []
@@ -162,12 +162,12 @@ def test_a_sweep_that_ends_early_shows_what_there_is(tmp_path, capsys, monkeypat
 @pytest.mark.parametrize(
     ("setting", "instead"), [("accumulate_grad_batches=2", "data.batch_size"), ("gradient_clip_val=1", "gan.gradient_clip")]
 )
-def test_what_lightning_cannot_do_for_two_players_is_refused(setting, instead, cli):
+def test_trainer_options_for_automatic_optimization_are_refused(setting, instead, cli):
     code, out = cli("data=ring", "loss=ns", "logger=csv", "trainer=cpu", "metrics=none", f"+trainer.{setting}")
     assert code == 1 and instead in out and "leave trainer." in out and "manual optimization" not in out
 
 
-def test_the_deterministic_preset_reaches_torch(monkeypatch):
+def test_deterministic_preset_reaches_torch(monkeypatch):
     with initialize_config_dir(conf_folder(), version_base="1.3"):
         trainer = compose("config", ["trainer=deterministic"]).trainer
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
