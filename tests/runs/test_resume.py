@@ -82,8 +82,12 @@ def resume(folder):
     return train.train(config_to_resume(RunDir(folder)), resume=True)
 
 
+class Killed(BaseException):
+    """Like SIGKILL: ganlab writes nothing more, also no summary of a failure."""
+
+
 class Stop(Callback):
-    """Ends the run after `batches` as SIGKILL would: nothing more is saved."""
+    """Ends the run after `batches`."""
 
     def __init__(self, batches):
         self.left = batches
@@ -91,7 +95,7 @@ class Stop(Callback):
     def on_train_batch_end(self, *_):
         self.left -= 1
         if self.left == 0:
-            raise KeyError("killed")
+            raise Killed
 
 
 def train_and_kill(config, batches):
@@ -104,7 +108,7 @@ def train_and_kill(config, batches):
 
     train.build = build
     try:
-        with pytest.raises(KeyError):
+        with pytest.raises(Killed):
             start(config)
     finally:
         train.build = original_build
@@ -208,7 +212,7 @@ def test_start_removes_the_summary_of_a_refused_start(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "summary.json").write_text('{"status": "refused"}')
     train_and_kill(config(tmp_path / "a"), 9)
-    assert RunDir(tmp_path / "a").status == "interrupted"
+    assert RunDir(tmp_path / "a").status == "unfinished"
 
 
 def test_resume_prints_images_seen_and_metrics(tmp_path, cli, monkeypatch):
