@@ -26,13 +26,13 @@ def test_refusals_of_hydra_become_one_line(override, sentence):
     assert explain(caught.value).splitlines()[0].startswith(sentence)
 
 
-def test_a_wrong_learning_rate_names_the_key():
+def test_wrong_learning_rate_names_the_key():
     with pytest.raises(ValueError) as caught:
         torch.optim.Adam([torch.zeros(1)], lr=-1.0)
     assert explain(caught.value).startswith("a learning rate must be at least 0, got -1.0; correct optimizer.generator.lr or")
 
 
-def test_a_loss_of_probabilities_is_pointed_to_logits():
+def test_loss_of_probabilities_is_pointed_to_logits():
     with pytest.raises(RuntimeError) as caught:
         torch.nn.functional.binary_cross_entropy(torch.tensor([2.0]), torch.ones(1))
     assert explain(caught.value).startswith("a loss takes probabilities and got logits")
@@ -56,13 +56,13 @@ def test_a_loss_of_probabilities_is_pointed_to_logits():
         ),
     ],
 )
-def test_a_part_that_cannot_be_built_is_explained(part, sentence):
+def test_part_that_cannot_be_built_is_explained(part, sentence):
     with pytest.raises(HydraException) as caught:
         instantiate(part)
     assert explain(caught.value).splitlines()[0] == sentence
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", "..", "", "é" * 200, "a\nb"])
-def test_a_run_name_makes_one_directory(name):
+def test_run_name_makes_one_directory(name):
     made = file_name(name)
     assert "/" not in made and made.isprintable() and 0 < len(made.encode()) < 200 and not made.startswith(".")

@@ -59,7 +59,7 @@ def test_dirac_gan_takes_a_shorter_step_where_the_paper_s_overflows():
     assert simulation.lr == 0.02 and max(simulation.radius_simultaneous, simulation.radius_alternating) < 1e3
 
 
-def test_a_loss_of_your_own(cli, tmp_path):
+def test_loss_of_your_own(cli, tmp_path):
     summary = r"Least squares of logits [n]: $\begin{aligned} (r - 1)^2 \end{aligned}$ [/]."
     (tmp_path / "my_gan.py").write_text(GOOD.replace("(GAN):\n", f'(GAN):\n    r"""{summary}"""\n\n'))
     code, printed = cli("inspect", "gan._target_=my_gan.MyGAN")
@@ -71,7 +71,7 @@ def test_a_loss_of_your_own(cli, tmp_path):
 
 
 @pytest.mark.parametrize("defect", BROKEN)
-def test_a_broken_loss_is_inspected_completely_and_exits_with_1(cli, tmp_path, defect):
+def test_broken_loss_is_inspected_completely_and_exits_with_1(cli, tmp_path, defect):
     body = GOOD.replace("return ((fake_logits - 1) ** 2).mean() / 2", BROKEN[defect])
     assert body != GOOD
     (tmp_path / "my_gan.py").write_text(body)
@@ -90,7 +90,7 @@ def test_a_broken_loss_is_inspected_completely_and_exits_with_1(cli, tmp_path, d
     assert not [check for check in failed if check["where"] == "discriminator_loss"]
 
 
-def test_a_class_that_is_not_a_gan_is_refused(cli, tmp_path):
+def test_class_that_is_not_a_gan_is_refused(cli, tmp_path):
     (tmp_path / "my_gan.py").write_text("class MyGAN:\n    pass\n")
     code, printed = cli("inspect", "gan._target_=my_gan.MyGAN")
     assert code == 1 and "gan._target_ must be a subclass of ganlab.GAN, got my_gan.MyGAN" in printed

@@ -208,6 +208,6 @@ def test_impossible_pairs_are_refused_with_the_reason(data, overrides, message):
         built(config)
 
 
-def test_a_pack_larger_than_the_batch_is_refused(fit):
+def test_pack_larger_than_the_batch_is_refused(fit):
     with pytest.raises(ValueError, match="a batch of 8 holds no pack of 9; raise data.batch_size or lower gan.pack"):
         trained("ring", fit, "loss=ns", "gan.pack=9")

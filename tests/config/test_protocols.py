@@ -173,7 +173,7 @@ class TestPac:
             assert weights.std().item() == pytest.approx(0.02, rel=0.01) and not any(m.bias.any() for m in linear)
 
     @pytest.mark.parametrize("pack", [1, 2, 4])
-    def test_a_step_has_100_packs(self, experiment, pack):
+    def test_step_has_100_packs(self, experiment, pack):
         gan, data, _ = built(experiment, f"gan.pack={pack}")
         real, y = next(iter(data.train_dataloader()))
         outputs = gan.forward_pass(real, y, with_real=True, grad_to_generator=True)

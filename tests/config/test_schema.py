@@ -43,7 +43,7 @@ def test_numbers_get_the_type_of_conf(key, typed, becomes):
     assert repr(value) == repr(becomes)
 
 
-def test_a_converted_number_reaches_the_optimizer():
+def test_converted_number_reaches_the_optimizer():
     assert repr(validated("optimizer.generator.betas=[0,0.99]")["gan"]["generator_optimizer"]["betas"]) == "[0.0, 0.99]"
 
 
@@ -69,13 +69,13 @@ def test_a_converted_number_reaches_the_optimizer():
         ("trainer.max_epochs=0", "trainer.max_epochs=0 trains nothing; set the length with max_images="),
     ],
 )
-def test_a_value_of_another_type_is_refused(typed, sentence):
+def test_value_of_another_type_is_refused(typed, sentence):
     with pytest.raises(ValueError) as caught:
         validated(typed)
     assert str(caught.value) == sentence
 
 
-def test_an_interpolation_that_resolves_to_null_passes():
+def test_interpolation_that_resolves_to_null_passes():
     """As Hydra's own values do until its job begins: run_dir is one of them."""
     assert validated("run_dir=${published}")["run_dir"] is None
 

@@ -55,7 +55,7 @@ def composed(*overrides):
         ("trainer.devices=99", "trainer.devices=99, but this machine has"),
     ],
 )
-def test_an_override_that_does_not_fit_gets_a_hint(cli, tmp_path, typed, hint):
+def test_override_that_does_not_fit_gets_a_hint(cli, tmp_path, typed, hint):
     code, printed = cli(typed, "logger=csv", "trainer=cpu")
     assert code == 1 and printed.count("ganlab: ") == 1 and "Traceback" not in printed
     assert hint.format(cwd=tmp_path) in printed
@@ -79,7 +79,7 @@ def test_proposals_exist(proposal):
         ("gan.alpha_d", "0.3", "loss=alpha"),
     ],
 )
-def test_a_key_of_another_choice_names_the_choice(cli, key, value, choice):
+def test_key_of_another_choice_names_the_choice(cli, key, value, choice):
     code, printed = cli(f"{key}={value}")
     assert code == 1 and f"there is no {key} in this config; it comes with {shlex.quote(choice)}\n" in printed
     assert OmegaConf.select(composed(choice, f"{key}={value}"), key) == float(value)
@@ -94,7 +94,7 @@ def test_a_key_of_another_choice_names_the_choice(cli, key, value, choice):
         ("loss=ns --cfg job ~monitor", "--cfg job loss=ns '~monitor'"),
     ],
 )
-def test_an_option_between_overrides_is_explained(cli, typed, corrected):
+def test_option_between_overrides_is_explained(cli, typed, corrected):
     code, printed = cli(*typed.split())
     assert code == 1 and f"stands between overrides; options come first: python -m ganlab {corrected}\n" in printed
     assert suggestions.misplaced_option(shlex.split(corrected)) is None
