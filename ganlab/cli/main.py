@@ -30,7 +30,8 @@ def main() -> None:
             return
         require_verb_first(verb, words)
         validate_words(words)
-        sys.path.insert(0, os.getcwd())  # for a user's own module: gan._target_=my_gan.MyGAN
+        if not sys.flags.safe_path:  # python -P
+            sys.path.insert(0, os.getcwd())  # for a user's own module: gan._target_=my_gan.MyGAN
         if verb is not None:
             return use_verb(verb, words)
         if problem := misplaced_option(words):

@@ -34,7 +34,7 @@ def main(words: list[str]) -> None:
     path = path.resolve()
     if (path / "multirun.yaml").is_file():
         command, cwd = sweep_command(path, options.trust)
-        sys.exit(run_ganlab(command, cwd))
+        sys.exit(run_ganlab(command, cwd, options.trust))
     run = RunDir(path)
     if not run.is_run:
         raise ValueError(f"{path} holds no run (no config.yaml) and no sweep; give a run's directory, or resume=latest")
@@ -42,7 +42,7 @@ def main(words: list[str]) -> None:
     cwd = run.read_command().cwd
     if cwd and Path(cwd).is_dir() and Path(cwd) != Path.cwd():  # relative paths and a user's own modules are found there
         trust = [f"trust={','.join(options.trust)}"] if options.trust else []
-        sys.exit(run_ganlab([f"resume={path}", *trust], cwd))
+        sys.exit(run_ganlab([f"resume={path}", *trust], cwd, options.trust))
     resume_run(run, config)
 
 
@@ -69,10 +69,15 @@ def append_to_log(run: RunDir) -> Iterator[None]:
         handler.close()
 
 
-def run_ganlab(words: Sequence[str], cwd: str | None) -> int:
-    """`python -m ganlab` in a process of its own, from another directory. Signals are handed on; returns its exit code."""
+def run_ganlab(words: Sequence[str], cwd: str | None, trust: Sequence[str]) -> int:
+    """`python -m ganlab` in a process of its own, from another directory. Signals are handed on; returns its exit code.
+
+    The directory may be a stranger's: without `trust`, no module is imported from it.
+    """
     where = cwd if cwd and Path(cwd).is_dir() else None
-    with subprocess.Popen([sys.executable, "-m", "ganlab", *words], cwd=where) as child:
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    command = [sys.executable, *([] if trust else ["-P"]), "-m", "ganlab", *words]
+    with subprocess.Popen(command, cwd=where, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}) as child:
         handlers = {
             number: signal.signal(number, lambda number, frame: child.send_signal(number))
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
