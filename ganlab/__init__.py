@@ -6,25 +6,10 @@ from typing import Any
 __version__ = "0.2.0"
 
 __all__ = [
-    "CGAN",
-    "GAN",
-    "KLGAN",
-    "LSGAN",
-    "WGAN",
-    "AlphaGAN",
-    "Ensemble",
-    "HingeGAN",
-    "JensenShannonGAN",
-    "MinimaxGAN",
-    "NonSaturatingGAN",
-    "PearsonGAN",
-    "RaGAN",
-    "ReverseKLGAN",
-    "RpGAN",
-    "SquaredHellingerGAN",
-    "StepOutputs",
+    "CGAN", "GAN", "KLGAN", "LSGAN", "WGAN", "AlphaGAN", "Ensemble", "HingeGAN", "JensenShannonGAN", "MinimaxGAN",
+    "NonSaturatingGAN", "PearsonGAN", "RaGAN", "ReverseKLGAN", "RpGAN", "SquaredHellingerGAN", "StepOutputs",
     "load",
-]
+]  # fmt: skip
 
 PACKAGES = (
     "analysis", "callbacks", "cli", "config", "data", "diagnostics", "losses", "metrics", "models", "networks",

@@ -8,17 +8,7 @@ from ganlab.analysis.optimal_discriminator import OptimalDiscriminator, optimal_
 from ganlab.analysis.saturation import Saturation, saturation
 
 __all__ = [
-    "Check",
-    "DiracGAN",
-    "OptimalDiscriminator",
-    "Saturation",
-    "assert_conforms",
-    "conformance",
-    "dirac_gan",
-    "family_class",
-    "generator_gradient_norms",
-    "minimal_gan",
-    "optimal_discriminator",
-    "saturation",
+    "Check", "DiracGAN", "OptimalDiscriminator", "Saturation", "assert_conforms", "conformance", "dirac_gan",
+    "family_class", "generator_gradient_norms", "minimal_gan", "optimal_discriminator", "saturation",
     "shipped_families",
-]
+]  # fmt: skip

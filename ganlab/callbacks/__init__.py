@@ -10,14 +10,6 @@ from ganlab.callbacks.train_metrics import TrainMetrics
 from ganlab.callbacks.vanishing import Vanishing
 
 __all__ = [
-    "Checkpoints",
-    "Counterfactual",
-    "Evaluation",
-    "MaxImages",
-    "Periodic",
-    "ProgressBar",
-    "SampleGrid",
-    "SeedTable",
-    "TrainMetrics",
-    "Vanishing",
-]
+    "Checkpoints", "Counterfactual", "Evaluation", "MaxImages", "Periodic", "ProgressBar", "SampleGrid",
+    "SeedTable", "TrainMetrics", "Vanishing",
+]  # fmt: skip

@@ -5,11 +5,12 @@ Popular write-ups often name them the wrong way round.
 """
 
 from ganlab.losses.alpha import AlphaGAN
+from ganlab.losses.cgan import CGAN
 from ganlab.losses.f_gan import KLGAN, JensenShannonGAN, PearsonGAN, ReverseKLGAN, SquaredHellingerGAN
 from ganlab.losses.hinge import HingeGAN
 from ganlab.losses.least_squares import LSGAN
 from ganlab.losses.minimax import MinimaxGAN
-from ganlab.losses.non_saturating import CGAN, NonSaturatingGAN
+from ganlab.losses.non_saturating import NonSaturatingGAN
 from ganlab.losses.relativistic import RaGAN, RpGAN
 from ganlab.losses.wgan import WGAN
 

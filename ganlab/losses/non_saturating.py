@@ -1,5 +1,3 @@
-"""The non-saturating loss, and the conditional GAN, which trains by it."""
-
 from torch.nn.functional import softplus
 
 from ganlab.losses.minimax import MinimaxGAN
@@ -20,13 +18,3 @@ class NonSaturatingGAN(GAN):
     discriminator_loss = staticmethod(MinimaxGAN.discriminator_loss)
     optimal_logit = staticmethod(MinimaxGAN.optimal_logit)
     divergence = staticmethod(MinimaxGAN.divergence)
-
-
-class CGAN(NonSaturatingGAN):
-    """Conditional GAN (Mirza & Osindero 2014, eq. 2): the non-saturating loss on D(x, y) and G(z, y).
-
-    It only *requires* labels: `conditioning=labels` makes any other family conditional. It fails like the non-saturating
-    GAN, and G can ignore y where D does (see `quality/label_agreement_…`).
-    """
-
-    requires_labels = True
