@@ -115,7 +115,7 @@ class _Game:
         self.discriminator_descent()  # at the equilibrium, where moving averages start
 
     def generator_descent(self, create_graph: bool = False) -> Tensor:
-        """-dL_G/dtheta."""
+        """G's descent direction, -dL_G/dtheta."""
         with_real = self.gan.generator_sees_real
         with self.quantiles:
             outputs = self.gan.forward_pass(self.real, self.y, z=self.z, with_real=with_real, grad_to_generator=True)

@@ -166,7 +166,7 @@ def set_random_state(state: dict) -> None:
 
 
 def gather_objects(value) -> list:
-    """The value of every process, in the order of their ranks."""
+    """The value of every rank, in order (`all_gather_object`)."""
     if not (dist.is_available() and dist.is_initialized()):
         return [value]
     values: list = [None] * dist.get_world_size()

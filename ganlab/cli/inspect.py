@@ -32,7 +32,7 @@ from rich.table import Column, Table
 from torch import Tensor
 
 from ganlab import analysis
-from ganlab.analysis.checks.base import describe_error, user_location
+from ganlab.analysis.checks.base import error_and_line, user_location
 from ganlab.analysis.figure import draw
 from ganlab.analysis.minimal import Family
 from ganlab.models.gan import GAN
@@ -102,7 +102,7 @@ def inspect_loss(family: partial[GAN]) -> Inspection:
         try:
             setattr(inspection, name, analyze(family))
         except Exception as error:  # a user's loss may raise anything
-            check = analysis.Check(f"{name} can be computed", False, kind.__name__, describe_error(error), "")
+            check = analysis.Check(f"{name} can be computed", False, kind.__name__, error_and_line(error), "")
             inspection.checks.append(check)
     inspection.checks += declaration_checks(inspection.optimal_discriminator) + analysis.conformance(family)
     locations = {loss: user_location(getattr(kind, loss)) for loss in ("discriminator_loss", "generator_loss")}

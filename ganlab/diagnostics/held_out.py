@@ -107,7 +107,7 @@ def flatten_samples(x: Tensor) -> Tensor:
 
 
 def k_means(x: Tensor, k: int) -> Tensor:
-    """Return at most k centers [k, d] of x [n, d], starting at its first points; a center without points stays."""
+    """k-means: at most k centers [k, d] of x [n, d], initialized with its first points; an empty cluster keeps its center."""
     centers = x[:k].clone()
     for _ in range(K_MEANS_ROUNDS):
         nearest = pairwise(x, centers).argmin(1)

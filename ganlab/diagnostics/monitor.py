@@ -103,7 +103,6 @@ class Monitor(Periodic):
     def on_exception(self, trainer, gan, exception):
         if isinstance(exception, FloatingPointError) and self.history is not None:
             self._update_verdicts(trainer, gan, torch.ones(self.history.members, dtype=torch.bool))
-            exception.verdicts = self.verdicts  # for the summary of a failed run
 
     def run(self, trainer, gan):
         budget = find_callback(trainer, MaxImages)

@@ -126,7 +126,7 @@ class SquaredHellingerGAN(FGAN):
 
 
 class JensenShannonGAN(FGAN):
-    """f-GAN of 2 JS: T = log 2 - s(-v), f* = s(v) - log 2: the minimax loss up to constants."""
+    """f-GAN of 2 JS: T(v) = log 2 - s(-v), f*(T(v)) = s(v) - log 2 for logits v, s = softplus: minimax up to constants."""
 
     @staticmethod
     def activation(logits):

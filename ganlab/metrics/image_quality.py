@@ -154,7 +154,7 @@ class ClassifierQuality(FrechetQuality):
 
 
 class PassThrough(nn.Identity):
-    """Takes the extractor's place in torchmetrics' FID, which is given features."""
+    """The `feature` module of torchmetrics' FrechetInceptionDistance, which is then updated with features, not images."""
 
     num_features = Classifier.num_features
 

@@ -289,7 +289,7 @@ def named_tensors(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
 
 
 def stack_modules(modules: Sequence[nn.Module]) -> nn.Module:
-    """A copy of the first module whose parameters and buffers are those of all, stacked along a new first axis."""
+    """A copy of the first module with the parameters and buffers of all modules, stacked along a new first axis."""
     stacked = copy.deepcopy(modules[0])
     for path, submodule in stacked.named_modules():
         submodules = [module.get_submodule(path) for module in modules]

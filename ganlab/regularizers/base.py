@@ -19,6 +19,8 @@ def elementwise(hook: Callable) -> Callable:
 class Regularizer(nn.Module):
     """Acts on the discriminator besides its loss. Override `penalty`, `project` or `augment`; `on_step_start` for schedules.
 
+    A subclass calls `super().__init__(every)`. In an ensemble its hooks run once per member, unless marked `elementwise`.
+
     Args:
         every: a lazy penalty is computed at every k-th update of D and counted k times: the mean over steps is the same.
 
@@ -42,7 +44,7 @@ class Regularizer(nn.Module):
         """Called before each update of D or G, outside CUDA graphs; `step`: updates of D so far."""
 
     def penalty(self, discriminator: nn.Module, outputs) -> Tensor | None:
-        """Scalar to add to D's loss for this `StepOutputs`, in float32 or float64, or None."""
+        """Scalar to add to D's loss for these `ganlab.models.gan.StepOutputs`, in float32 or float64, or None."""
 
     def graph_key(self, step: int) -> Hashable:
         """What the penalty's work depends on; steps with equal keys share a CUDA graph."""

@@ -79,7 +79,7 @@ class RunDir:
         return self.path / "ganlab.log"
 
     @property
-    def checkpoint(self) -> Path | None:
+    def best_or_last_checkpoint(self) -> Path | None:
         """The best checkpoint, else the last; None if there is none."""
         return next((file for name in CHECKPOINTS if (file := self.path / "checkpoints" / name).is_file()), None)
 
@@ -139,7 +139,7 @@ class RunDir:
 
     @property
     def status(self) -> str:
-        """finished; failed; refused (a sweep's job that never trained); unfinished (training still, or killed)."""
+        """finished, failed, interrupted, refused (a sweep's job that never trained), or unfinished (still training, or killed)."""
         return self.read_summary().get("status", "unfinished")
 
     @property
@@ -216,7 +216,7 @@ def find_run_dirs(top: Path) -> list[RunDir]:
 
 
 def latest_unfinished() -> RunDir:
-    """The run at or below ./outputs that started last, of those that are not complete.
+    """The run at or below ./outputs that was started or resumed last, of those that are not complete.
 
     Raises:
         ValueError: there is no run, or all are complete.
@@ -249,7 +249,7 @@ def find_checkpoint(run: str | Path) -> Path:
         path = max(checkpoints, key=lambda file: file.stat().st_mtime).parents[1]
     if path.is_file():
         return path
-    if (checkpoint := RunDir(path).checkpoint) is None:
+    if (checkpoint := RunDir(path).best_or_last_checkpoint) is None:
         raise FileNotFoundError(f"no checkpoint at {path}{_why_not(RunDir(path))}, or a .ckpt file")
     return checkpoint
 

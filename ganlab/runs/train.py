@@ -121,7 +121,7 @@ def _fit(config: dict, run_dir: RunDir, checkpoint: Path | None, on_finish: OnFi
 
 
 def build(config: dict):
-    """What a part of the configuration describes by its `_target_`."""
+    """Instantiate a part of the configuration with Hydra."""
     return instantiate(config, _convert_="all")
 
 

@@ -795,13 +795,13 @@ class PenaltyAlone(NonSaturatingGAN):
 @plant(
     "a critic that never steps",
     "the training step is ganlab's",
-    message="overrides NoStep._update_discriminator (planted.py, line",
+    message="overrides NoStep._update (planted.py, line",
     where="training_step",
 )
 class NoStep(NonSaturatingGAN):
-    def _update_discriminator(self, real, y):
-        self.d_updates += 1
-        self.d_steps_since_g += 1
+    def _update(self, network, step, real, y):
+        if network == "g":
+            super()._update(network, step, real, y)
 
 
 @plant(
@@ -857,14 +857,14 @@ class Attached(NonSaturatingGAN):
 @plant(
     "a discriminator that is not frozen in G's step",
     "the training step is ganlab's",
-    message="overrides NotFrozen._update_generator (planted.py, line",
+    message="overrides NotFrozen.training_step (planted.py, line",
     where="training_step",
 )
 class NotFrozen(NonSaturatingGAN):
-    def _update_generator(self, real, y):
-        self._update("g", 1, self.generator_step, real, y)
-        self.g_updates += 1
-        self.d_steps_since_g = 0
+    def training_step(self, batch, batch_idx=0):
+        real, y = batch
+        self._update("d", self.discriminator_step, real, y)
+        self._update("g", self.generator_step, real, y)
 
 
 @plant(

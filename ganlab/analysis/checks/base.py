@@ -64,11 +64,11 @@ def _ask(question: Callable, subject: object) -> tuple[bool | None, str]:
     except CheckFailed as failure:
         return False, str(failure)
     except Exception as error:  # noqa: BLE001 - a user's code may raise anything
-        return False, f"raises {describe_error(error)}"
+        return False, f"raises {error_and_line(error)}"
     return True, ""
 
 
-def describe_error(error: Exception) -> str:
+def error_and_line(error: Exception) -> str:
     """The error's type, the first line of its message, and the user's line that raised it."""
     first = str(error).strip().split("\n")[0]
     line = line_in_user_code(error)

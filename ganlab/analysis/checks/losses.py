@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ganlab.analysis.checks.base import CheckFailed, NotApplicable, describe_error
+from ganlab.analysis.checks.base import CheckFailed, NotApplicable, error_and_line
 from ganlab.analysis.checks.loss_functions import Loss, clone_for_eval, format_logits, format_numbers
 from ganlab.config.suggestions import LOSS_SIGNATURES
 
@@ -29,7 +29,7 @@ def is_finite_scalar(loss: Loss) -> None:
             hint = f"write {LOSS_SIGNATURES[loss.name]}"
         else:
             raise
-        raise CheckFailed(f"raises {describe_error(error)}; {hint}") from error
+        raise CheckFailed(f"raises {error_and_line(error)}; {hint}") from error
     if not value.isfinite():
         raise CheckFailed(f"is {value.item()} at typical logits ({format_logits(*logits)})")
     if not gradient.isfinite().all():

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ganlab.analysis.checks.base import CheckFailed, NotApplicable, describe_error
+from ganlab.analysis.checks.base import CheckFailed, NotApplicable, error_and_line
 from ganlab.analysis.minimal import LinearCritic, derivative, minimal_gan
 from ganlab.losses import NonSaturatingGAN
 from ganlab.models.gan import StepOutputs
@@ -96,7 +96,7 @@ def takes_every_shape(regularizer: Regularizer) -> list[tuple[int, ...]]:
         except Exception as error:
             if len(shape) == 1 and isinstance(error, ValueError) and "unpack" not in str(error):
                 continue
-            raise CheckFailed(f"fails on {format_shape(batch[0])} with {describe_error(error)}") from error
+            raise CheckFailed(f"fails on {format_shape(batch[0])} with {error_and_line(error)}") from error
         if not math.isfinite(value):
             raise CheckFailed(f"is {value} on {format_shape(batch[0])}")
         taken.append(shape)
