@@ -1,4 +1,4 @@
-"""The vanishing-gradient experiment of Arjovsky & Bottou (2017): the generator's gradient as the critic is trained to optimality."""
+"""The vanishing-gradient experiment of Arjovsky & Bottou (2017): G's gradient as the critic is trained to optimality."""
 
 import copy
 import logging

@@ -1,4 +1,4 @@
-"""End the program with one sentence (cli/errors.py words it) and an exit code; HYDRA_FULL_ERROR=1 shows the traceback instead."""
+"""End the program with one sentence (cli/errors.py words it) and an exit code; HYDRA_FULL_ERROR=1 shows the traceback."""
 
 import os
 import sys

@@ -5,8 +5,8 @@
 
 Row i goes from the i-th latent of the seed `from` to the i-th latent of the seed `to`, along a great circle. labels=3,8 goes
 from one class to the other at fixed latents (those of `from`); with to= given, the latents change as well.
-out= chooses the format: *.png draws a row per pair, *.gif shows all pairs side by side, back and forth. 2-D points are drawn as a
-path per pair, over real points.
+out= chooses the format: *.png draws a row per pair, *.gif shows all pairs side by side, back and forth. 2-D points are drawn
+as a path per pair, over real points.
 """
 
 import math

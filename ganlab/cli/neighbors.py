@@ -4,8 +4,8 @@
     python -m ganlab neighbors label=3 n=20 k=5
 
 The distance is L2 between pixels in [-1, 1]. A sample that copies a training image has a neighbor at a distance near 0. For
-comparison, the distances of held-out real images to their nearest training image are printed. `evaluate` counts copies among any
-number of samples.
+comparison, the distances of held-out real images to their nearest training image are printed. `evaluate` counts copies
+among any number of samples.
 """
 
 import torch
@@ -57,7 +57,7 @@ def main(words: list[str]) -> None:
 
 @torch.no_grad()
 def k_nearest(x: Tensor, references, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Distance float32 [n, k], ascending, and index int64 [n, k] of the k nearest references [N, ...] to each of x, on the CPU."""
+    """Distance float32 [n, k], ascending, and index int64 [n, k] of the k references [N, ...] nearest to each x, on the CPU."""
     x = flatten_samples(x, device)
     exact = "donot_use_mm_for_euclid_dist"  # 0 for a copy
     blocks = (flatten_samples(block, device) for _, block in iter_blocks(references, BLOCK_SIZE))

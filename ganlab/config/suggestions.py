@@ -94,7 +94,8 @@ def misplaced_option(words: Sequence[str]) -> str | None:
     if not between:
         return None
     options = [word for word in words if word not in overrides]
-    return f"{between[0]} stands between overrides; options come first: {shlex.join(['python', '-m', 'ganlab', *options, *overrides])}"
+    command = shlex.join(["python", "-m", "ganlab", *options, *overrides])
+    return f"{between[0]} stands between overrides; options come first: {command}"
 
 
 def iter_keys(conf: Path) -> Iterator[tuple[str, str, object]]:

@@ -20,7 +20,7 @@ class FunctionalGAN:
         self.gan, self.template, self.is_ensemble = gan, gan.template, gan.seeds is not None
 
     def forward_pass(self, real: Tensor, y: Tensor | None, z: Tensor) -> dict[str, Tensor]:
-        """What D sees and outputs in a training step: real, fake [K, n, ...]; real_logits, fake_logits [K, n]; real_y if any."""
+        """What D sees and outputs in a training step: real, fake [K, n, ...]; real_logits, fake_logits [K, n]; real_y."""
 
         def outputs_of(member):
             outputs = member.forward_pass(real, y, z=z, with_real=True, grad_to_generator=True)

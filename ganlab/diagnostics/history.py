@@ -10,8 +10,10 @@ from ganlab.diagnostics.rules import FAILURES, FIRST_CHECK, NO_PATIENCE, PATIENC
 
 
 class VerdictHistory:
-    """The verdicts on K members, of these seeds, or on a single GAN (K = 1). A verdict becomes active after PATIENCE consecutive checks in which its rule holds, and
-    inactive after as many in which it does not; a verdict in NO_PATIENCE after one.
+    """The verdicts on K members, of these seeds, or on a single GAN (K = 1).
+
+    A verdict becomes active after PATIENCE consecutive checks in which its rule holds, and inactive after as many in which it
+    does not; a verdict in NO_PATIENCE after one.
 
     HEALTHY is active after the warm-up while no failure is active or about to be.
 

@@ -60,8 +60,8 @@ MESSAGES = {
         ("augmentation of all that D sees, for images", "'regularizer=[diffaugment]'"),
     ),
     "GENERATOR_WON": Message(
-        "D tells real from fake no better than a coin toss, though the samples are far from the data. G learns nothing: D is too "
-        "weak, too slow, or trained wrongly.",
+        "D tells real from fake no better than a coin toss, though the samples are far from the data. G learns nothing: D is "
+        "too weak, too slow, or trained wrongly.",
         ("auc", "energy_distance", "nn_accuracy"),
         ("more steps of D", "gan.n_critic=5"),
         ("a higher learning rate of D", "optimizer.discriminator.lr=2e-3"),

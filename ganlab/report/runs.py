@@ -76,7 +76,7 @@ class Run:
 
 @dataclass
 class RunGroup:
-    """Runs of one setting: the same configuration but for seeds, trained and measured alike. `name` is unique in its ranking."""
+    """Runs of one setting: the same configuration but for seeds, trained and measured alike. `name`: unique in its ranking."""
 
     runs: list[Run]
     name: str = ""

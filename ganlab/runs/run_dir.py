@@ -139,7 +139,7 @@ class RunDir:
 
     @property
     def status(self) -> str:
-        """finished, failed, interrupted, refused (a sweep's job that never trained), or unfinished (still training, or killed)."""
+        """finished, failed, interrupted, refused (a sweep's job that never trained) or unfinished (training, or killed)."""
         return self.read_summary().get("status", "unfinished")
 
     @property
@@ -244,7 +244,7 @@ def find_checkpoint(run: str | Path) -> Path:
         checkpoints = [file for name in CHECKPOINTS for file in OUTPUTS.rglob(f"checkpoints/{name}")]
         if not checkpoints:
             raise FileNotFoundError(
-                f"run=latest found no checkpoint at or below ./{OUTPUTS}; train first (python -m ganlab), or give a run's directory"
+                f"run=latest found no checkpoint below ./{OUTPUTS}; train first (python -m ganlab), or give a run's directory"
             )
         path = max(checkpoints, key=lambda file: file.stat().st_mtime).parents[1]
     if path.is_file():

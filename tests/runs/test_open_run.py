@@ -63,7 +63,7 @@ def test_missing_checkpoint_is_explained_by_the_run_s_status(cwd, files, message
 
 
 def test_no_run_is_explained(cwd):
-    with pytest.raises(FileNotFoundError, match=r"run=latest found no checkpoint at or below ./outputs; train first"):
+    with pytest.raises(FileNotFoundError, match=r"run=latest found no checkpoint below ./outputs; train first"):
         open_run("latest")
     make_run_dir(cwd / "sweep" / "seed=1")
     with pytest.raises(FileNotFoundError, match=re.escape("such as sweep/seed=1")):

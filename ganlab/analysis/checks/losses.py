@@ -102,7 +102,7 @@ def is_mean_over_samples(loss: Loss) -> None:
     reordered, _ = loss.value_and_gradient(real[order], fake[order])
     if not _close(reordered, value):
         raise CheckFailed(
-            f"depends on the samples' order: {value.item():.6g} at {format_logits(real, fake)}, {reordered.item():.6g} reordered"
+            f"depends on the samples' order: {value:.6g} at {format_logits(real, fake)}, {reordered:.6g} reordered"
         )
 
 
@@ -200,7 +200,7 @@ def _fail_at_first(is_wrong: Tensor, found: Tensor, dtype: torch.dtype, loss: Lo
     what = ["the loss", *(f"d loss/d {side}" for side in loss.sides for _ in batch[0])][i]
     expected = "a finite number" if exact is None else f"{exact[i].item():.4g} as in float64"
     raise CheckFailed(
-        f"in {str(dtype).removeprefix('torch.')} {what} is {found[i].item():.4g} at {format_logits(*batch)}, expected {expected}"
+        f"in {str(dtype).removeprefix('torch.')} {what} is {found[i]:.4g} at {format_logits(*batch)}, expected {expected}"
     )
 
 
@@ -218,7 +218,7 @@ def is_bounded(loss: Loss) -> None:
             _is_bounded_by_divergence(loss.gan.divergence, values)
             return
         when = "while D is right"
-        hint = "; declare requires_lipschitz = True if it needs a Lipschitz critic, or `divergence` if what it measures is infinite"
+        hint = "; declare requires_lipschitz = True if it needs a Lipschitz critic, or `divergence` if that is infinite"
     if values[1e4] < values[1e3] - 0.1 or values[1e4] == -float("inf"):
         raise CheckFailed(
             f"falls without bound {when}: {values[1e3]:.4g} for real logits of 1e3 and fake of -1e3, {values[1e4]:.4g} for 1e4 "

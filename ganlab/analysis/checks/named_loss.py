@@ -90,7 +90,7 @@ def is_not_clamped(loss: Loss) -> None:
         logit = LARGE_LOGITS[batch, ("real", "fake").index(side), sample]
         raise CheckFailed(
             f"is {_times(factor)}{smooth}'s for small logits, but at a {side} logit of {logit:g} its gradient is "
-            f"{found[batch, row, sample]:.4g}, expected {expected[batch, row, sample]:.4g}: an epsilon inside the log, or a clamp"
+            f"{found[batch, row, sample]:.4g}, expected {expected[batch, row, sample]:.4g}: an epsilon in the log, or a clamp"
         )
 
 
