@@ -160,9 +160,9 @@ def test_an_ensemble_has_verdicts_by_member_and_stops_when_all_have_failed(monit
 def test_a_non_finite_loss_is_a_verdict(make_gan, fit):
     monitor = Monitor(2, NEVER)
     gan = make_gan(optimizer=lambda p: torch.optim.SGD(p, lr=math.inf))
-    with pytest.raises(FloatingPointError) as raised:
+    with pytest.raises(FloatingPointError):
         fit(gan, ring(), monitor, MaxImages(2000), max_epochs=-1)
-    assert raised.value.verdicts["current"] == ["NON_FINITE"] == monitor.verdicts["current"]
+    assert monitor.verdicts["current"] == ["NON_FINITE"]
 
 
 class WandbStub(WandbLogger):
