@@ -49,8 +49,7 @@ def run_job(cfg: DictConfig, show_traceback: bool) -> float:
         except Exception as error:
             if is_sweep:
                 return record_failure(run, about, error)
-            if not run.is_run:
-                run.discard()
+            run.remove_if_empty()
             raise
 
 
@@ -59,7 +58,8 @@ def record_failure(run: RunDir, about: DictConfig, error: Exception) -> float:
     from ganlab.cli.errors import explain  # start-up time
 
     sentence = explain(error)
-    if run.status != "failed":  # training writes that, with more in it
+    if not run.is_run:  # of one that trained, training has written a summary with more in it
+        run.path.mkdir(parents=True, exist_ok=True)
         run.write_command(about.overrides.task, presets(about))
         run.write_summary({"status": "refused", "error": sentence, "error_type": type(error).__name__})
     log.error(f"ganlab: {sentence}")

@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,16 +172,23 @@ class RunDir:
                 )
             yield
 
-    def discard(self) -> None:
-        """Remove what a run that never trained has left, except for a log with something in it."""
+    def discard(self, existing: Collection[Path]) -> None:
+        """Remove what a run that never trained has left, but nothing of `existing`: the files from before it."""
         if not is_first_process():
             return
-        for file in (self.config_file, self.command_file, self.path / ".lock"):
-            file.unlink(missing_ok=True)
-        shutil.rmtree(self.path / "wandb", ignore_errors=True)
-        if self.log_file.is_file() and not self.log_file.stat().st_size:
-            self.log_file.unlink()
-        if self.path.is_dir() and not any(self.path.iterdir()):
+        (self.path / ".lock").unlink(missing_ok=True)
+        if self.command_file not in existing:
+            self.command_file.unlink(missing_ok=True)
+        if (wandb := self.path / "wandb") not in existing:
+            shutil.rmtree(wandb, ignore_errors=True)
+        self.remove_if_empty()
+
+    def remove_if_empty(self) -> None:
+        """Remove the directory if there is nothing in it but an empty log."""
+        if is_first_process() and self.path.is_dir() and {*self.path.iterdir()} <= {self.log_file}:
+            if self.log_file.exists() and self.log_file.stat().st_size:
+                return
+            self.log_file.unlink(missing_ok=True)
             self.path.rmdir()
 
 

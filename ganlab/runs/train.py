@@ -67,9 +67,15 @@ def train(
     silence_library_warnings()
     run_dir = RunDir(Path(config["run_dir"]))
     with run_dir.lock(resume):
+        existing = {*run_dir.path.iterdir()}
         if overrides is not None:
             run_dir.write_command(overrides, presets)
-        return _fit(config, run_dir, run_dir.last_checkpoint if resume else None, on_finish, is_new=not resume)
+        try:
+            return _fit(config, run_dir, run_dir.last_checkpoint if resume else None, on_finish, is_new=not resume)
+        except Exception:
+            if not run_dir.is_run:
+                run_dir.discard(existing)
+            raise
 
 
 def _fit(config: dict, run_dir: RunDir, checkpoint: Path | None, on_finish: OnFinish | None, is_new: bool) -> Result:
@@ -109,8 +115,8 @@ def _fit(config: dict, run_dir: RunDir, checkpoint: Path | None, on_finish: OnFi
         if trainer.is_global_zero and has_trained(gan, error):
             with suppress(OSError):  # a full disk may be why
                 run_dir.write_summary(summarize_failure(config, trainer, error))
-        elif is_new:
-            run_dir.discard()
+        elif is_new and trainer.is_global_zero:
+            run_dir.config_file.unlink(missing_ok=True)  # so that it is no run
         raise
     finally:
         finish_wandb()

@@ -81,3 +81,21 @@ def test_unreadable_summary_counts_as_failed(tmp_path):
         assert RunDir(tmp_path).status == "failed" and not RunDir(tmp_path).is_complete
     (tmp_path / "summary.json").write_text(json.dumps({"status": "failed", "error_type": "FloatingPointError"}))
     assert RunDir(tmp_path).is_complete
+
+
+def test_a_refused_run_removes_nothing_that_was_there_before(cli, tmp_path):
+    (tmp_path / "mine" / "wandb").mkdir(parents=True)
+    (tmp_path / "mine" / "wandb" / "other").write_text("of another project")
+    for words in (["data.batch_size=65"], ["max_images=x"]):
+        assert cli(*TINY, "logger=[csv,wandb]", *words, "hydra.run.dir=mine")[0] == 1
+        assert (tmp_path / "mine" / "wandb" / "other").read_text() == "of another project"
+    assert cli(*TINY, "logger=[csv,wandb]", "data.batch_size=65", "hydra.run.dir=new")[0] == 1
+    assert not (tmp_path / "new" / "wandb").exists()
+
+
+def test_a_refused_job_of_a_sweep_leaves_the_run_in_its_directory_alone(cli, tmp_path):
+    words = ["-m", *TINY, "hydra.sweep.dir=sweep", "hydra.sweep.subdir=a"]
+    assert cli(*words)[0] == 0
+    before = (tmp_path / "sweep" / "a" / "summary.json").read_bytes()
+    cli(*words, "seed=x")
+    assert (tmp_path / "sweep" / "a" / "summary.json").read_bytes() == before
