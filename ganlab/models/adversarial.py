@@ -18,6 +18,7 @@ import ganlab
 from ganlab.models import compatibility
 from ganlab.models.conditioning import Labels
 from ganlab.models.cuda_graphs import StepGraphs, Terms
+from ganlab.utils.random import mix_seeds
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
@@ -239,8 +240,8 @@ class AdversarialModule(LightningModule, ABC):
         compatibility.validate_at_fit_start(self, self.trainer)
         if (labels := getattr(getattr(self.trainer.datamodule, "train", None), "y", None)) is not None:
             self.conditioning.fit_prior(labels)
-        if self.trainer.world_size > 1:  # the same seed everywhere made equal weights; latents must differ
-            torch.manual_seed(torch.initial_seed() + self.global_rank)
+        if self.trainer.world_size > 1:  # equal seeds made equal weights; latents must differ
+            torch.manual_seed(mix_seeds(torch.initial_seed(), self.global_rank))
 
     def on_train_end(self) -> None:
         self._graphs = None  # they hold the weights' addresses, and Lightning now moves the weights to the CPU

@@ -24,6 +24,7 @@ from ganlab.models.conditioning import ClassLabels
 from ganlab.networks import MLPDiscriminator, MLPGenerator
 from ganlab.regularizers import R1, GradientPenalty
 from ganlab.runs.run_dir import RunDir
+from ganlab.utils.random import mix_seeds
 
 BATCH_SIZE, STEPS = 12, 8
 
@@ -130,7 +131,7 @@ def trained(case, batch_size, **settings):
     for regularizer in gan.regularizers.values():
         object.__setattr__(regularizer, "gan", gan)  # without registering a submodule
     start = {k: v.clone() for k, v in gan.state_dict().items() if k != "_extra_state"}
-    torch.manual_seed(11)  # where rank 0 starts too: the same order of batches
+    torch.manual_seed(11 if settings["devices"] == 2 else mix_seeds(11, 0))  # rank 0 starts there: the same order of batches
     trainer = Trainer(
         accelerator="cpu", max_epochs=-1, callbacks=[MaxImages(BATCH_SIZE * STEPS)], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, **settings,
@@ -234,6 +235,9 @@ def test_ranks_draw_different_latents_by_default(ranks):
     a, b = (rank["independent_noise"]["noise"] for rank in ranks)
     assert len(a) == len(b) == STEPS + STEPS // 2
     assert all((x - y).abs().min() > 0 for x, y in zip(a, b, strict=True))
+    torch.manual_seed(12)  # a run of seed 12 draws other latents than rank 1 of seed 11
+    torch.randint(2**62, ())  # the seed of its first epoch
+    assert (torch.randn(b[0].shape) - b[0]).abs().min() > 0
 
 
 OVERRIDES = [
