@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from ganlab.diagnostics.sample_statistics import mean_pairwise, nearest_distance, nearest_other_distance, pairwise
+from ganlab.metrics.features import validate_features
 
 STEP_SAMPLES = 64  # the batch of a probed training step
 SAMPLES = 512  # compared with as many real ones
@@ -107,7 +108,12 @@ def flatten_samples(x: Tensor) -> Tensor:
 
 
 def k_means(x: Tensor, k: int) -> Tensor:
-    """k-means: at most k centers [k, d] of x [n, d], initialized with its first points; an empty cluster keeps its center."""
+    """k-means: at most k centers [k, d] of x [n, d], initialized with its first points; an empty cluster keeps its center.
+
+    Raises:
+        ValueError: no points, or some that are not finite.
+    """
+    validate_features("k-means", x)
     centers = x[:k].clone()
     for _ in range(K_MEANS_ROUNDS):
         nearest = pairwise(x, centers).argmin(1)

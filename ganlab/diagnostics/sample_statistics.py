@@ -42,9 +42,10 @@ def mean_pairwise(distances: Tensor) -> Tensor:
 def normalized_energy_distance(cross: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Energy distance over its largest value [...], from 0 (same distribution) to 1 (two distant points).
 
-    1 - (E|x - x'| + E|y - y'|) / (2 E|x - y|), Székely & Rizzo 2013; arguments: E|x - y|, E|x - x'|, E|y - y'|.
+    1 - (E|x - x'| + E|y - y'|) / (2 E|x - y|), Székely & Rizzo 2013; arguments: E|x - y|, E|x - x'|, E|y - y'|. 0 where all
+    samples are the same point.
     """
-    return 1 - (first + second) / (2 * cross).clamp_min(1e-30)
+    return torch.where(cross == 0, 0.0, 1 - (first + second) / (2 * cross).clamp_min(1e-30))
 
 
 def nn_accuracy(real_to_real: Tensor, real_to_fake: Tensor, fake_to_fake: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from ganlab.data import Split
 from ganlab.data.batches import permutation
 from ganlab.metrics.classifier import LEARNING_RATE, accuracy, train_classifier
+from ganlab.metrics.features import validate_features
 from ganlab.metrics.knn import Progress
 
 LEARNING_RATES = (LEARNING_RATE, LEARNING_RATE / 4)
@@ -38,11 +39,12 @@ def classification_accuracy_score(
         seed: of the held-out tenth.
 
     Raises:
-        ValueError: fewer than 20 samples.
+        ValueError: fewer than 20 samples, or no test images.
     """
     n = len(samples.x)
     if n < MIN_SAMPLES:
         raise ValueError(f"the classification accuracy score needs at least {MIN_SAMPLES} samples, got {n}")
+    validate_features("the classification accuracy score", test.x)
     parts = permutation(n, seed).tensor_split([int(n * HELD_OUT_FRACTION)])
     held_out, rest = (Split(samples.x[part], samples.y[part]) for part in parts)
     best_accuracy = -1.0
@@ -58,7 +60,11 @@ def nearest_mean_accuracy(samples: Split, test: Split, num_classes: int) -> floa
     """Share of `test` points (x [n, d], y [n]) whose label is that of the nearest class mean of `samples`.
 
     The Bayes classifier for equally likely isotropic Gaussians of equal variance, such as the toy data sets.
+
+    Raises:
+        ValueError: no samples on a side, or points that are not finite.
     """
+    validate_features("the nearest-mean classifier", samples.x, test.x)
     sums = torch.zeros(num_classes, samples.x.shape[1], dtype=torch.float64).index_add(0, samples.y, samples.x.double())
     counts = torch.bincount(samples.y, minlength=num_classes)[:, None]
     means = torch.where(counts > 0, sums / counts, torch.inf)  # inf is never the nearest

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ganlab.data import Images, Split, to_float
 from ganlab.data.batches import is_distributed
+from ganlab.metrics.features import validate_features
 from ganlab.utils.files import atomic_torch_save
 
 log = logging.getLogger("ganlab")
@@ -58,7 +59,11 @@ def train_classifier(split: Split, num_classes: int, device: torch.device, rate:
 
     Args:
         split: x uint8 [N, C, S, S], y int64 [N].
+
+    Raises:
+        ValueError: fewer than two images, with which batch norm has no variance.
     """
+    validate_features("the classifier's training", split.x, minimum=2)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # not torch.manual_seed, which would reseed the GPUs too
         network = Classifier(split.x.shape[1], split.x.shape[-1], num_classes).to(device)
@@ -85,7 +90,8 @@ def train_classifier(split: Split, num_classes: int, device: torch.device, rate:
 
 @torch.no_grad()
 def accuracy(network: Classifier, split: Split, device: torch.device) -> float:
-    """Share of a split's images (x uint8 [N, C, S, S], y [N]) that the network classifies correctly."""
+    """Share of a split's images (x uint8 [N, C, S, S], y [N], N >= 1) that the network classifies correctly."""
+    validate_features("an accuracy", split.x)
     batches = zip(split.x.split(1000), split.y.split(1000))
     return sum(int((network(to_float(x.to(device)))[1].argmax(1).cpu() == y).sum()) for x, y in batches) / len(split.x)
 

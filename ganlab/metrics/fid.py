@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganlab.metrics.features import validate_features
 from ganlab.metrics.knn import Progress
 
 SUBSET_SIZES = 15  # as in Chong & Forsyth's code
@@ -15,7 +16,11 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     """|μx - μy|² + tr(Σx + Σy - 2(Σx Σy)^½) of features x [n, d], y [m, d], in float64. Lower is better, 0 at best.
 
     The covariances are unbiased. The trace of (Σx Σy)^½ is computed as that of (Σx^½ Σy Σx^½)^½, which is symmetric.
+
+    Raises:
+        ValueError: fewer than two samples on a side, or features that are not finite.
     """
+    validate_features("the Fréchet distance", x, y, minimum=2)
     x, y = x.double(), y.double()
     values, vectors = torch.linalg.eigh(_covariance(x))
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -37,7 +42,11 @@ def frechet_infinity(x: Tensor, y: Tensor, seed: int, progress: Progress = iter)
 
     Returns:
         None if N < 20 d: too few samples to extrapolate from.
+
+    Raises:
+        ValueError: features that are not finite, or no samples.
     """
+    validate_features("the Fréchet distance at infinity", x, y)
     n, d = min(len(x), len(y)), x.shape[1]
     if n < MIN_SAMPLES_PER_FEATURE * d:
         return None

@@ -7,12 +7,20 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
+from ganlab.utils.validation import validate_int
+
 
 def kl_divergence(counts: Tensor, target: Tensor | None = None) -> Tensor:
     """KL(counts / sum(counts) || target) in nats, float64, from counts [K] and probabilities [K] (None: uniform).
 
     inf if all counts are 0 (so that runs are still ordered), and if a bin of target 0 has counts.
+
+    Raises:
+        ValueError: counts or probabilities that are negative or not finite.
     """
+    for numbers in (counts, counts[:0] if target is None else target):
+        if not ((numbers >= 0) & (numbers < torch.inf)).all():
+            raise ValueError(f"a KL divergence needs finite counts and probabilities of at least 0, got {numbers.tolist()[:5]}")
     counts = counts.double()
     if counts.sum() == 0:
         return counts.new_tensor(torch.inf)
@@ -31,7 +39,11 @@ def expected_kl(target: Tensor, n: int) -> float:
 
     Exact, because the expectation is a sum over bins and each bin is binomial:
     Σ_k E[X_k/n log(X_k / (n p_k))], X_k ~ Binomial(n, p_k). About (K - 1) / (2n).
+
+    Raises:
+        ValueError: n < 1.
     """
+    validate_int("the number of samples", n)
     share = torch.arange(n + 1, dtype=torch.float64) / n
     values, multiplicity = target.double().cpu().unique(return_counts=True)
     return sum(

@@ -50,7 +50,12 @@ def memorization(samples: Tensor, held_out, train, device: torch.device, progres
     Args:
         samples, held_out, train: uint8 images or points [n, ...]; `train` may be `LazyStacks`. Distances between images
             are L2 between pixels in [-1, 1].
+
+    Raises:
+        ValueError: no samples or held-out samples, fewer than two training samples, or points that are not finite.
     """
+    if len(train) < 2:
+        raise ValueError(f"the distances between training samples need at least 2 of them, got {len(train)}")
     distance, nearest_index = nearest_neighbors(samples, train, device, progress=progress)
     real_distance, real_index = nearest_neighbors(held_out, train, device, progress=progress)
     neighbors, position = torch.cat([nearest_index, real_index]).unique(return_inverse=True)
@@ -72,12 +77,20 @@ def memorization(samples: Tensor, held_out, train, device: torch.device, progres
 def mann_whitney_auc(x: Tensor, y: Tensor) -> Estimate:
     """P(X > Y) + P(X = Y)/2 from samples x [n], y [m], with the interval of DeLong et al. (1988).
 
-    The interval is the normal approximation clipped to [0, 1]; it has width 0 where x and y do not overlap.
+    The interval is the normal approximation clipped to [0, 1]; it has width 0 where x and y do not overlap. There is none
+    for a single value of x or y.
+
+    Raises:
+        ValueError: no values on a side, or a nan. Infinite values are ordered like any other.
     """
+    if min(len(x), len(y)) == 0 or x.isnan().any() or y.isnan().any():
+        raise ValueError(f"the AUC needs values on both sides and no nan, got {len(x)} and {len(y)} values")
     x, y = x.double(), y.double()
     x_ranks, y_ranks = _placements(x, y), _placements(y, x)
     value = float(x_ranks.mean())
-    variance = sum(float(p.var()) / len(p) for p in (x_ranks, y_ranks) if len(p) > 1)
+    if min(len(x), len(y)) == 1:
+        return Estimate(value)
+    variance = sum(float(p.var()) / len(p) for p in (x_ranks, y_ranks))
     half_width = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt(variance)
     return Estimate(value, max(0.0, value - half_width), min(1.0, value + half_width))
 
@@ -85,4 +98,4 @@ def mann_whitney_auc(x: Tensor, y: Tensor) -> Estimate:
 def _placements(x: Tensor, y: Tensor) -> Tensor:
     """For each of x the share of y below it, ties half."""
     ordered = y.sort().values
-    return (torch.searchsorted(ordered, x) + torch.searchsorted(ordered, x, right=True)) / (2 * len(y))
+    return (torch.searchsorted(ordered, x) + torch.searchsorted(ordered, x, right=True)).double() / (2 * len(y))

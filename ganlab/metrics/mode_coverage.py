@@ -47,7 +47,12 @@ def mode_scores(counts: Tensor) -> dict[str, Tensor]:
     - `kl_with_off_mode` in nats, lower is better: KL over K + 1 bins, the last with target mass exp(-4.5). It penalizes
       lost modes and low quality and is finite for every sampler (4.5 without a high-quality sample), so it ranks all
       runs. Above 89 modes each has less mass than that bin, and samples in a single mode score worse than none in any.
+
+    Raises:
+        ValueError: all counts are 0.
     """
+    if not counts.any():
+        raise ValueError("the scores of modes need at least 1 sample, got 0")
     on_mode, modes = counts[:-1], len(counts) - 1
     return {
         "modes": (on_mode > 0).sum().double(),

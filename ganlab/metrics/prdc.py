@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ganlab.metrics.features import validate_features
 from ganlab.metrics.knn import BLOCK_SIZE, Progress, iter_blocks, kth_neighbor_distances, pairwise_distances
 
 K_PRECISION_RECALL, K_DENSITY_COVERAGE = 3, 5  # the papers' defaults
@@ -19,11 +20,13 @@ def prdc(real: Tensor, fake: Tensor, progress: Progress = iter) -> dict[str, flo
     - `density` >= 0: mean number of real balls around a fake, divided by k = 5; 1 in expectation for equal distributions;
     - `coverage` in [0, 1]: share of real balls with a fake inside, k = 5.
 
-    Memory grows with n + m.
+    Memory grows with n + m. In float64, so that copies are at distance 0.
 
     Raises:
-        ValueError: fewer than 6 real or 4 fake samples.
+        ValueError: fewer than 6 real or 4 fake samples, or features that are not finite.
     """
+    validate_features("precision and recall", real, fake)
+    real, fake = real.double(), fake.double()
     real_3, real_5 = kth_neighbor_distances(real, (K_PRECISION_RECALL, K_DENSITY_COVERAGE), progress)
     (fake_3,) = kth_neighbor_distances(fake, (K_PRECISION_RECALL,), progress)
     balls_3, balls_5 = torch.zeros(2, len(fake), dtype=torch.long, device=fake.device)  # real balls around each fake

@@ -101,6 +101,11 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
     The quartiles are observed values (inverse of the empirical distribution); the median of an even number of values
     is the mean of the middle two.
+
+    Raises:
+        ValueError: no values. A nan among them makes all three nan.
     """
+    if len(values) == 0:
+        raise ValueError("quartiles need at least one value, got none")
     low, high = np.quantile(values, [0.25, 0.75], method="inverted_cdf")
     return float(low), float(np.median(values)), float(high)

@@ -1,4 +1,5 @@
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -50,3 +51,15 @@ def test_kid_is_unbiased():
 def test_kid_rejects_a_single_sample():
     with pytest.raises(ValueError, match="at least 2 samples on each side, got 1 and 4"):
         kernel_distance(normal(1, 2, 1), normal(4, 2, 2))
+
+
+def test_float32_features_far_from_the_origin_keep_their_digits():
+    """The kernel is not invariant to shifts, so its sums of 1e15 must be exact where their difference is 1e8."""
+    x, y = normal(40, 20, 1, shift=300.0), normal(50, 20, 2, shift=300.1)
+    exact = lambda a, b: [[(sum(Fraction(p) * Fraction(q) for p, q in zip(u, v)) / 20 + 1) ** 3 for v in b] for u in a]
+    xs, ys = x[:6].tolist(), y[:7].tolist()
+    kxx, kyy, kxy = exact(xs, xs), exact(ys, ys), exact(xs, ys)
+    within = lambda k: (sum(map(sum, k)) - sum(k[i][i] for i in range(len(k)))) / (len(k) * (len(k) - 1))
+    expected = float(within(kxx) + within(kyy) - 2 * sum(map(sum, kxy)) / 42)
+    assert kernel_distance(x[:6], y[:7]) == pytest.approx(expected, rel=1e-6)
+    assert kernel_distance(x, y) == kernel_distance(x.double(), y.double())

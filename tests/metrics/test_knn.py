@@ -57,3 +57,15 @@ def test_references_may_be_lazy_stacks():
     stacks = LazyStacks(images(10, 1), channels)
     distance, index = nearest_neighbors(stacks[[3, 20]], stacks, CPU)
     assert distance.tolist() == [0, 0] and channels[index].tolist() == channels[[3, 20]].tolist()
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 5e-3), (torch.float64, 1e-9)])
+def test_distances_do_not_depend_on_the_mean(dtype, tolerance):
+    """Of 64 features of mean 1e3 and deviation 1, as of features of mean 0; copies are at distance 0."""
+    a, b = (normal(n, 64, n) + 1e3 for n in (20, 30))
+    a, b = a.to(dtype), b.to(dtype)
+    b[:5] = a[:5]
+    expected = torch.cdist(a.double(), b.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    distances = knn.pairwise_distances(a, b)
+    assert distances.dtype == dtype and float((distances - expected).abs().max()) < tolerance
+    assert (distances == 0).nonzero().tolist() == [[i, i] for i in range(5)]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from prdc import compute_prdc
+from scipy.spatial.distance import cdist
 
 from ganlab.metrics import knn
 from ganlab.metrics import prdc as prdc_module
@@ -66,3 +67,20 @@ def test_float32_points_far_from_the_origin_keep_their_precision():
     """A matrix product would be off by more than the neighbors' distances."""
     real, fake = normal(60, 2, 1, shift=40, scale=1e-3).float(), normal(60, 2, 2, shift=40, scale=1e-3).float()
     assert prdc(real, fake) == prdc(real.double(), fake.double())
+
+
+def test_copies_far_from_the_origin_are_exact():
+    """Features of mean 1e3 and deviation 1 in float32; copies have balls of radius 0, which hold nothing but copies."""
+    real, fake = (normal(90, 40, seed, shift=1e3).float() for seed in (1, 2))
+    real[:30], fake[:20], fake[20:40] = real[0], real[0], real[:20]
+    real[41:46], fake[40] = real[40], real[40] + 1e-3  # beside copies, nearer than the rounding of a float32 product
+    r, f = real.double().numpy(), fake.double().numpy()
+    d, radius = cdist(r, f), {k: np.sort(cdist(r, r), 1)[:, k, None] for k in (3, 5)}
+    expected = {
+        "precision": (d <= radius[3]).any(0).mean(),
+        "recall": (d <= np.sort(cdist(f, f), 1)[:, 3]).any(1).mean(),
+        "density": (d <= radius[5]).sum(0).mean() / 5,
+        "coverage": (d <= radius[5]).any(1).mean(),
+    }
+    assert (d.min(0) == 0).sum() == 40 and (radius[5] == 0).sum() == 36
+    assert prdc(real, fake) == pytest.approx(expected, abs=1e-12)
