@@ -13,9 +13,12 @@ class RpGAN(GAN):
 
     Pairing each fake with a real sample removes the local minima in which modes stay dropped. Without a penalty it circles
     or diverges; R3GAN adds R1 and R2 (`loss=r3gan`). The optimal logit is defined up to a constant.
+
+    With labels, real and fake of a pair have the same one, as in R3GAN, if fakes get the real batch's labels
+    (`label_prior=batch`, which the presets set). With another prior D compares across classes, too, and the step warns.
     """
 
-    generator_sees_real = True
+    generator_sees_real = pairs_samples = True
 
     @staticmethod
     def discriminator_loss(real_logits, fake_logits):
@@ -40,7 +43,8 @@ class RaGAN(GAN):
     """Relativistic average (Jolicoeur-Martineau 2018, sec. 4.2): each logit minus the batch mean of the other side.
 
     D: (s(-(r - mean f)) + s(f - mean r))/2; G: (s(-(f - mean r)) + s(r - mean f))/2. The loss depends on the batch size
-    through the means; like RpGAN it needs a penalty to converge.
+    through the means, which are over all classes: there are no pairs, so any `label_prior` fits. Like RpGAN it needs a
+    penalty to converge.
     """
 
     generator_sees_real = True

@@ -3,6 +3,7 @@
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
+from ganlab.models.conditioning import Batch
 from ganlab.regularizers import is_spectrally_normalized
 
 
@@ -67,6 +68,12 @@ def validate_at_fit_start(gan, trainer) -> None:
         rank_zero_warn(
             f"lazy penalties ({', '.join(lazy)}) are reported to fail on 2-D toys (R3GAN, Huang et al. 2024); "
             f"use regularizer.{lazy[0]}.every=1"
+        )
+    prior = getattr(template.conditioning, "prior", None)
+    if template.pairs_samples and prior is not None and not isinstance(prior, Batch):
+        rank_zero_warn(
+            f"{gan.family} compares each fake with one real sample, which has another label where the labels of fakes are drawn "
+            f"({type(prior).__name__}); R3GAN pairs equal labels: use label_prior=batch"
         )
     if trainer.precision == "16-mixed":
         rank_zero_warn(

@@ -20,7 +20,7 @@ from ganlab.utils.validation import validate_int, validate_number
 # What a subclass of GAN may override: its losses and terms, what it declares about them, and what happens outside the step.
 PUBLIC_OVERRIDES = (
     "discriminator_loss", "generator_loss", "discriminator_terms", "generator_terms", "sample_latents",
-    "generator_sees_real", "requires_labels", "requires_lipschitz", "optimal_logit", "divergence", "family",
+    "generator_sees_real", "pairs_samples", "requires_labels", "requires_lipschitz", "optimal_logit", "divergence", "family",
     "sample", "sample_in_batches", "generate", "on_save_checkpoint", "get_extra_state", "set_extra_state",
 )  # fmt: skip
 # Lightning's part of the training step; AdversarialModule and GAN define the rest.
@@ -39,6 +39,7 @@ class StepOutputs:
     real_logits, fake_logits: [n] (packed: [n/pack]), float32 or float64; a high logit says "real".
     step: updates of D before this step.
     real_class_logits, fake_class_logits: [n, K] of an auxiliary classifier.
+    pack: samples that D gets as one.
 
     What a step does not have is None.
     """
@@ -52,6 +53,7 @@ class StepOutputs:
     step: int = 0
     real_class_logits: Tensor | None = None
     fake_class_logits: Tensor | None = None
+    pack: int = 1
 
 
 class GAN(AdversarialModule):
@@ -88,6 +90,7 @@ class GAN(AdversarialModule):
     """
 
     generator_sees_real = False  # relativistic losses use real logits in G's update, too
+    pairs_samples = False  # the loss compares the i-th real sample with the i-th fake: both should have the same label
     requires_labels = False
     requires_lipschitz = False
 
@@ -194,7 +197,12 @@ class GAN(AdversarialModule):
         return sum(self.generator_terms(outputs).values())
 
     def penalties(self, outputs: StepOutputs) -> dict[str, Tensor]:
-        """The penalties that are due at this step, in full precision; a lazy one counts `every` times."""
+        """The penalties that are due at this step, in full precision; a lazy one counts `every` times.
+
+        Their gradient then has the same mean over steps whatever `every` is, and SGD's path is the same to first order. Adam
+        divides by the root of the mean square, which is larger for rare and large gradients: there, `every` is a setting that
+        changes training.
+        """
         terms = {}
         with torch.autocast(self.device.type, enabled=False):
             for name, regularizer in self.regularizers.items():
@@ -230,7 +238,8 @@ class GAN(AdversarialModule):
             if with_real:
                 real_logits, real_classes = self._discriminate(real, real_y)
             fake_logits, fake_classes = self._discriminate(fake, fake_y)
-        return StepOutputs(real, fake, real_y, fake_y, real_logits, fake_logits, self.d_updates, real_classes, fake_classes)
+        logits = real_logits, fake_logits
+        return StepOutputs(real, fake, real_y, fake_y, *logits, self.d_updates, real_classes, fake_classes, self.pack)
 
     def _augment_and_pack(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Samples and labels as D gets them: augmented, then `pack` of them concatenated."""

@@ -9,6 +9,10 @@ from ganlab.utils.validation import validate_number
 class DiffAugment(Regularizer):
     """Differentiable augmentation of D's images, real and fake, drawn per image (DiffAugment, Zhao et al. 2020).
 
+    R1, R2 and the gradient penalties are then taken at the augmented images, with respect to them. R3GAN and StyleGAN2-ADA
+    take the gradient with respect to the raw images, through the augmentation, which gives other values: pixels that are
+    cut out or shifted away do not count there, and a change of contrast scales the gradient.
+
     Args:
         color: brightness + U(-0.5, 0.5), saturation * U(0, 2), contrast * U(0.5, 1.5), on images in [-1, 1].
         translation: largest shift as a share of the side, filled with 0; 0 for none.

@@ -19,10 +19,15 @@ def elementwise(hook: Callable) -> Callable:
 class Regularizer(nn.Module):
     """Acts on the discriminator besides its loss. Override `penalty`, `project` or `augment`; `on_step_start` for schedules.
 
+    Penalties are evaluated at the samples that D gets: augmented, and packed. A penalty on D's gradient is one with respect
+    to the augmented sample. (R3GAN and StyleGAN2-ADA differentiate through the augmentation, with respect to the raw one.)
+
     A subclass calls `super().__init__(every)`. In an ensemble its hooks run once per member, unless marked `elementwise`.
 
     Args:
-        every: a lazy penalty is computed at every k-th update of D and counted k times: the mean over steps is the same.
+        every: a lazy penalty is computed at every k-th update of D and counted k times, so that its gradient's mean over
+            steps is the same. Adam's steps are not: it scales rare, large gradients down. (In StyleGAN2 the lazy
+            penalty is an optimizer step of its own, with corrected learning rate and betas.)
 
     Class attributes:
         lipschitz: bounds the critic's slope, as WGAN needs.

@@ -9,7 +9,11 @@ from ganlab.utils.validation import validate_number
 
 
 class R1(Regularizer):
-    """gamma/2 * E ||grad_x D(x)||^2 on real samples (Mescheder et al. 2018, eq. 9; squared L2 norm over all of x)."""
+    """gamma/2 * E ||grad_x D(x)||^2 on real samples (Mescheder et al. 2018, eq. 9; squared L2 norm over all of x).
+
+    StyleGAN and R3GAN write gamma/2, too. The code of Mescheder et al. (GAN_stability) leaves the 1/2 out: its
+    `reg_param` of 10 is gamma = 20 here. x is what D gets: under an augmentation, the augmented sample.
+    """
 
     per_sample = True
 
@@ -55,7 +59,7 @@ class GradientPenalty(Regularizer):
 
     def penalty(self, discriminator, outputs):
         squared = squared_gradient_norm(discriminator, self.points(outputs), outputs.real_y)
-        # sqrt has no gradient at 0, the norm of a constant critic; 1e-12 changes a norm by at most 1e-6
+        # sqrt has no gradient at 0, the norm of a constant critic; 1e-12 changes a norm by at most 1e-6 (compare_gan: 1e-4)
         return self._value((squared + 1e-12).sqrt()).mean()
 
     def closed_form_linear(self, slope):
@@ -69,8 +73,9 @@ class GradientPenalty(Regularizer):
 class DRAGAN(GradientPenalty):
     """weight * E (||grad_x D(x + d)||_2 - 1)^2 around real samples (Kodali et al. 2017, sec. 2.3).
 
-    d ~ N(0, (noise * s)^2), s = the standard deviation of all values of the real batch. It removes sharp gradients near
-    the data, at which training gets stuck; far from the data D is free.
+    d ~ N(0, (noise * s)^2), s = the standard deviation of all values of the real batch: Gaussian as in the paper. (The
+    authors' code, and StudioGAN, draw U(0, noise * s), which moves each sample to one side.) It removes sharp gradients
+    near the data, at which training gets stuck; far from the data D is free.
     """
 
     lipschitz = False

@@ -9,7 +9,8 @@ class LeCam(Regularizer):
     """weight * (E relu(r - a_F)^2 + E relu(a_R - f)^2), a_R, a_F = moving averages of the logits (Tseng et al. 2021).
 
     For small datasets: it keeps real and fake logits from drifting apart. The averages (`decay`) run from the first
-    update, are saved with checkpoints, and the penalty begins at D's update `start`.
+    update, are saved with checkpoints, and the penalty begins at D's update `start`. (In the authors' code the averages
+    follow the current value until `start`.)
     """
 
     def __init__(self, weight: float, start: int = 1000, decay: float = 0.99):

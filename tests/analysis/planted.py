@@ -723,7 +723,7 @@ class StopsGradients(InstanceNoise):
 
 @penalty(
     "laziness counted twice",
-    "lazy penalty is unbiased",
+    "lazy penalty keeps its mean",
     message="3 times",
     gamma=3.0,
 )

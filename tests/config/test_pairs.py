@@ -10,6 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+import ganlab
 import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the config uses
 from ganlab.config.paths import conf_folder
 from ganlab.losses import __all__ as FAMILIES
@@ -27,6 +28,10 @@ IMAGES_ONLY = {"diffaugment", "consistency"}
 
 def presets(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def family_of(loss):
+    return getattr(ganlab, OmegaConf.load(CONF / "loss" / f"{loss}.yaml")._target_.removeprefix("ganlab."))
 
 
 def preset_of_each_family():
@@ -172,6 +177,24 @@ def test_packing_with_every_conditioning(conditioning, pack, data, fit):
     config = composed(data, "loss=rpgan", f"conditioning={conditioning}", "regularizer=[r1]", pack=pack)
     gan = train(config, data, fit)
     assert gan.discriminator.pack == gan.pack == pack
+
+
+@pytest.mark.parametrize("pack", [1, 3])
+@pytest.mark.parametrize("conditioning", ["labels", "concat", "ac"])
+@pytest.mark.parametrize("loss", [name for name in presets("loss") if family_of(name).pairs_samples])
+def test_losses_of_pairs_give_both_samples_the_same_label(loss, conditioning, pack):
+    """As R3GAN does, in both steps."""
+    if conditioning == "ac" and pack > 1:
+        return
+    gan = built(composed("ring", f"loss={loss}", f"conditioning={conditioning}", pack=pack))
+    steps, forward_pass = [], gan.forward_pass
+    gan.forward_pass = lambda *args, **settings: steps.append(forward_pass(*args, **settings)) or steps[-1]
+    real, y = (part[:20] for part in loaded("ring").train)
+    gan.discriminator_step(real, y)
+    gan.generator_step(real, y)
+    for outputs in steps:
+        assert torch.equal(outputs.real_y, outputs.fake_y) and len(outputs.real_y) == len(outputs.fake_logits) == 20 // pack
+        assert torch.equal(outputs.real_y.flatten(), y[: 20 // pack * pack])
 
 
 @pytest.mark.parametrize("networks", [name for name in presets("networks") if name not in ("mlp", "dcgan")])

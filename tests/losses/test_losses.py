@@ -525,7 +525,7 @@ def test_optimal_logit_of_the_linear_alpha_loss():
 
 
 LOSSES = {"discriminator_loss", "generator_loss"}
-FACTS = {"generator_sees_real", "requires_labels", "requires_lipschitz"}
+FACTS = {"generator_sees_real", "pairs_samples", "requires_labels", "requires_lipschitz"}
 
 
 def test_families_override_losses_and_theory_only(family):
@@ -549,6 +549,6 @@ def test_what_each_family_requires():
     assert {c: names for c, names in facts.items() if names} == {
         WGAN: {"requires_lipschitz"},
         CGAN: {"requires_labels"},
-        RpGAN: {"generator_sees_real"},
+        RpGAN: {"generator_sees_real", "pairs_samples"},
         RaGAN: {"generator_sees_real"},
     }

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ganlab.losses import CGAN, LSGAN, WGAN, HingeGAN, NonSaturatingGAN, RaGAN, RpGAN
-from ganlab.models.conditioning import AuxiliaryClassifier, ClassLabels, Unconditional
+from ganlab.models.conditioning import AuxiliaryClassifier, Batch, ClassLabels, Marginal, Unconditional, Uniform
 from ganlab.models.ensemble import Ensemble
 from ganlab.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
 from ganlab.regularizers import (
@@ -233,6 +233,22 @@ def test_lazy_penalties_on_points_warn(regularizers, named):
     assert message.endswith(f"use regularizer.{named.split(',')[0]}.every=1")
     assert not validate_at_fit_start(gan, Trainer(shape=(1, 8, 8))) and not validate_at_fit_start(gan, Trainer())
     assert not validate_at_fit_start(build(regularizers={"r1": R1(1.0)}), Trainer(shape=(2,)))
+
+
+@pytest.mark.parametrize("members", [None, 2])
+def test_pairs_of_unequal_labels_warn(members):
+    def messages(family, **conditioning):
+        gans = [build(family, g_classes=3, discriminator=MLPDiscriminator((2,), [4], projection_classes=3), **conditioning)]
+        return validate_at_fit_start(Ensemble(gans * members, [*range(members)]) if members else gans[0], Trainer())
+
+    for prior in (None, Uniform(3), Marginal(3)):
+        (message,) = messages(RpGAN, conditioning=ClassLabels(3, prior))
+        assert message.startswith("RpGAN compares each fake with one real sample, which has another label")
+        assert f"({type(prior or Uniform(3)).__name__})" in message and message.endswith("use label_prior=batch")
+        for family in (RaGAN, NonSaturatingGAN):
+            assert not messages(family, conditioning=ClassLabels(3, prior))
+    assert not messages(RpGAN, conditioning=ClassLabels(3, Batch(3)))
+    assert not validate_at_fit_start(build(RpGAN), Trainer())
 
 
 def test_fp16_warns():

@@ -320,6 +320,29 @@ def test_consistency_by_hand():
     torch.testing.assert_close(gradient, 4 * expected)
 
 
+class Gray(Regularizer):
+    """Mixes the channels of an image, as saturation does."""
+
+    def augment(self, x):
+        return x.mean(1, keepdim=True).expand_as(x)
+
+
+@pytest.mark.parametrize("pack", [1, 2, 3])
+def test_consistency_transforms_the_samples_of_a_pack_one_by_one(make_gan, make_batches, pack):
+    shape = (2, 4, 4)
+    gan = make_gan(shape=shape)
+    gan.pack, gan.discriminator = pack, Linear((2 * pack, 4, 4), 1.7)
+    real, _ = make_batches(1, size=6, shape=shape)[0]
+    outputs = gan.forward_pass(real, None, with_real=True, grad_to_generator=False)
+    w = gan.discriminator.w.detach().unflatten(0, (pack, 2))
+    expected = 0
+    for x in (outputs.real, outputs.fake):
+        images = x.reshape(-1, pack, 2, 4, 4)
+        expected += ((images.mean(2, keepdim=True) - images) * w).sum((1, 2, 3, 4)).square().mean()
+    term = Consistency(4.0, Gray()).penalty(gan.discriminator, outputs)
+    assert term.item() == pytest.approx(4 * expected.item(), rel=1e-5) and expected > 1e-3
+
+
 def test_consistency_passes_on_step_start_to_its_transform(make_gan, make_batches, fit):
     noise = InstanceNoise(1.0, fade=8)
     gan = make_gan(NonSaturatingGAN, regularizers={"bcr": Consistency(1.0, noise)})

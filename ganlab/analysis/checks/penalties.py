@@ -310,7 +310,8 @@ def is_proportional_to_lambda(regularizer: Regularizer) -> None:
 
 
 def counts_every_times_if_lazy(regularizer: Regularizer) -> None:
-    """Karras et al. 2020 (StyleGAN2): a penalty computed on every k-th step counts k times."""
+    """Karras et al. 2020 (StyleGAN2): a penalty computed on every k-th step counts k times. (Its gradient's mean over steps
+    is then the same; Adam's steps are not.)"""
     # The penalty's mean over `every` steps of D, for every = 1 and 3; a copy at each step, since it may have a memory.
     (real, fake), means = samples(IMAGE_SHAPE, 12), []
     for every in (1, LAZY_EVERY):
@@ -359,5 +360,5 @@ QUESTIONS: dict[str, Callable[[Regularizer], object]] = {
     "penalty trains the critic": trains_the_critic,
     "penalty is finite on a constant critic": is_finite_on_a_constant_critic,
     "lambda scales the penalty": is_proportional_to_lambda,
-    "lazy penalty is unbiased": counts_every_times_if_lazy,
+    "lazy penalty keeps its mean": counts_every_times_if_lazy,
 }
