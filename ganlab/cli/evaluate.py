@@ -25,6 +25,7 @@ from ganlab.runs.loading import build_trusted
 from ganlab.runs.open_run import TrainedRun, load_data, open_run
 from ganlab.utils.files import atomic_path, write_json
 from ganlab.utils.progress import TerminalProgress
+from ganlab.utils.statistics import percent
 
 SUSPICIOUS = 10  # samples closest to the training data that evaluation.json lists
 
@@ -129,7 +130,8 @@ def memorization_sentence(evaluation: dict) -> str:
     """Both shares of copies first, then the verdict that follows from them."""
     copies = next(number for name, number in evaluation["metrics"].items() if name.startswith("copies_"))
     shares = (
-        f"{copies['value']:.1%} of the samples and {copies['real']:.1%} of held-out real data lie so close to a training sample"
+        f"{percent(copies['value'])} % of the samples and {percent(copies['real'])} % of held-out real data lie so close to a "
+        "training sample"
     )
     verdict = "not significantly more than real data: no sign of memorization."
     if evaluation["memorized"]:

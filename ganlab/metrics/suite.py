@@ -20,7 +20,7 @@ from ganlab.metrics.memorization import MemorizationResult, memorization
 from ganlab.metrics.prdc import K_DENSITY_COVERAGE, K_PRECISION_RECALL, prdc
 from ganlab.metrics.stacked import StackedQuality
 from ganlab.metrics.vendi import vendi_score, vendi_score_of_points
-from ganlab.utils.statistics import Estimate, wilson_interval
+from ganlab.utils.statistics import Estimate, percent, wilson_interval
 
 MAX_VENDI_POINTS = 2000  # the kernel matrix of points needs n² memory and n³ time
 BATCH_SIZE = 500
@@ -205,7 +205,7 @@ class EvaluationSuite:
 
         value, real = score(fake, "generated"), score(self.train_part, "real")
         accuracy = wilson_interval(round(value.accuracy * len(test.x)), len(test.x))
-        rates = f"{cas.HELD_OUT_FRACTION:.0%} of the samples, held out, from the rates {list(cas.LEARNING_RATES)}"
+        rates = f"{percent(cas.HELD_OUT_FRACTION)} % of the samples, held out, from the rates {list(cas.LEARNING_RATES)}"
         protocol = {
             "measures": "GAN-train (CAS): accuracy on the whole test split of a classifier that saw only samples",
             "chosen": f"on {rates}: {value.learning_rate:g}",

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
-from ganlab.utils.statistics import Estimate, quartiles
+from ganlab.utils.statistics import Estimate, percent, quartiles
 
 Cell = str | tuple[str, str]
 
@@ -26,14 +26,10 @@ def format_estimate(estimate: Estimate, sign: bool = False) -> Cell:
 
 def format_rate(estimate: Estimate, sign: bool = False, unit: str = "%", counts: tuple[int, int] | None = None) -> Cell:
     """A rate in percent over its interval. `counts`: (successes, total), shown beside it."""
-
-    def percent(x: float) -> str:
-        return f"{100 * x:{'+' if sign and x else ''}.3g}"
-
-    value = f"{percent(estimate.value)} {unit}" + (f" ({counts[0]} of {counts[1]})" if counts else "")
+    value = f"{percent(estimate.value, sign)} {unit}" + (f" ({counts[0]} of {counts[1]})" if counts else "")
     if estimate.low is None or estimate.high is None:
         return value
-    return value, f"{percent(estimate.low)} … {percent(estimate.high)} {unit}"
+    return value, f"{percent(estimate.low, sign)} … {percent(estimate.high, sign)} {unit}"
 
 
 def cell_text(cell: Cell) -> str:

@@ -21,6 +21,7 @@ from ganlab.diagnostics.messages import verdict_line
 from ganlab.models.adversarial import AdversarialModule
 from ganlab.runs.run_dir import RunDir
 from ganlab.utils.errors import describe_error
+from ganlab.utils.statistics import percent
 
 PACKAGES = ("ganlab", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
 
@@ -130,12 +131,12 @@ def _print(summary: dict, run_dir: RunDir) -> None:
         console.print(line, soft_wrap=True)
     seeds, seconds, counters = summary["seeds"], summary["seconds"], summary["counters"]
     early = f" (ended by {summary['ended_by']})" if summary["ended_by"] else ""
-    share = {part: seconds.get(part, 0) / seconds["total"] for part in ("evaluation", "evaluation_setup")}
+    share = {part: percent(seconds.get(part, 0) / seconds["total"]) for part in ("evaluation", "evaluation_setup")}
     console.print(
         f"{counters['images_seen']:,} images{early}, {counters['d_updates']:,} D and {counters['g_updates']:,} G updates "
         f"{'of each seed ' if seeds else ''}in {seconds['total']:.0f} s; "
         f"{summary['images_per_second'] or math.nan:,.0f} images/s while training{' over all seeds' if seeds else ''}\n"
-        f"evaluation took {share['evaluation']:.1%} of the time, its preparation {share['evaluation_setup']:.1%}\n"
+        f"evaluation took {share['evaluation']} % of the time, its preparation {share['evaluation_setup']} %\n"
         f"samples      {run_dir.samples_file}\neverything   {run_dir.path}",
         soft_wrap=True,
     )

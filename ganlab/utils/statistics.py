@@ -31,6 +31,14 @@ class PairedDifference(NamedTuple):
     equal: int
 
 
+def percent(share: float, sign: bool = False) -> str:
+    """A share in percent, without the unit: three digits, four near 100, so that only a share of 1 prints as 100."""
+    size = abs(100 * share)
+    text = next((t for t in (f"{size:.3g}", f"{size:.4g}") if t != "100" or size == 100), None)
+    prefix = "-" if share < 0 else "+" if sign and share else ""
+    return f"{prefix}{text}" if text else f"> {prefix}99.99"
+
+
 def wilson_interval(successes: int, n: int) -> Estimate:
     """Rate successes / n in [0, 1] with Wilson's score interval (Wilson 1927).
 

@@ -8,6 +8,7 @@ import torch
 
 from ganlab.cli import evaluate
 from ganlab.metrics import classifier as classifier_module
+from ganlab.utils.statistics import percent
 
 TINY = ["logger=csv", "networks.generator.hidden=[8]", "networks.discriminator.hidden=[8]"]
 SHORT = ["max_images=1280", "eval_every=1280"]
@@ -66,7 +67,10 @@ def test_evaluates_a_run_on_points(cli, ring):
     assert not (folder / "evaluation.json").exists()
     evaluation = json.loads(Path("mine[a].json").read_text())
     copies = evaluation["metrics"]["copies_points_300"]
-    assert f"{copies['value']:.1%} of the samples and {copies['real']:.1%} of held-out real data lie so close" in printed
+    assert (
+        f"{percent(copies['value'])} % of the samples and {percent(copies['real'])} % of held-out real data lie so close"
+        in printed
+    )
     assert {"modes_300", "kid_points_300", "frechet_infinity_points_300", "copies_points_300"} < evaluation["metrics"].keys()
     assert evaluation["not_measured"]["gan_test"] == "the GAN is unconditional"
     assert cli("evaluate", f"run={folder}", "n=300", "out=repeated.json")[0] == 0

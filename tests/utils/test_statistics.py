@@ -114,3 +114,18 @@ def test_quartiles_are_observed_values():
 def test_quartiles_of_failed_runs():
     assert quartiles([math.inf, 2.0, math.inf, 1.0]) == (1.0, math.inf, math.inf)
     assert quartiles([math.inf, math.inf]) == (math.inf, math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    "share, text",
+    [
+        (0, "0"), (1, "100"), (-1, "-100"), (1999 / 2000, "99.95"), (1 - 1e-6, "> 99.99"), (1e-6 - 1, "> -99.99"),
+        (1 / 2000, "0.05"), (0.5, "50"), (0.1234, "12.3"), (-0.05, "-5"), (0.9984, "99.8"), (math.nan, "nan"),
+    ],
+)  # fmt: skip
+def test_only_a_share_of_1_prints_as_100_percent(share, text):
+    assert statistics.percent(share) == text
+
+
+def test_percent_with_a_sign():
+    assert [statistics.percent(x, sign=True) for x in (0.25, -0.25, 0, 1)] == ["+25", "-25", "0", "+100"]
