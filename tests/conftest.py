@@ -176,7 +176,7 @@ def make_run():
         data_settings = (
             {"num_classes": 8, "dim": 2, "std": 0.01, "train_size": 600, "test_size": 300, "data_seed": 0}
             if points
-            else {"channels": 1, "size": 8, "num_classes": 10, "data_dir": str(folder / "data")}
+            else {"channels": 1, "size": 8, "num_classes": 10, "val_size": 360, "data_dir": str(folder / "data")}
         )
         adam = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3}
         config = {

@@ -85,7 +85,7 @@ def draw_points(path: Path, datamodule, samples: list[Tensor], images_seen: int,
     columns = math.ceil(math.sqrt(len(samples)))
     rows = math.ceil(len(samples) / columns)
     figure = Figure(figsize=(5, 5) if columns == 1 else (8, 8 * rows / columns + 0.3), dpi=110, layout="constrained")
-    real, centers = datamodule.test.x[:2500], getattr(datamodule, "centers", None)
+    real, centers = datamodule.val.x[:2500], getattr(datamodule, "centers", None)
     limit = (real if centers is None else centers).abs().max().item() * 1.4
     for index, points in enumerate(samples, start=1):
         axes = figure.add_subplot(rows, columns, index, aspect="equal")

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.datasets import VisionDataset
 
 from ganlab.data.batches import Batches, EnsembleBatches, InfiniteBatches, Split, is_distributed, to_device_if_fits
+from ganlab.data.splits import stratified_split
 from ganlab.utils.validation import validate_int
 
 DOWNLOAD_TIMEOUT = 20  # seconds without an answer; torchvision would wait for ever
@@ -48,45 +49,68 @@ def validate_split(source: str, split: object) -> None:
 class TensorData(L.LightningDataModule, ABC):
     """A data set in memory, trained on in endless shuffled batches. Subclasses define `load`, and `prepare_data` to download.
 
-    The position in the stream of batches is saved in checkpoints, with a fingerprint of the data.
+    D sees `train`. What a run chooses by (best.ckpt, a search's objective, verdicts) is measured on `val`; `test` is for
+    `evaluate`. The position in the stream of batches is saved in checkpoints, with a fingerprint of the data.
 
     Args:
         shape: shape of a sample, (C, H, W) or (2,).
         num_classes: labels are 0 … num_classes - 1; 0 for unlabeled data, whose labels are all 0.
         batch_size: samples per batch and per process.
+        val_size: samples of the training data that become the validation split, stratified and always the same ones;
+            None: as many as the test split has, but at most a fifth. Unused where `load` returns a validation split.
 
     Attributes:
-        train, test: the splits, after `setup`.
+        train, val, test: the splits, after `setup`.
         seeds: the seeds of an ensemble's K members, whose batches are then [K, batch_size, ...]; empty for a single GAN.
 
     Raises:
-        ValueError: in `setup`, `load` returned something else than two splits, or `batch_size` exceeds the training data;
+        ValueError: in `setup`, `load` returned something else than splits, or `batch_size` exceeds the training data;
             in `load_state_dict`, the training data has changed.
     """
 
     train: Split
+    val: Split
     test: Split
 
-    def __init__(self, *, shape: tuple[int, ...], num_classes: int, batch_size: int):
+    def __init__(self, *, shape: tuple[int, ...], num_classes: int, batch_size: int, val_size: int | None = None):
         super().__init__()
         self.shape = shape
         self.num_classes = validate_int("data.num_classes", num_classes, 0)
         self.batch_size = validate_int("data.batch_size", batch_size)
+        self.val_size = None if val_size is None else validate_int("data.val_size", val_size)
         self.seeds: Sequence[int] = ()
-        self.train = self.test = None  # type: ignore[assignment]
+        self.train = self.val = self.test = None  # type: ignore[assignment]
         self._position: tuple[int, int] | None = None
         self._stream: InfiniteBatches | None = None
 
     @abstractmethod
-    def load(self) -> tuple[Split, Split]:
-        """The train and the test split."""
+    def load(self) -> tuple[Split, Split] | tuple[Split, Split, Split]:
+        """The training and the test data; or train, val and test."""
+
+    def load_splits(self) -> None:
+        """Set `train`, `val` and `test` to what `load` returns."""
+        splits = self.load()
+        if not isinstance(splits, tuple) or len(splits) not in (2, 3):
+            raise ValueError(
+                f"{type(self).__name__}.load() must return (train, test) or (train, val, test), got {splits!r:.60}"
+            )
+        for split in splits:
+            validate_split(f"{type(self).__name__}.load()", split)
+        train, *val, test = splits
+        self.train, self.val = (train, *val) if val else self._split_off_validation(train, test)
+        self.test = test
+
+    def _split_off_validation(self, data: Split, test: Split) -> tuple[Split, Split]:
+        n = len(data.x)
+        size = self.val_size or max(1, min(len(test.x), n // 5))
+        if size >= n:
+            raise ValueError(f"data.val_size is {size} but there are {n} training samples: choose data.val_size={n // 5}")
+        train, val = (Split(data.x[part], data.y[part]) for part in stratified_split(data.y, size))
+        return train, val
 
     def setup(self, stage: str | None = None) -> None:
         if self.train is None:
-            splits = self.load()
-            for split in splits:
-                validate_split(f"{type(self).__name__}.load()", split)
-            self.train, self.test = splits
+            self.load_splits()
         if stage == "fit":
             self._batches(self.train)  # refuses a batch_size that is too large, before callbacks train an extractor
 
@@ -137,6 +161,7 @@ class Images(TensorData):
     Args:
         channels, size, num_classes: facts of the data, written in conf/data/*.yaml for the networks to read.
         data_dir: where files are looked for, downloaded to and cached.
+        val_size: as of `TensorData`.
 
     Attributes:
         classes: names of the labels in order.
@@ -147,9 +172,18 @@ class Images(TensorData):
 
     classes: tuple[str, ...] = ()
 
-    def __init__(self, *, channels: int, size: int, num_classes: int, batch_size: int, data_dir: str | Path):
+    def __init__(
+        self,
+        *,
+        channels: int,
+        size: int,
+        num_classes: int,
+        batch_size: int,
+        data_dir: str | Path,
+        val_size: int | None = None,
+    ):
         self.channels, self.size = validate_int("data.channels", channels), validate_int("data.size", size)
-        super().__init__(shape=(channels, size, size), num_classes=num_classes, batch_size=batch_size)
+        super().__init__(shape=(channels, size, size), num_classes=num_classes, batch_size=batch_size, val_size=val_size)
         self.data_dir = Path(data_dir).expanduser()
 
     def download(self, source: type[VisionDataset], problem: str, remedies: list[str]) -> None:

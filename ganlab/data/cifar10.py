@@ -9,7 +9,7 @@ from ganlab.data.batches import Split
 
 
 class CIFAR10(Images):
-    """CIFAR-10, 3x32x32: 50,000 train, 10,000 test, in torchvision's directory `data_dir`/cifar-10-batches-py."""
+    """CIFAR-10, 3x32x32: 50,000 for training and validation, 10,000 test, in `data_dir`/cifar-10-batches-py."""
 
     classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

@@ -11,7 +11,8 @@ from ganlab.data.batches import Split
 class Digits(Images):
     """1,797 handwritten digits 1x8x8 shipped with scikit-learn (the test part of UCI's Optical Recognition of Digits).
 
-    Gray values 0 … 16 are scaled to 0 … 255 and rounded. A fixed stratified split: 1,437 train, 360 test.
+    Gray values 0 … 16 are scaled to 0 … 255 and rounded. A fixed stratified split: 1,437 for training and
+    validation, 360 for test.
     """
 
     classes = tuple("0123456789")

@@ -9,7 +9,8 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from ganlab.data.base import Images
-from ganlab.data.batches import Split, permutation
+from ganlab.data.batches import Split
+from ganlab.data.splits import stratified_split
 from ganlab.utils.image_folders import IMAGE_SUFFIXES, class_directories
 from ganlab.utils.validation import validate_int, validate_number
 
@@ -28,7 +29,8 @@ class ImageFolder(Images):
 
     Args:
         root: the directory.
-        test_fraction: share of the images in the test split, in (0, 1), chosen by a fixed shuffle.
+        val_fraction, test_fraction: shares of the images in these splits, stratified and always the same ones; both in
+            (0, 1), together below 1.
 
     Raises:
         FileNotFoundError: in `setup`, there is no such directory, or no image in it or in a class's directory.
@@ -36,12 +38,13 @@ class ImageFolder(Images):
         ValueError: in `setup`, `num_classes` is not the number of subdirectories.
     """
 
-    def __init__(self, *, root: str | None, test_fraction: float, **images):
+    def __init__(self, *, root: str | None, test_fraction: float, val_fraction: float = 0.1, **images):
         super().__init__(**images)
         validate_int("data.channels", self.channels, 1, 4)
         self.root, self.test_fraction = root, validate_number("data.test_fraction", test_fraction, above=0, below=1)
+        self.val_fraction = validate_number("data.val_fraction", val_fraction, above=0, below=1)
 
-    def load(self) -> tuple[Split, Split]:
+    def load(self) -> tuple[Split, Split, Split]:
         if self.root is None:
             raise ValueError("data.root is not set: type data.root=/path/to/images")
         root = Path(str(self.root)).expanduser()
@@ -55,9 +58,9 @@ class ImageFolder(Images):
             )
         paths = [find_images(directory) for directory in directories]
         n = sum(map(len, paths))
-        if n < 2:
+        if n < 3:
             raise FileNotFoundError(
-                f"data.root={root} holds {n} image(s) but training and test need one each: put images "
+                f"data.root={root} holds {n} image(s) but training, validation and test need one each: put images "
                 f"({', '.join(IMAGE_SUFFIXES)}) there"
             )
         if [] in paths:
@@ -71,9 +74,9 @@ class ImageFolder(Images):
         with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without holding Python's lock
             for row, image in zip(x, pool.map(self._read, sum(paths, [])), strict=True):
                 row.copy_(image)
-        test_size = min(max(round(n * self.test_fraction), 1), n - 1)
-        test, train = permutation(n, seed=0).tensor_split([test_size])
-        return Split(x[train], y[train]), Split(x[test], y[test])
+        rest, test = stratified_split(y, round(n * self.test_fraction))
+        train, val = (rest[part] for part in stratified_split(y[rest], round(n * self.val_fraction)))
+        return Split(x[train], y[train]), Split(x[val], y[val]), Split(x[test], y[test])
 
     def _read(self, path: Path) -> Tensor:
         try:

@@ -36,7 +36,7 @@ def read_idx(path: Path, dims: int) -> Tensor:
 
 
 class MNIST(Images):
-    """MNIST (LeCun 1998), 1x28x28: 60,000 train, 10,000 test, in torchvision's directory `data_dir`/MNIST/raw."""
+    """MNIST (LeCun 1998), 1x28x28: 60,000 for training and validation, 10,000 test, in torchvision's `data_dir`/MNIST/raw."""
 
     classes = tuple("0123456789")
     source = datasets.MNIST
@@ -79,7 +79,7 @@ class MNIST(Images):
 
 
 class FashionMNIST(MNIST):
-    """Fashion-MNIST (Xiao 2017), 1x28x28: 60,000 train, 10,000 test.
+    """Fashion-MNIST (Xiao 2017), 1x28x28: 60,000 for training and validation, 10,000 test.
 
     Looked for in torchvision's directory `data_dir`/FashionMNIST/raw, in `data_dir`, and where Debian's package
     dataset-fashion-mnist installs it; else downloaded.

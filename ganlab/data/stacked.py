@@ -60,7 +60,7 @@ class Stacked(Images):
     `mode_number`, so K classes make `num_classes` = K^channels modes: 1000 for ten classes in three channels.
 
     Args:
-        train_size, test_size: number of stacks in the splits.
+        train_size, val_size, test_size: number of stacks in the splits; `val_size` None: as many as `test_size`.
         data_seed: seed of the stacks, independent of the run's seed.
 
     Attributes:
@@ -70,8 +70,10 @@ class Stacked(Images):
 
     base_class: type[Images]
 
-    def __init__(self, *, channels: int, train_size: int, test_size: int, data_seed: int, **images):
-        super().__init__(channels=channels, **images)
+    def __init__(
+        self, *, channels: int, train_size: int, test_size: int, data_seed: int, val_size: int | None = None, **images
+    ):
+        super().__init__(channels=channels, val_size=val_size, **images)
         self.train_size = validate_int("data.train_size", train_size)
         self.test_size = validate_int("data.test_size", test_size)
         self.data_seed = validate_int("data.data_seed", data_seed, 0)
@@ -81,12 +83,13 @@ class Stacked(Images):
     def prepare_data(self) -> None:
         self.base.prepare_data()
 
-    def load(self) -> tuple[Split, Split]:
+    def load(self) -> tuple[Split, Split, Split]:
         # Not base.setup(), whose messages would suggest settings for one channel; setup() of the stacks checks the size.
-        self.base.train, self.base.test = self.base.load()
+        self.base.load_splits()
         generator = torch.Generator().manual_seed(self.data_seed)
         train = self._stack(self.base.train, self.train_size, generator)
-        return train, self._stack(self.base.test, self.test_size, generator)
+        test = self._stack(self.base.test, self.test_size, generator)
+        return train, self._stack(self.base.val, self.val_size or self.test_size, generator), test
 
     def _stack(self, split: Split, n: int, generator: torch.Generator) -> Split:
         indices = torch.randint(len(split.x), (n, self.channels), generator=generator)

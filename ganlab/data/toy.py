@@ -17,14 +17,23 @@ class GaussianMixture(TensorData):
         centers: [K, 2].
         dim: 2; a fact of the data, written in conf/data/*.yaml for the networks to read.
         std: standard deviation of each mode along each axis.
-        train_size, test_size: number of points in the splits.
+        train_size, val_size, test_size: number of points in the splits; `val_size` None: as many as `test_size`.
         data_seed: seed of the points, independent of the run's seed.
     """
 
     def __init__(
-        self, centers: Tensor, *, dim: int, std: float, batch_size: int, train_size: int, test_size: int, data_seed: int
+        self,
+        centers: Tensor,
+        *,
+        dim: int,
+        std: float,
+        batch_size: int,
+        train_size: int,
+        test_size: int,
+        data_seed: int,
+        val_size: int | None = None,
     ):
-        super().__init__(shape=(2,), num_classes=len(centers), batch_size=batch_size)
+        super().__init__(shape=(2,), num_classes=len(centers), batch_size=batch_size, val_size=val_size)
         if dim != 2:
             raise ValueError(f"data.dim must be 2 for a mixture in the plane, got {dim!r}")
         self.centers, self.dim = centers.float(), dim
@@ -33,9 +42,12 @@ class GaussianMixture(TensorData):
         self.test_size = validate_int("data.test_size", test_size)
         self.data_seed = validate_int("data.data_seed", data_seed, 0)
 
-    def load(self) -> tuple[Split, Split]:
+    def load(self) -> tuple[Split, Split, Split]:
         generator = torch.Generator().manual_seed(self.data_seed)
-        return self._draw(self.train_size, generator), self._draw(self.test_size, generator)
+        train, test, val = (
+            self._draw(n, generator) for n in (self.train_size, self.test_size, self.val_size or self.test_size)
+        )
+        return train, val, test
 
     def _draw(self, n: int, generator: torch.Generator) -> Split:
         y = torch.randint(self.num_classes, (n,), generator=generator)

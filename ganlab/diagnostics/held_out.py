@@ -20,7 +20,7 @@ CLASS_PROTOTYPES, CLUSTERS, K_MEANS_ROUNDS = 8, 16, 8  # of each class of images
 
 
 class HeldOut:
-    """Held-out samples of a run's test split, fixed draws, and prototypes of the modes of its train split.
+    """Held-out samples of a run's validation split, fixed draws, and prototypes of the modes of its train split.
 
     Attributes, on the GAN's device:
         step_real [n, ...], step_y int64 [n] or None, step_z [n, latent]: the batch of a training step.
@@ -35,7 +35,7 @@ class HeldOut:
     def __init__(self, gan, datamodule, seed: int = 0):
         self._device, self._datamodule = gan.device, datamodule
         random = torch.Generator().manual_seed(seed)
-        x, y = datamodule.test
+        x, y = datamodule.val
         order = torch.randperm(len(x), generator=random)
         step, many = order[:STEP_SAMPLES], order[:SAMPLES]
         labeled = gan.conditioning.num_classes > 0
@@ -60,7 +60,7 @@ class HeldOut:
 
     @cached_property
     def train(self) -> Tensor:
-        """The training set [N, d], flat, on the CPU; images in float16: 60,000 of 16 x 16 pixels take 31 MB."""
+        """The training set [N, d], flat, on the CPU; images in float16: 50,000 of 16 x 16 pixels take 26 MB."""
         dtype = torch.float32 if self.real.shape[1] <= 8 else torch.float16
         blocks = self._datamodule.train.x.split(1000)
         return torch.cat([flatten_samples(self._prepare(block)).to(dtype).cpu() for block in blocks])

@@ -256,7 +256,7 @@ def test_k_nearest_matches_scipy(monkeypatch):
 def test_neighbors_are_drawn_and_printed(runs, capsys):
     neighbors.main([f"run={runs['labels'][0]}", "n=3", "k=2", "out=n.png"])
     printed = capsys.readouterr().out
-    assert "neighbor 2" in printed and "Distance of 360 held-out real images to their nearest training image: 2.102" in printed
+    assert "neighbor 2" in printed and "Distance of 360 held-out real images to their nearest training image: 2.182" in printed
     picture = Image.open("n.png")
     assert picture.height > picture.width > 200
 

@@ -15,7 +15,7 @@ class MyData(TensorData):
         self.split = split
 
     def load(self):
-        return self.split, self.split
+        return self.split, self.split, self.split
 
 
 def test_valid_splits_are_used_as_they_are():

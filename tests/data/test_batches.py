@@ -85,8 +85,8 @@ def test_batch_size_larger_than_the_share_is_rejected(world_size, batch_size, ad
 
 
 def test_batch_size_is_checked_before_an_extractor_is_trained(cli, tmp_path):
-    code, output = cli("data=digits", "data.batch_size=1438", "max_images=1438", "trainer=cpu", "logger=[]")
-    assert code == 1 and "choose data.batch_size=1437 or less" in output
+    code, output = cli("data=digits", "data.batch_size=1078", "max_images=1078", "trainer=cpu", "logger=[]")
+    assert code == 1 and "choose data.batch_size=1077 or less" in output
     assert not list(tmp_path.rglob("extractors"))
 
 

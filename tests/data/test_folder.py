@@ -25,7 +25,8 @@ def loaded(root, **changes):
 
 
 def everything(data):
-    return torch.cat([data.train.x, data.test.x]), torch.cat([data.train.y, data.test.y])
+    splits = data.train, data.val, data.test
+    return torch.cat([split.x for split in splits]), torch.cat([split.y for split in splits])
 
 
 def save(path, color=(10, 20, 30), size=(8, 8), mode="RGB", **options):
@@ -50,7 +51,9 @@ def test_subdirectories_are_classes_in_alphabetical_order(zoo):
     x, y = everything(data)
     assert data.classes == ("ant", "bee", "cat") and x.shape == (15, 3, 8, 8) and x.dtype == torch.uint8
     assert torch.equal(x[:, 0, 0, 0].long(), y) and y.bincount().tolist() == [4, 5, 6]
-    assert (x[:, 2] == 99).all() and len(data.test.x) == 2  # 1.5 rounded
+    assert (x[:, 2] == 99).all()
+    for split in (data.val, data.test):  # 1.5 images, but every class has one
+        assert split.y.tolist() == [0, 1, 2] and split.x.shape == (3, 3, 8, 8)
 
 
 def test_images_are_unlabeled_with_0_classes(zoo):
@@ -60,10 +63,14 @@ def test_images_are_unlabeled_with_0_classes(zoo):
 
 
 def test_split_is_fixed_and_has_the_test_fraction(zoo):
-    first = loaded(zoo, num_classes=3, test_fraction=0.4)
+    first = loaded(zoo, num_classes=3, test_fraction=0.4, val_fraction=0.2)
     torch.manual_seed(7)
-    second = loaded(zoo, num_classes=3, test_fraction=0.4)
-    assert len(first.test.x) == 6 and first.fingerprint == second.fingerprint
+    second = loaded(zoo, num_classes=3, test_fraction=0.4, val_fraction=0.2)
+    assert [len(split.x) for split in (first.train, first.val, first.test)] == [
+        6,
+        3,
+        6,
+    ] and first.fingerprint == second.fingerprint
     assert torch.equal(first.test.x, second.test.x)
     rows = {tuple(row) for row in everything(first)[0].flatten(1).tolist()}
     assert len(rows) == 15  # no image in both
@@ -72,16 +79,16 @@ def test_split_is_fixed_and_has_the_test_fraction(zoo):
 @pytest.mark.parametrize("channels, color", [(1, [76]), (2, [76, 255]), (3, [255, 0, 0]), (4, [255, 0, 0, 255])])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
 def test_any_mode_converts_to_any_channels(tmp_path, mode, channels, color):
-    for name in "ab":
+    for name in "abc":
         path = tmp_path / f"{name}.png"
         Image.new("RGB", (9, 8), (255, 0, 0)).convert(mode).save(path)
     x, _ = everything(loaded(tmp_path, channels=channels))
-    assert x.shape == (2, channels, 8, 8) and x[:, :, 3, 5].tolist() == [color] * 2  # 76 = 0.299 · 255
+    assert x.shape == (3, channels, 8, 8) and x[:, :, 3, 5].tolist() == [color] * 3  # 76 = 0.299 · 255
 
 
 @pytest.mark.parametrize("mode, gray", [("L", 77), ("1", 255), ("LA", 77)])
 def test_gray_images_convert_to_rgb(tmp_path, mode, gray):
-    for name in "ab":
+    for name in "abc":
         save(tmp_path / f"{name}.png", {"L": 77, "1": 1, "LA": (77, 128)}[mode], mode=mode)
     x, _ = everything(loaded(tmp_path))
     assert (x == gray).all()
@@ -89,22 +96,22 @@ def test_gray_images_convert_to_rgb(tmp_path, mode, gray):
 
 @pytest.mark.parametrize("width, height", [(40, 8), (8, 40), (80, 16), (16, 48), (20, 4)])
 def test_resize_and_center_crop_match_torchvision(tmp_path, width, height):
-    for name in "ab":
+    for name in "abc":
         Image.effect_noise((width, height), 80).save(tmp_path / f"{name}.png")
     x, _ = everything(loaded(tmp_path, channels=1))
     torchvisions = transforms.Compose(
         [transforms.Resize(8, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(8), transforms.PILToTensor()]
     )
-    expected = [torchvisions(Image.open(tmp_path / f"{name}.png")) for name in "ab"]
-    first, second = sorted(x.int(), key=lambda image: (image - expected[0].int()).abs().sum())
-    assert (first - expected[0].int()).abs().max() <= 1 and (second - expected[1].int()).abs().max() <= 1
+    expected = [torchvisions(Image.open(tmp_path / f"{name}.png")).int() for name in "abc"]
+    for image in expected:
+        assert min((other - image).abs().max() for other in x.int()) <= 1
 
 
 def test_downscaling_is_antialiased(tmp_path):
     stripes = np.zeros((64, 64), np.uint8)
     stripes[::2] = 200  # finer than the result can show: mean 100, in the upper half only
     stripes[32:] = 0
-    for name in "ab":
+    for name in "abc":
         Image.fromarray(stripes).save(tmp_path / f"{name}.png")
     x, _ = everything(loaded(tmp_path, channels=1))
     assert (x[:, 0, :3].int() - 100).abs().max() <= 10 and (x[:, 0, 5:] <= 10).all()
@@ -115,7 +122,7 @@ def test_exif_rotation_is_applied(tmp_path):
     pixels[:, 8:] = 255  # stored white on the right; orientation 6 = turn by 90° clockwise: white below
     exif = Image.Exif()
     exif[0x0112] = 6
-    for name in "ab":
+    for name in "abc":
         Image.fromarray(pixels).save(tmp_path / f"{name}.jpg", exif=exif, quality=100)
     x, _ = everything(loaded(tmp_path))
     assert (x[:, :, 0] < 20).all() and (x[:, :, -1] > 235).all()
@@ -129,12 +136,12 @@ def test_images_at_any_depth_with_any_suffix_case(tmp_path):
     assert len(everything(loaded(tmp_path))[0]) == 3
 
 
-def test_two_images_are_split_into_one_each(tmp_path):
-    for name in "ab":
+def test_three_images_are_split_into_one_each(tmp_path):
+    for name in "abc":
         save(tmp_path / f"{name}.png")
-    for fraction in (0.01, 0.99):
-        data = loaded(tmp_path, test_fraction=fraction)
-        assert len(data.train.x) == len(data.test.x) == 1
+    for fraction in (0.01, 0.49):
+        data = loaded(tmp_path, test_fraction=fraction, val_fraction=fraction)
+        assert len(data.train.x) == len(data.val.x) == len(data.test.x) == 1
 
 
 def test_root_must_be_an_existing_directory(tmp_path):
@@ -147,7 +154,7 @@ def test_root_must_be_an_existing_directory(tmp_path):
         loaded(tmp_path / "file")
 
 
-@pytest.mark.parametrize("n", [0, 1])
+@pytest.mark.parametrize("n", [0, 1, 2])
 def test_directory_without_images_is_rejected(tmp_path, n):
     for i in range(n):
         save(tmp_path / f"{i}.png")

@@ -13,19 +13,25 @@ from ganlab.data import CIFAR10, Digits
 
 
 def digits(tmp_path, **changes):
-    return Digits(**{"channels": 1, "size": 8, "num_classes": 10, "batch_size": 64, "data_dir": str(tmp_path), **changes})
+    return Digits(
+        **{"channels": 1, "size": 8, "num_classes": 10, "batch_size": 64, "val_size": 360, "data_dir": str(tmp_path), **changes}
+    )
 
 
 def test_digits_match_scikit_learn(tmp_path):
     data = digits(tmp_path)
     data.prepare_data()
     data.setup()
-    assert data.train.x.shape == (1437, 1, 8, 8) and data.test.x.shape == (360, 1, 8, 8) and data.shape == (1, 8, 8)
+    assert (
+        data.train.x.shape == (1077, 1, 8, 8)
+        and data.val.x.shape == data.test.x.shape == (360, 1, 8, 8)
+        and data.shape == (1, 8, 8)
+    )
     assert data.train.x.dtype == torch.uint8 and data.train.y.dtype == torch.int64
     gray = np.array([0, 16, 32, 48, 64, 80, 96, 112, 128, 143, 159, 175, 191, 207, 223, 239, 255])  # 255·v/16, rounded
     source = load_digits()
     expected = sorted((tuple(gray[row.astype(int)]), int(y)) for row, y in zip(source.data, source.target, strict=True))
-    rows = [(x, y) for split in (data.train, data.test) for x, y in zip(split.x.flatten(1), split.y, strict=True)]
+    rows = [(x, y) for split in (data.train, data.val, data.test) for x, y in zip(split.x.flatten(1), split.y, strict=True)]
     assert sorted((tuple(x.tolist()), int(y)) for x, y in rows) == expected
 
 
@@ -37,7 +43,8 @@ def test_digits_split_is_stratified_and_fixed(tmp_path):
     second.setup()
     assert first.fingerprint == second.fingerprint and torch.equal(first.test.x, second.test.x)
     total = np.bincount(load_digits().target)
-    assert np.abs(np.bincount(first.test.y) - total * 360 / 1797).max() < 1
+    for split in (first.train, first.val, first.test):
+        assert np.abs(np.bincount(split.y) - total * len(split.y) / 1797).max() < 1.5  # split off twice
 
 
 @pytest.mark.parametrize(
@@ -89,7 +96,9 @@ def test_cifar10_has_channels_first(cifar, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("the files are there"))
     data.prepare_data()
     data.setup()
-    assert torch.equal(data.train.x, torch.from_numpy(rows).view(20, 3, 32, 32)) and data.train.x.is_contiguous()
+    assert [len(part.x) for part in (data.train, data.val, data.test)] == [16, 4, 4] and data.train.x.is_contiguous()
+    images = torch.cat([data.train.x, data.val.x]).flatten(1).tolist()
+    assert sorted(images) == sorted(rows.tolist())
     assert data.test.x.shape == (4, 3, 32, 32) and data.test.y.tolist() == [9, 0, 3, 3]
     assert data.train.y.dtype == torch.int64
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganlab.data import MNIST, FashionMNIST
+from ganlab.data import MNIST, FashionMNIST, Split
 from ganlab.data.mnist import read_idx
 
 NAMES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
@@ -28,10 +28,10 @@ def write(path, content):
 def write_set(folder, suffix="", seed=0):
     rng = np.random.default_rng(seed)
     arrays = [
-        rng.integers(0, 256, (12, 28, 28), dtype=np.uint8),
-        np.arange(12, dtype=np.uint8) % 10,
-        rng.integers(0, 256, (5, 28, 28), dtype=np.uint8),
-        np.array([9, 0, 1, 1, 8], dtype=np.uint8),
+        rng.integers(0, 256, (32, 28, 28), dtype=np.uint8),
+        np.arange(32, dtype=np.uint8) % 10,
+        rng.integers(0, 256, (10, 28, 28), dtype=np.uint8),
+        np.arange(10, dtype=np.uint8)[::-1],
     ]
     for name, array in zip(NAMES, arrays, strict=True):
         write(folder / (name + suffix), idx(array))
@@ -68,10 +68,12 @@ def test_files_are_found_and_read(tmp_path, cls, place, suffix):
     data = make(cls, tmp_path / "data")
     data.prepare_data()
     data.setup()
-    for split, images, labels in [(data.train, *arrays[:2]), (data.test, *arrays[2:])]:
+    own = Split(torch.cat([data.train.x, data.val.x]), torch.cat([data.train.y, data.val.y]))
+    for split, images, labels in [(own, *arrays[:2]), (data.test, *arrays[2:])]:
         assert split.x.dtype == torch.uint8 and split.y.dtype == torch.int64
-        np.testing.assert_array_equal(split.x.numpy(), images[:, None])
-        np.testing.assert_array_equal(split.y.numpy(), labels)
+        pairs = ((x.tobytes(), int(y)) for x, y in zip(images, labels, strict=True))
+        assert sorted((x.numpy().tobytes(), int(y)) for x, y in zip(*split, strict=True)) == sorted(pairs)
+    assert len(data.train.x) == 22 and data.train.y.unique().tolist() == [*range(10)]
     data.train.x[0] = 0  # the memory is writable
 
 
@@ -82,11 +84,11 @@ def test_data_dir_has_precedence_and_incomplete_directories_are_skipped(tmp_path
     def first_image():
         data = make(FashionMNIST, tmp_path / "data")
         data.setup()
-        return data.train.x[0, 0].numpy()
+        return data.test.x[0, 0].numpy()
 
-    np.testing.assert_array_equal(first_image(), data_dir[0][0])
+    np.testing.assert_array_equal(first_image(), data_dir[2][0])
     (tmp_path / "data" / "FashionMNIST" / "raw" / NAMES[3]).unlink()
-    np.testing.assert_array_equal(first_image(), debian[0][0])
+    np.testing.assert_array_equal(first_image(), debian[2][0])
 
 
 def test_fashion_mnist_in_data_dir_is_not_taken_for_mnist(tmp_path):
@@ -161,7 +163,7 @@ def test_read_idx_keeps_order_and_shape(tmp_path):
 
 @pytest.mark.parametrize(
     "labels, message",
-    [(np.arange(7, dtype=np.uint8), "12 images but .* 7 labels"), (np.full(12, 10, np.uint8), "label 10")],
+    [(np.arange(7, dtype=np.uint8), "32 images but .* 7 labels"), (np.full(32, 10, np.uint8), "label 10")],
 )
 def test_labels_that_do_not_match_the_images_are_rejected(tmp_path, labels, message):
     write_set(tmp_path / "data")
@@ -177,8 +179,10 @@ def test_real_fashion_mnist(tmp_path, monkeypatch):
     data = make(FashionMNIST, tmp_path)
     data.prepare_data()
     data.setup()
-    assert data.train.x.shape == (60_000, 1, 28, 28) and data.test.x.shape == (10_000, 1, 28, 28)
-    assert np.bincount(data.train.y).tolist() == [6000] * 10 and np.bincount(data.test.y).tolist() == [1000] * 10
-    assert data.train.y[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]  # from the data set's own page
-    assert data.train.x.double().mean() / 255 == pytest.approx(0.2860, abs=1e-4)  # the mean everyone normalizes by
+    given, _ = data.load()
+    assert given.x.shape == (60_000, 1, 28, 28) and data.test.x.shape == data.val.x.shape == (10_000, 1, 28, 28)
+    for split, count in ((given, 6000), (data.train, 5000), (data.val, 1000), (data.test, 1000)):
+        assert np.bincount(split.y).tolist() == [count] * 10
+    assert given.y[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]  # from the data set's own page
+    assert given.x.double().mean() / 255 == pytest.approx(0.2860, abs=1e-4)  # the mean everyone normalizes by
     assert sum(len(x) for x, _ in data.batches()) == len(data.batches()) * data.batch_size

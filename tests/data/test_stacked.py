@@ -21,7 +21,7 @@ SIZES = {"train_size": 50, "test_size": 20, "data_seed": 0}
 
 
 class Numbered(Images):
-    """Image i of 13 is all i (train), or of 7 all 100 + i (test); 4 classes, unsymmetric."""
+    """Image i of 13 is all i (train), of 5 all 50 + i (val), or of 7 all 100 + i (test); 4 classes, unsymmetric."""
 
     classes = ("a", "b", "c", "d")
 
@@ -30,7 +30,7 @@ class Numbered(Images):
             values = torch.arange(start, start + n)
             return Split(values.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).clone(), values**2 % 11 % 4)
 
-        return split(13, 0), split(7, 100)
+        return split(13, 0), split(5, 50), split(7, 100)
 
 
 class StackedNumbers(Stacked):
@@ -58,7 +58,7 @@ def test_mode_numbers_are_digits_of_a_number():
 def test_stacks_hold_base_images_and_their_label_the_classes(channels, modes):
     data = stacked(channels=channels, num_classes=modes)
     assert data.shape == (channels, 2, 2) and len(data.classes) == modes
-    for split, n, low, high in ((data.train, 50, 0, 13), (data.test, 20, 100, 107)):
+    for split, n, low, high in ((data.train, 50, 0, 13), (data.val, 20, 50, 55), (data.test, 20, 100, 107)):
         x = split.x[:]
         assert x.shape == split.x.shape == (n, channels, 2, 2) and x.dtype == split.x.dtype == torch.uint8
         assert split.y.dtype == torch.int64 and split.y.shape == (n,)
@@ -191,8 +191,8 @@ def test_stacked_digits_are_digits():
 def test_stacked_fashion_is_read(tmp_path):
     facts = {"size": 28, "num_classes": 1000, "data_dir": str(tmp_path)}
     data = stacked(StackedFashionMNIST, **facts)
-    assert data.train.x[:].shape == (50, 3, 28, 28) and data.train.x.images.shape == (60_000, 1, 28, 28)
-    assert data.test.x.images.shape == (10_000, 1, 28, 28)
+    assert data.train.x[:].shape == (50, 3, 28, 28) and data.train.x.images.shape == (50_000, 1, 28, 28)
+    assert data.val.x.images.shape == data.test.x.images.shape == (10_000, 1, 28, 28)
 
 
 def test_missing_files_are_reported_by_the_base_set(monkeypatch):

@@ -208,7 +208,7 @@ class Images(TensorData):
         random = torch.Generator().manual_seed(0)
         y = torch.randint(max(self.classes, 1), (300,), generator=random)
         x = (y[:, None, None, None] * 60 + torch.randint(60, (300, *self.shape), generator=random)).byte()
-        return Split(x[:200], y[:200]), Split(x[200:], y[200:])
+        return Split(x[:150], y[:150]), Split(x[200:], y[200:]), Split(x[150:200], y[150:200])
 
 
 @pytest.mark.parametrize("classes", [0, 3, 100])
@@ -220,7 +220,7 @@ def test_images_of_any_size_and_number_of_classes(make_gan, size, classes):
     held = HeldOut(gan, data)
     assert held.real.shape == (100, min(size, 16) ** 2)
     if classes == 3:
-        assert torch.equal(held.modes(held.real), data.test.y[torch.randperm(100, generator=torch.Generator().manual_seed(0))])
+        assert torch.equal(held.modes(held.real), data.val.y[torch.randperm(100, generator=torch.Generator().manual_seed(0))])
     assert float(held.mode_share.sum()) == pytest.approx(1, abs=0.2)
     result, samples = probe(gan, held)
     assert samples.shape == (1, min(128, 100), held.real.shape[1])
