@@ -5,6 +5,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,9 @@ class Checkpoints(Periodic):
     stops at once. On SIGUSR1 in a Slurm job, and on submitit's signal, it also requeues the job. In a Slurm job, SIGTERM only
     saves and training continues: Slurm ends the job itself, and may restart it.
 
+    A callback that fails between two batches ends the run, which is saved first (with one process only: several would have to
+    fail together). Its own call is due again when the run is resumed.
+
     `pending_signal`: one that arrived and has not been acted on, for example during the last evaluation; else None.
 
     Raises:
@@ -46,6 +50,7 @@ class Checkpoints(Periodic):
         super().__init__(every)
         self.run_dir = Path(run_dir)
         self.pending_signal: int | None = None
+        self._has_trained = False  # in this process
         self._random_states: list[dict] | None = None
         self._replaced_handlers: dict[int, Callable] = {}
 
@@ -68,6 +73,29 @@ class Checkpoints(Periodic):
         for logger in trainer.loggers:
             logger.save()  # the rows before a checkpoint must be on the disk before it is
         trainer.save_checkpoint(self.run_dir / "checkpoints" / name)
+
+    def on_train_batch_start(self, trainer, gan, batch, batch_idx):
+        self._has_trained = True
+
+    def _is_at_batch_end(self, trainer) -> bool:
+        """Whether the newest batch is trained, and its callbacks are running."""
+        progress = trainer.fit_loop.epoch_loop.batch_progress.current
+        return self._has_trained and progress.processed > progress.completed
+
+    def _save_before_end(self, trainer, gan) -> None:
+        """Write last.ckpt in a batch that the run does not live to end, with the row that Lightning would log after it."""
+        gan.check_finite()
+        if self._is_at_batch_end(trainer):
+            trainer._logger_connector.update_train_step_metrics()
+        self._save(trainer, "last.ckpt")
+
+    def on_exception(self, trainer, gan, exception):
+        is_saved = isinstance(exception, Interrupted)
+        if is_saved or not isinstance(exception, Exception) or trainer.world_size > 1 or not self._has_trained:
+            return
+        if self._is_at_batch_end(trainer) or trainer.fit_loop.done:  # in a step, one network is ahead of the other
+            with suppress(Exception):  # the first error is the one to report; a non-finite loss is not saved
+                self._save_before_end(trainer, gan)
 
     def on_save_checkpoint(self, trainer, gan, checkpoint):
         checkpoint["random_states"] = gather_objects(random_state())
@@ -102,8 +130,7 @@ class Checkpoints(Periodic):
                 return
             number = int(trainer.strategy.reduce(torch.tensor(number, device=gan.device), reduce_op="max"))
         if number:
-            gan.check_finite()
-            self._save(trainer, "last.ckpt")
+            self._save_before_end(trainer, gan)
             self._stop_or_continue(trainer, gan, number)
 
     def _stop_or_continue(self, trainer, gan, number: int) -> None:

@@ -22,6 +22,8 @@ class Counterfactual(Periodic):
         ValueError: the run trains an ensemble.
     """
 
+    extra = True
+
     def __init__(self, every: int, seed: int = 0):
         super().__init__(every)
         self.seed = seed

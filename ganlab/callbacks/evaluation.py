@@ -81,6 +81,7 @@ class SeedTable(Periodic):
     of a failed seed are empty. Writes nothing for a single GAN. Must come after `Evaluation`.
     """
 
+    extra = True
     saved = (*Periodic.saved, "rows")
 
     def __init__(self, every: int, run_dir: str):

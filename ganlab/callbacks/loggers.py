@@ -1,4 +1,4 @@
-"""Loggers: a resumable `metrics.csv`, and Weights & Biases (offline where no key is configured)."""
+"""Loggers: a resumable `metrics.csv`, TensorBoard, and Weights & Biases (offline where no key is configured)."""
 
 import csv
 import logging
@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlparse
 
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyExperiment, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -29,6 +29,7 @@ class CSV(Logger):
     """
 
     name, version = "csv", None
+    required = True  # a run without its numbers is none
 
     def __init__(self, run_dir: str):
         super().__init__()
@@ -78,6 +79,14 @@ class CSV(Logger):
 
     def log_hyperparams(self, params, *args, **kwargs):
         pass  # config.yaml holds them
+
+
+class TensorBoard(TensorBoardLogger):
+    """Lightning's TensorBoard logger; what a resumed run logs again is shown once."""
+
+    def drop_rows_after(self, images_seen: int) -> None:
+        """Hide what was logged after `images_seen`; called before the first entry."""
+        self._kwargs["purge_step"] = images_seen + 1
 
 
 class Wandb(WandbLogger):

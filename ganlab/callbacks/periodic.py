@@ -32,7 +32,8 @@ class MaxImages(Callback):
 class Periodic(Callback, ABC):
     """Call `run` each time `images_seen` passes a multiple of `every`, and at the end of training.
 
-    Pending losses are checked for non-finite values before each call.
+    Pending losses are checked for non-finite values before each call. A subclass with `extra = True` costs no run: an error
+    switches it off (see `Extra`).
 
     Attributes:
         seconds: total time spent in `run`, including the sessions before a resume.
@@ -77,6 +78,10 @@ class Periodic(Callback, ABC):
     def _timed_run(self, trainer, gan):
         gan.check_finite()  # also waits for the GPU, so that its training time is not counted here
         start = time.perf_counter()
-        self.last_run_at = self.count(gan)  # before `run`, which may write a checkpoint
-        self.run(trainer, gan)
+        previous, self.last_run_at = self.last_run_at, self.count(gan)  # before `run`, which may write a checkpoint
+        try:
+            self.run(trainer, gan)
+        except Exception:
+            self.last_run_at = previous  # a resumed run owes this call
+            raise
         self.seconds += time.perf_counter() - start

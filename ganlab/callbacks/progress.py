@@ -10,6 +10,8 @@ from ganlab.utils.progress import TerminalProgress
 class ProgressBar(Callback):
     """A progress bar over the run's `images`, with the newest losses and images/s; nothing where there is no terminal."""
 
+    extra = True
+
     def __init__(self, images: int):
         self.images = images
         self._bar: TerminalProgress | None = None

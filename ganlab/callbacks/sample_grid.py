@@ -26,6 +26,8 @@ class SampleGrid(Periodic):
     Of an ensemble: a row of images, or a panel of points, for each of the first members that have not failed.
     """
 
+    extra = True
+
     def __init__(self, every: int, run_dir: str, rows: int = 8, seed: int = 0):
         super().__init__(every)
         self.run_dir, self.rows, self.seed = Path(run_dir), rows, seed
@@ -33,10 +35,13 @@ class SampleGrid(Periodic):
     def run(self, trainer, gan):
         if not trainer.is_global_zero:
             return
+        shape = tuple(trainer.datamodule.shape)
+        is_points = len(shape) == 1
+        if len(shape) != 3 and shape != (2,):
+            raise ValueError(f"it draws images (C, H, W) and points (2,), and the samples have the shape {shape}")
         path = self.run_dir / "samples" / f"{gan.images_seen:010d}.png"
         partial = path.with_name(path.name + ".partial")
         path.parent.mkdir(parents=True, exist_ok=True)
-        is_points = len(trainer.datamodule.shape) == 1
         seeded = zip(gan.seeds or [None], gan.members())
         trained = ((seed, member) for seed, member in seeded if member is not None)
         shown = list(islice(trained, MAX_PANELS if is_points else self.rows))
@@ -51,12 +56,12 @@ class SampleGrid(Periodic):
             images = torch.cat([member.sample(columns * rows, y, seed=self.seed) for _, member in shown])
             draw_images(partial, images, columns)
         atomic_replace(partial, path)
+        atomic_write(self.run_dir / "samples.png", path.read_bytes())
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("samples", [str(path)], step=gan.images_seen)
             elif isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("samples", np.asarray(Image.open(path)), gan.images_seen, dataformats="HWC")
-        atomic_write(self.run_dir / "samples.png", path.read_bytes())
 
 
 def draw_images(path: Path, images: Tensor, columns: int) -> None:

@@ -7,6 +7,7 @@ from lightning import Callback
 from torch import Tensor
 
 from ganlab.callbacks.periodic import Periodic
+from ganlab.models.adversarial import NETWORKS
 
 
 def median_and_quartiles(name: str, value: Tensor) -> dict[str, float]:
@@ -28,7 +29,7 @@ def quantile(ascending: list[float], q: float) -> float:
 
 
 class TrainMetrics(Callback):
-    """Log the metrics of one D step and one G step every `trainer.log_every_n_steps` batches.
+    """Log the metrics of one D step and one G step, and the learning rates after it, every `trainer.log_every_n_steps` batches.
 
     With n_critic > 1 a row waits for the next generator step, so that it holds both. Must come before the `Periodic`
     callbacks, whose time `images_per_second` leaves out.
@@ -71,7 +72,7 @@ class TrainMetrics(Callback):
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
         row = {}
-        if gan.log_next_step and "g/loss" in gan.step_metrics:
+        if gan.log_next_step and "g/grad_norm" in gan.step_metrics:
             for name, value in gan.step_metrics.items():
                 row |= median_and_quartiles(name, value)  # waits for the GPU: the time below includes its work
         self.seconds = time.perf_counter() - self._start
@@ -82,6 +83,7 @@ class TrainMetrics(Callback):
         gan.log_next_step, gan.step_metrics = False, {}
         seconds, images = self._last_row_at
         row |= {"d_updates": gan.d_updates, "g_updates": gan.g_updates, "seconds": self.seconds}
+        row |= {f"{network}/lr": float(o.param_groups[0]["lr"]) for network, o in zip(NETWORKS, trainer.optimizers)}
         row["images_per_second"] = (self.images - images) / (self.training_seconds - seconds)
         self.last, self._last_row_at = row, (self.training_seconds, self.images)
         for logger in trainer.loggers:

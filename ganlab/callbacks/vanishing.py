@@ -40,6 +40,7 @@ class Vanishing(Periodic):
             the run trains an ensemble.
     """
 
+    extra = True
     saved = (*Periodic.saved, "rows")
 
     def __init__(self, ages: list[int], critic_steps: int, every: int, run_dir: str, seed: int = 0):
@@ -108,7 +109,7 @@ class Vanishing(Periodic):
                 clone.queue_finite_check(terms)
                 objective = sum(terms.values())
                 if step % self.every == 0 or step == self.critic_steps:
-                    clone.check_finite()
+                    check_critic(clone)
                     with isolated_rng(self.seed, gan.device):  # the same labels and augmentation each time
                         norms = generator_gradient_norms(clone, families, *probe_batch)
                     norms = {name: float(norm) for name, norm in norms.items()}
@@ -119,6 +120,17 @@ class Vanishing(Periodic):
                 clone.project_discriminator()
                 clone.d_updates += 1
         return rows
+
+
+def check_critic(clone) -> None:
+    """
+    Raises:
+        RuntimeError: a loss of the new critic is not finite. (FloatingPointError would say so of the run itself.)
+    """
+    try:
+        clone.check_finite()
+    except FloatingPointError as error:
+        raise RuntimeError(f"of the new critic {error}") from error
 
 
 # line styles of the highlighted families, the widest drawn first: three of them nearly coincide

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 
 import torch
 from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
+from ganlab.callbacks.extras import attempt
 from ganlab.callbacks.periodic import MaxImages, Periodic, find_callback
 from ganlab.callbacks.train_metrics import median_and_quartiles
 from ganlab.diagnostics.held_out import HeldOut
@@ -60,6 +60,7 @@ class Monitor(Periodic):
         stopped_by: the verdict that ended the run, or None.
     """
 
+    extra = collective = True  # collective: its processes agree on stopping
     saved = (*Periodic.saved, "rows", "checks", "memorization_checked_at", "previous_samples", "stopped_by")
 
     def __init__(self, every: int, memorization_every: int, on_verdict: str | Mapping[str, str | None] = "warn", seed: int = 0):
@@ -154,8 +155,7 @@ class Monitor(Periodic):
         if is_warning and is_first:
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
-                    with suppress(Exception):  # the logger itself reports that W&B fails
-                        logger.experiment.alert(title=f"{name} ({logger.experiment.name})", text=text)
+                    attempt("W&B's alert", lambda run: run.alert(title=f"{name} ({run.name})", text=text), logger.experiment)
 
     def _stop_if_requested(self, trainer, gan, failed):
         stopping = {name: self.history.active[name] for name, action in self.actions.items() if action == "stop"}

@@ -5,7 +5,6 @@ import platform
 import re
 import resource
 import sys
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ganlab.callbacks import Evaluation, Periodic, TrainMetrics
+from ganlab.callbacks.extras import failed_extras
 from ganlab.callbacks.periodic import find_callback
 from ganlab.diagnostics import Monitor
 from ganlab.diagnostics.messages import verdict_line
@@ -37,7 +37,7 @@ def summarize(config: dict, gan: AdversarialModule, trainer: Trainer, seconds: f
     """
     quality, record = find_callback(trainer, Evaluation), find_callback(trainer, TrainMetrics)
     monitor = find_callback(trainer, Monitor)
-    periodic = {snake_case(type(c).__name__): c.seconds for c in trainer.callbacks if isinstance(c, Periodic)}
+    periodic = {snake_case(c.__class__.__name__): c.seconds for c in trainer.callbacks if isinstance(c, Periodic)}
     return {
         "name": config["name"],
         "status": "finished",
@@ -51,6 +51,7 @@ def summarize(config: dict, gan: AdversarialModule, trainer: Trainer, seconds: f
         "objective": quality and {"name": quality.objective, "value": quality.latest[quality.objective], "best": quality.best},
         "protocol": quality and quality.metric.protocol,
         "verdicts": monitor and monitor.verdicts,
+        "switched_off": failed_extras([*trainer.callbacks, *trainer.loggers]),
         "counters": gan.get_extra_state(),
         "seconds": {
             "total": seconds + (record.seconds_before_resume if record else 0),
@@ -118,12 +119,7 @@ def peak_memory(trainer: Trainer) -> int:
 
 
 def print_summary(summary: dict, run_dir: RunDir) -> None:
-    """Print the table. What cannot be printed, as into a file on a full disk, is in the run's directory."""
-    with suppress(OSError):
-        _print(summary, run_dir)
-
-
-def _print(summary: dict, run_dir: RunDir) -> None:
+    """Print the table of a run's quality, its verdicts, and what it took."""
     console = Console(highlight=False, markup=False)  # a name may hold square brackets
     if summary["quality"]:
         console.print(_quality_table(summary))

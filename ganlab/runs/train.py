@@ -15,7 +15,8 @@ from lightning.pytorch.loggers import Logger
 import ganlab
 from ganlab.callbacks import Checkpoints
 from ganlab.callbacks.checkpoints import AtomicCheckpointIO
-from ganlab.callbacks.loggers import CSV, finish_wandb
+from ganlab.callbacks.extras import Extra, ExtraLogger, attempt
+from ganlab.callbacks.loggers import finish_wandb
 from ganlab.callbacks.periodic import find_callback
 from ganlab.models.adversarial import AdversarialModule
 from ganlab.models.ensemble import Ensemble
@@ -83,9 +84,8 @@ def _fit(config: dict, run_dir: RunDir, checkpoint: Path | None, on_finish: OnFi
     images_seen = 0 if checkpoint is None else read_checkpoint(checkpoint)["state_dict"]["_extra_state"]["images_seen"]
     datamodule = build(config["data"])
     gan = build_gan(config, datamodule, resumed=checkpoint is not None)
-    callbacks = [build(callback) for callback in config["callbacks"].values() if callback]
-    callbacks.sort(key=lambda callback: isinstance(callback, Checkpoints))  # last: a checkpoint holds what the others did
-    loggers = [build(logger) for logger in config["logger"].values() if logger]
+    callbacks = build_callbacks(config)
+    loggers: list = [ExtraLogger(build(part), f"logger.{key}", gan) for key, part in config["logger"].items() if part]
     trainer: Trainer = instantiate(config["trainer"], _partial_=True, _convert_="all")(
         callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO(), *slurm.lightning_plugins()]
     )
@@ -93,18 +93,18 @@ def _fit(config: dict, run_dir: RunDir, checkpoint: Path | None, on_finish: OnFi
         if trainer.is_global_zero:
             run_dir.write_config(config)  # before W&B, which may take its time
             run_dir.summary_file.unlink(missing_ok=True)
+            for logger in (logger for logger in loggers if hasattr(logger, "drop_rows_after")):
+                logger.drop_rows_after(images_seen)
         for logger in loggers:
             logger.log_hyperparams(config)
         if trainer.is_global_zero:
-            for table in (logger for logger in loggers if isinstance(logger, CSV)):
-                table.drop_rows_after(images_seen)
             log.info(_first_line(config, gan, run_dir, images_seen))
         trainer.fit(gan, datamodule, ckpt_path=checkpoint, weights_only=True)
         summary = summarize(config, gan, trainer, seconds=time.perf_counter() - started)
         if trainer.is_global_zero:
             run_dir.write_summary(summary)
             if on_finish is not None:
-                on_finish(run_dir, loggers)
+                attempt("the report for the loggers", on_finish, run_dir, loggers)
     except Interrupted:
         if trainer.is_global_zero:
             run_dir.write_summary({"name": config["name"], "status": "interrupted"})
@@ -121,9 +121,19 @@ def _fit(config: dict, run_dir: RunDir, checkpoint: Path | None, on_finish: OnFi
     finally:
         finish_wandb()
     if trainer.is_global_zero:
-        print_summary(summary, run_dir)
+        attempt("the summary in the terminal", print_summary, summary, run_dir)
     checkpoints = find_callback(trainer, Checkpoints)
     return Result(summary, checkpoints and checkpoints.pending_signal)
+
+
+def build_callbacks(config: dict) -> list:
+    """The callbacks, those that the run can do without as `Extra`."""
+    callbacks = []
+    for key, part in config["callbacks"].items():
+        if part:
+            callback = build(part)
+            callbacks.append(Extra(callback, f"callbacks.{key}") if getattr(callback, "extra", False) else callback)
+    return sorted(callbacks, key=lambda c: isinstance(c, Checkpoints))  # last: a checkpoint holds what the others did
 
 
 def build(config: dict):

@@ -119,7 +119,7 @@ def test_non_finite_losses_are_found_before_a_call(make_gan, fit):
 
 ROW = {
     "d/loss", "d/accuracy_real", "d/accuracy_fake", "d/logit_real", "d/logit_fake", "d/grad_norm",
-    "g/loss", "g/grad_norm", "d_updates", "g_updates", "seconds", "images_per_second",
+    "d/lr", "g/loss", "g/grad_norm", "g/lr", "d_updates", "g_updates", "seconds", "images_per_second",
 }  # fmt: skip
 
 
@@ -149,6 +149,20 @@ def test_each_row_holds_a_step_of_both_networks(make_gan, fit, n_critic, every, 
         assert row["d_updates"] == step // 7 and row["g_updates"] == step // 7 // n_critic
         assert row["images_per_second"] > 0
         assert all(type(v) in (int, float) and math.isfinite(v) for v in row.values())
+
+
+def test_learning_rates_of_both_networks_are_logged_after_their_step(make_gan, fit, memory):
+    """Halved after each of D's 5 updates, and after each of G's 2 to a tenth."""
+    gan = make_gan(
+        n_critic=2,
+        discriminator_scheduler=lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.5),
+        generator_scheduler=lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.1),
+    )
+    fit(gan, Points(), TrainMetrics(), MaxImages(35), max_epochs=-1, log_every_n_steps=1, logger=memory)
+    assert [(step, row["d/lr"], row["g/lr"]) for step, row in memory.rows] == [
+        (14, pytest.approx(0.1 / 4), pytest.approx(0.01)),
+        (28, pytest.approx(0.1 / 16), pytest.approx(0.001)),
+    ]
 
 
 def test_row_matches_the_networks_before_the_step(make_gan, make_batches, fit, memory):

@@ -220,20 +220,27 @@ def test_run_finishes_although_its_summary_cannot_be_printed(cli, tmp_path, monk
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ganlab.runs.summary._print", full)
+    monkeypatch.setattr("ganlab.runs.train.print_summary", full)
     code, out = cli(*TINY, "logger=csv")
     assert code == 0 and status(tmp_path / "run") == "finished", out
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "samples"])
-def test_unwritable_output_is_one_sentence(cli, tmp_path, name):
+def test_unwritable_metrics_are_one_sentence(cli, tmp_path):
     """Root may write everywhere, so something else has the file's name."""
-    place = tmp_path / "run" / name
-    place.parent.mkdir()
-    place.write_text("") if name == "samples" else (place / "x").mkdir(parents=True)
-    code, out = cli(*(override for override in TINY if "sample_grid" not in override), "logger=csv")
+    (tmp_path / "run" / "metrics.csv" / "x").mkdir(parents=True)
+    code, out = cli(*TINY, "logger=csv")
     assert code == 1 and out.count("ganlab: ") == 1 and "Traceback" not in out
-    assert f"run/{name} cannot be opened" in out and "choose another directory with hydra.run.dir=DIR" in out
+    assert "run/metrics.csv cannot be opened" in out and "choose another directory with hydra.run.dir=DIR" in out
+
+
+def test_unwritable_pictures_cost_no_run(cli, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "samples").write_text("a file, where a folder is needed")
+    code, out = cli(*(override for override in TINY if "sample_grid" not in override), "logger=csv")
+    assert code == 0 and status(tmp_path / "run") == "finished" and last_images_seen(tmp_path / "run") == 512
+    assert (
+        out.count("callbacks.sample_grid failed and is switched off") == 1 and "File exists" in out and "Traceback" not in out
+    )
 
 
 def test_unwritable_checkpoints_fail_the_run(cli, tmp_path):
