@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import median
 
-from ganlab.utils.statistics import Estimate, percent, quartiles
+from ganlab.utils.statistics import Estimate, mean_interval, percent, quartiles
 
 Cell = str | tuple[str, str]
 
@@ -22,6 +23,21 @@ def format_estimate(estimate: Estimate, sign: bool = False) -> Cell:
     if estimate.low is None or estimate.high is None:
         return value
     return value, f"{format_number(estimate.low, sign)} … {format_number(estimate.high, sign)}"
+
+
+def format_mean(values: Sequence[float]) -> Cell:
+    """The mean over its interval; "–" without values. Of an infinite mean, how many values are infinite, and the median."""
+    if not values or any(math.isnan(value) for value in values):
+        return "–"
+    estimate = mean_interval(values)
+    if math.isfinite(estimate.value):
+        return format_estimate(estimate)
+    infinite = sum(math.isinf(value) for value in values)
+    return "∞", f"∞ in {infinite} of {len(values)}; median {format_number(median(values))}" if len(values) > 1 else ""
+
+
+def format_p_value(p: float) -> str:
+    return f"{p:.2g}" if p >= 0.0001 else "< 0.0001"
 
 
 def format_rate(estimate: Estimate, sign: bool = False, unit: str = "%", counts: tuple[int, int] | None = None) -> Cell:

@@ -2,18 +2,18 @@
 
 import math
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
-from statistics import fmean, median
 
-from ganlab.report.formatting import Cell, format_estimate, format_number, format_rate
+from ganlab.report.formatting import Cell, format_mean, format_rate
 from ganlab.report.groups import BUDGET, SAMPLES, group_runs
 from ganlab.report.rendering import render_notes
-from ganlab.report.runs import PREFIX, RunGroup, SeedResult, find_runs, higher_is_better
-from ganlab.utils.statistics import Estimate, PairedDifference, bootstrap_mean, paired_difference, wilson_interval
+from ganlab.report.runs import PREFIX, RunGroup, SeedResult, find_runs, rank_key
+from ganlab.utils.statistics import Estimate, PairedDifference, holm, mean_interval, paired_difference, wilson_interval
 
 RATES = ("success", "failure")
 TOYS = ("Ring", "Grid")
-MIN_PAIRS = 6  # five differences of one sign occur by chance in 1 of 16 cases (two-sided sign test)
+SIGNIFICANT = 0.05  # corrected p-values up to this one tell two groups apart
 
 
 class Ranking:
@@ -45,7 +45,8 @@ class Ranking:
         self.real_name = "real data" if self.modes is None else "a perfect sampler"  # what scores `real`
         self._estimates: dict[tuple[int, str], Estimate | None] = {}
         self.metric = self.full_name(metric) or self.objective
-        self.groups = sorted(groups, key=lambda group: (self._sort_key(group), group.name))
+        values = {id(group): self.values(group, self.metric).values() if self.metric else () for group in groups}
+        self.groups = sorted(groups, key=lambda group: (rank_key(group, values[id(group)], self.metric), group.name))
 
     @property
     def title(self) -> str:
@@ -72,10 +73,7 @@ class Ranking:
         """seed -> value; a seed that did not finish scores the worst value. {} if the group lacks the metric."""
         if metric in RATES:
             return {seed.seed: float(self._outcome(seed) == metric) for seed in group.seeds}
-        finished = [seed for seed in group.seeds if seed.status == "finished"]
-        if finished and not any(metric in seed.final for seed in finished):
-            return {}
-        return {seed.seed: seed.score(metric, self.metric_protocol) for seed in group.seeds}
+        return group.values(metric, self.metric_protocol)
 
     def _outcome(self, seed: SeedResult) -> str:
         if seed.status != "finished":
@@ -86,14 +84,14 @@ class Ranking:
         return "success" if modes >= self.modes else "failure" if modes == 0 else "neither"
 
     def estimate(self, group: RunGroup, metric: str) -> Estimate | None:
-        """A rate with Wilson's interval, or a mean with the bootstrap's; None if the group lacks the metric."""
+        """A rate with Wilson's interval, or a mean with Student's; None if the group lacks the metric."""
         key = id(group), metric
         if key not in self._estimates:
             values = list(self.values(group, metric).values())
             if metric in RATES:
                 self._estimates[key] = wilson_interval(int(sum(values)), len(values))
             else:
-                self._estimates[key] = bootstrap_mean(values) if values else None
+                self._estimates[key] = mean_interval(values) if values else None
         return self._estimates[key]
 
     def cell(self, group: RunGroup, metric: str) -> Cell:
@@ -101,13 +99,7 @@ class Ranking:
         estimate = self.estimate(group, metric)
         if estimate is None:
             return "–"
-        if metric in RATES:
-            return format_rate(estimate)
-        if math.isfinite(estimate.value):
-            return format_estimate(estimate)
-        values = list(self.values(group, metric).values())
-        infinite = sum(math.isinf(value) for value in values)
-        return "∞", f"∞ in {infinite} of {len(values)}; median {format_number(median(values))}" if len(values) > 1 else ""
+        return format_rate(estimate) if metric in RATES else format_mean(list(self.values(group, metric).values()))
 
     def paired(self, one: RunGroup, other: RunGroup, metric: str) -> PairedDifference | None:
         """one - other over their shared seeds; None without any. A single run and an ensemble's member are no pair."""
@@ -115,15 +107,24 @@ class Ranking:
             return None
         return paired_difference(self.values(one, metric), self.values(other, metric))
 
-    def _sort_key(self, group: RunGroup) -> tuple:
-        """Groups that are not over come last. An infinite mean ranks by how many are infinite, then by the rest's mean."""
-        values = list(self.values(group, self.metric).values()) if self.metric else []
-        if self.metric is None or not values:
-            return not group.is_over, 1.0, math.inf
-        finite = [value for value in values if math.isfinite(value)]
-        mean = fmean(finite) if finite else math.inf
-        infinite_share = (len(values) - len(finite)) / len(values)
-        return not group.is_over, infinite_share, -mean if higher_is_better(self.metric) else mean
+    @cached_property
+    def comparisons(self) -> dict[frozenset[str], float]:
+        """The corrected p-value of each pair of ranked groups, by their names: every pair that has shared seeds is tested.
+
+        Not only pairs with the leader: the leader was chosen by the same numbers, so that any pair could have been tested.
+        """
+        if self.metric is None:
+            return {}
+        tested = {
+            frozenset((one.name, other.name)): difference.p
+            for one, other in combinations(self.ranked, 2)
+            if (difference := self.paired(one, other, self.metric)) and difference.pairs > 1
+        }
+        return dict(zip(tested, holm([*tested.values()])))
+
+    def p_value(self, one: RunGroup, other: RunGroup) -> float:
+        """The corrected p-value of "both have the same mean"; 1 where there is no test."""
+        return self.comparisons.get(frozenset((one.name, other.name)), 1.0)
 
     def finite_numbers(self) -> dict[str, float]:
         """The finite estimates: METRIC of a lone group, GROUP/METRIC of several; with _low and _high where there are any."""
@@ -141,7 +142,9 @@ class Ranking:
         """The best group, and whether the seeds tell it from the next, in a sentence."""
         leader, second = [*self.ranked, None, None][:2]
         difference = self.paired(leader, second, self.metric) if leader and second and self.metric else None
-        facts = {"leader": leader, "second": second, "difference": difference, "min_pairs": MIN_PAIRS, "rates": RATES}
+        p = self.p_value(leader, second) if leader and second else 1.0
+        facts = {"leader": leader, "second": second, "pairs": difference and difference.pairs, "p": p, "rates": RATES}
+        facts |= {"is_significant": p <= SIGNIFICANT}
         return " ".join(render_notes("conclusion", ranking=self, **facts))
 
 

@@ -3,8 +3,10 @@
 import csv
 import io
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -103,10 +105,29 @@ class RunGroup:
         states = {seed.status for seed in self.seeds}
         return "finished" in states or states == {"failed"}
 
+    def values(self, metric: str, metric_protocol: dict) -> dict[int, float]:
+        """seed -> final value; a seed that did not finish scores the worst value. {} if those that finished lack the metric."""
+        finished = [seed for seed in self.seeds if seed.status == "finished"]
+        if finished and not any(metric in seed.final for seed in finished):
+            return {}
+        return {seed.seed: seed.score(metric, metric_protocol) for seed in self.seeds}
+
     @property
     def metric_protocol(self) -> dict:
         """What the metric wrote down of itself; {} if no run has a result."""
         return next((run.summary["protocol"] for run in self.runs if run.summary.get("protocol")), {})
+
+
+def rank_key(group: RunGroup, values: Collection[float], metric: str | None) -> tuple:
+    """The key that sorts groups by their seeds' values of a metric, the best first; those that are not over come last.
+
+    An infinite mean ranks by how many values are infinite, then by the mean of the others.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    if metric is None or not values:
+        return not group.is_over, 1.0, math.inf
+    mean = fmean(finite) if finite else math.inf
+    return not group.is_over, 1 - len(finite) / len(values), -mean if higher_is_better(metric) else mean
 
 
 def find_runs(paths: list[Path]) -> list[Run]:

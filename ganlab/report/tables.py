@@ -10,6 +10,7 @@ from ganlab.report.formatting import (
     format_duration,
     format_estimate,
     format_number,
+    format_p_value,
     format_quartiles,
     format_range,
     format_rate,  # fmt: skip
@@ -17,10 +18,10 @@ from ganlab.report.formatting import (
     shorten_value,
 )
 from ganlab.report.groups import BUDGET
-from ganlab.report.ranking import MIN_PAIRS, RATES, Ranking
+from ganlab.report.ranking import RATES, Ranking
 from ganlab.report.rendering import render_notes
 from ganlab.report.runs import Run, RunGroup, higher_is_better
-from ganlab.utils.statistics import time_to_target, wilson_interval
+from ganlab.utils.statistics import detectable_difference, time_to_target, wilson_interval
 
 MAX_UNFINISHED = 50  # rows
 TEXT_COLUMNS = ("why", "device", "which seeds", "metric", "verdict at the end")
@@ -100,7 +101,8 @@ def paired_differences(ranking: Ranking) -> Table | None:
     if ranking.metric is None or len(ranking.ranked) < 2:
         return None
     leader, *others = ranking.ranked
-    header = [f"{leader.name} against", "seeds in common", f"mean difference of {ranking.metric}", "better in"]
+    header = [f"{leader.name} against", "seeds in common", f"mean difference of {ranking.metric}", "p (Holm)",
+              "better in", "detectable"]  # fmt: skip
     with_success = ranking.has_success and ranking.metric not in RATES
     if with_success:
         header.append("mean difference of success")
@@ -113,11 +115,16 @@ def paired_differences(ranking: Ranking) -> Table | None:
         larger = difference.pairs - difference.smaller - difference.equal
         better = larger if higher_is_better(ranking.metric) else difference.smaller
         better_in = f"{better} of {difference.pairs}", f"{difference.equal} equal" if difference.equal else ""
-        rows.append([other.name, str(difference.pairs), format_estimate(difference.mean, sign=True), better_in])
+        p = format_p_value(ranking.p_value(leader, other)) if difference.pairs > 1 else "–"
+        detectable = "–"
+        if difference.std and difference.pairs > 1:
+            detectable = format_number(detectable_difference(difference.std, difference.pairs, len(ranking.comparisons)))
+        mean = "–" if math.isnan(difference.mean.value) else format_estimate(difference.mean, sign=True)
+        rows.append([other.name, str(difference.pairs), mean, p, better_in, detectable])
         if with_success and (success := ranking.paired(leader, other, "success")):
             rows[-1].append(format_rate(success.mean, sign=True, unit="points"))
     has_both_kinds = len({group.is_ensemble for group in ranking.ranked}) > 1
-    notes = render_notes("paired_differences", min_pairs=MIN_PAIRS, has_both_kinds=has_both_kinds)
+    notes = render_notes("paired_differences", tests=len(ranking.comparisons), has_both_kinds=has_both_kinds)
     return Table("Paired differences", header, rows, notes)
 
 

@@ -1,4 +1,4 @@
-"""Statistics over seeds: rates and means with 95 % intervals, paired differences, quartiles, time to a target.
+"""Statistics over seeds: rates and means with 95 % intervals, paired differences and their tests, quartiles.
 
 Functions of plain numbers. Infinite values are allowed and are never dropped: a mean over them is infinite.
 SciPy is imported inside the functions that need it, for start-up time only.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 CONFIDENCE = 0.95
-RESAMPLES = 10_000
+POWER = 0.8
 
 
 class Estimate(NamedTuple):
@@ -23,12 +23,18 @@ class Estimate(NamedTuple):
 
 
 class PairedDifference(NamedTuple):
-    """Differences a - b over `pairs` shared seeds: their mean, and in how many a is smaller than or equal to b."""
+    """Differences a - b over `pairs` shared seeds: their mean, and in how many a is smaller than or equal to b.
+
+    p: two-sided p-value of "no difference"; 1 for a single pair.
+    std: the differences' standard deviation; None for a single pair, and where one is infinite.
+    """
 
     pairs: int
     mean: Estimate
     smaller: int
     equal: int
+    p: float
+    std: float | None
 
 
 def percent(share: float, sign: bool = False) -> str:
@@ -53,10 +59,11 @@ def wilson_interval(successes: int, n: int) -> Estimate:
     return Estimate(successes / n, float(low), float(high))
 
 
-def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Estimate:
-    """Mean with a percentile bootstrap interval (Efron 1979); deterministic given the seed.
+def mean_interval(values: Sequence[float]) -> Estimate:
+    """Mean with Student's t interval.
 
-    No interval for a single value, or where a value is infinite (the mean is then infinite; nan if both signs occur).
+    No interval for a single value, for equal values, or where a value is infinite (the mean is then infinite; nan if both
+    signs occur). It holds its 95 % for normal values; of 10 exponential ones it covers the mean in about 90 %.
 
     Raises:
         ValueError: no values, or one of them is nan.
@@ -66,37 +73,72 @@ def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Estimate:
         raise ValueError(f"a mean needs at least one value and no nan, got {array.tolist()[:5]}")
     with np.errstate(invalid="ignore"):  # inf - inf
         mean = float(array.mean())
-    if len(array) == 1 or not np.isfinite(array).all():
+    if not np.isfinite(array).all() or (array == array[0]).all():
         return Estimate(mean)
-    from scipy.stats import bootstrap
+    from scipy.stats import t
 
-    result = bootstrap(
-        (array,),
-        np.mean,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        batch=max(1, 2_000_000 // len(array)),  # 16 MB of resamples at a time
-        random_state=np.random.default_rng(seed),
-    )
-    return Estimate(mean, *map(float, result.confidence_interval))
+    half_width = t.ppf((1 + CONFIDENCE) / 2, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array))
+    return Estimate(mean, float(mean - half_width), float(mean + half_width))
 
 
-def paired_difference(a: Mapping[int, float], b: Mapping[int, float], seed: int = 0) -> PairedDifference | None:
-    """Mean of a - b over the seeds that both have, with a bootstrap interval; None if they share none.
+def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> PairedDifference | None:
+    """Differences a - b over the seeds that both have; None if they share none.
+
+    The p-value is that of Student's t-test. Where differences are infinite it is the signed-rank test's (Wilcoxon 1945), and
+    where all that are not 0 have one size, as of rates, the sign test's.
 
     a and b map seeds to values. Two infinite values (both runs failed) count as equal, with difference 0.
     """
     shared = sorted(a.keys() & b.keys())
     if not shared:
         return None
-    differences = [0.0 if a[s] == b[s] else a[s] - b[s] for s in shared]
+    differences = np.array([0.0 if a[s] == b[s] else a[s] - b[s] for s in shared])
     return PairedDifference(
         pairs=len(shared),
-        mean=bootstrap_mean(differences, seed=seed),
-        smaller=sum(d < 0 for d in differences),
-        equal=sum(d == 0 for d in differences),
+        mean=mean_interval(differences.tolist()),
+        smaller=int((differences < 0).sum()),
+        equal=int((differences == 0).sum()),
+        p=_paired_p_value(differences),
+        std=float(differences.std(ddof=1)) if len(shared) > 1 and np.isfinite(differences).all() else None,
     )
+
+
+def _paired_p_value(differences: np.ndarray) -> float:
+    from scipy import stats
+
+    nonzero = differences[differences != 0]
+    if len(differences) < 2 or len(nonzero) == 0:
+        return 1.0
+    if (np.abs(nonzero) == abs(nonzero[0])).all():
+        return float(stats.binomtest(int((nonzero < 0).sum()), len(nonzero)).pvalue)
+    if not np.isfinite(differences).all():
+        return float(stats.wilcoxon(nonzero, method="exact").pvalue)
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values of a family of tests, corrected (Holm 1979): rejecting those of at most 0.05 makes one false claim or more in
+    at most 5 % of families."""
+    m = len(p_values)
+    corrected, largest = [1.0] * m, 0.0
+    for rank, index in enumerate(sorted(range(m), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (m - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def detectable_difference(std: float, pairs: int, tests: int = 1) -> float:
+    """The mean difference that a t-test over so many pairs finds in 80 % of cases, among `tests` (at 5 % / tests).
+
+    Args:
+        std: standard deviation of the differences.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import nct, t
+
+    df, critical = pairs - 1, t.ppf(1 - (1 - CONFIDENCE) / (2 * tests), pairs - 1)
+    noncentrality = brentq(lambda x: nct.sf(critical, df, x) - POWER, 0, 10 * critical + 10)
+    return std * float(noncentrality) / math.sqrt(pairs)
 
 
 def time_to_target(times: Sequence[float], values: Sequence[float], target: float) -> float:

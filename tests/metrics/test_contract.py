@@ -136,7 +136,7 @@ OF_COUNTS = {
     "expected_coverage": (lambda n: histograms.expected_coverage(THIRDS, n), {"counts": 1, "values": [1]}),
     "quartiles": (statistics.quartiles, {"counts": [], "error": "at least one value, got none"}),
     "quartiles of one": (statistics.quartiles, {"counts": [math.inf], "values": [math.inf] * 3}),
-    "bootstrap_mean": (statistics.bootstrap_mean, {"counts": [math.nan], "error": "no nan"}),
+    "mean_interval": (statistics.mean_interval, {"counts": [math.nan], "error": "no nan"}),
     "wilson_interval": (lambda n: statistics.wilson_interval(0, n), {"counts": 0, "error": "n >= 1"}),
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from pathlib import Path
+from statistics import stdev
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from ganlab.report.groups import group_runs
 from ganlab.report.published import is_published_setting, published_table
 from ganlab.report.runs import find_runs
 from ganlab.report.tables import cost, leaderboard, paired_differences, protocol_table, time_to_all_modes, unfinished_runs
+from ganlab.utils.statistics import detectable_difference
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def test_leaderboard(sweep):
     interval = stats.binomtest(2, 3).proportion_ci(0.95, "wilson")
     ns = row(board, "ns")
     assert ns["success (all 8)"] == ("66.7 %", f"{100 * interval.low:.3g} … {100 * interval.high:.3g} %")
-    assert ns["mean kl_with_off_mode_2500 ▾"] == ("0.2", "0.1 … 0.3")
+    assert ns["mean kl_with_off_mode_2500 ▾"] == ("0.2", "-0.04841 … 0.4484")  # 0.2 ± 4.303 * 0.1 / sqrt(3)
     assert ns["mean modes_2500"][0] == "6.667"
     minimax = row(board, "minimax")
     assert minimax["seeds"] == ("3", "1 failed")
@@ -73,7 +75,7 @@ def test_leaderboard(sweep):
     assert row(board, "ls")["mean modes_2500"] == ("5", "at 20,000 images")
     assert row(board, "ls")["failure"] == ""
     notes = " ".join(board.notes)
-    assert "lower is better" in notes and "not over" in notes and "too narrow" in notes
+    assert "lower is better" in notes and "not over" in notes and "Student" in notes
 
 
 @pytest.mark.parametrize("metric, best", [("success", "ns"), ("failure", "ns"), ("modes", "ns"), ("quality/modes_2500", "ns")])
@@ -140,17 +142,31 @@ def test_unfinished_runs_are_listed_with_their_reason(sweep):
     assert row(table, "ls")["status"] == "unfinished"
 
 
-def test_conclusion_needs_six_shared_seeds(tmp_path):
-    for seed in range(1, 6):
+def test_conclusion_follows_from_the_corrected_p_value(tmp_path):
+    """Five equal differences have p = 2/2^5 = 0.0625 (sign test), six 0.03125; with a third setting, three pairs are tested."""
+    for seed in range(1, 7):
         write_run(tmp_path / f"a{seed}", [scores(8, 0.1)], loss="ns", seed=seed)
         write_run(tmp_path / f"b{seed}", [scores(8, 0.5)], loss="ls", seed=seed)
-    assert "5 seeds in common: too few" in ranking(tmp_path).conclusion()
-    for loss, kl in (("ns", 0.1), ("ls", 0.5)):
-        write_run(tmp_path / f"{loss}6", [scores(8, kl)], loss=loss, seed=6)
-    assert "The 6 seeds in common tell it from the next, ls" in ranking(tmp_path).conclusion()
-    write_run(tmp_path / "ls7", [scores(8, 0.0)], loss="ls", seed=7)
-    write_run(tmp_path / "ns7", [scores(8, 4.5)], loss="ns", seed=7)
-    assert "7 seeds in common do not tell" in ranking(tmp_path).conclusion()
+        if seed == 1:
+            assert "One seed in common: too few to tell it from the next, ls" in ranking(tmp_path).conclusion()
+        if seed == 5:
+            assert "The 5 seeds in common do not tell it from the next, ls (p = 0.062)" in ranking(tmp_path).conclusion()
+    assert "The 6 seeds in common tell it from the next, ls (p = 0.031)" in ranking(tmp_path).conclusion()
+    for seed in range(1, 7):
+        write_run(tmp_path / f"c{seed}", [scores(8, 0.6)], loss="minimax", seed=seed)
+    ranked = ranking(tmp_path)
+    assert "do not tell it from the next, ls (p = 0.094)" in ranked.conclusion()
+    assert row(paired_differences(ranked), "minimax")["p (Holm)"] == "0.094"
+
+
+def test_detectable_difference_counts_every_pair(tmp_path):
+    finals = {"ns": (0.1, 0.3, 0.2, 0.4), "ls": (0.5, 0.5, 0.7, 0.9), "minimax": (1.0, 0.9, 0.9, 1.2)}
+    for loss, values in finals.items():
+        for seed, kl in enumerate(values, 1):
+            write_run(tmp_path / f"{loss}{seed}", [scores(8, kl)], loss=loss, seed=seed)
+    cells = row(paired_differences(ranking(tmp_path)), "ls")
+    spread = stdev(b - a for a, b in zip(finals["ns"], finals["ls"]))
+    assert cells["detectable"] == format_number(detectable_difference(spread, 4, 3))
 
 
 def test_ensembles_beside_single_runs(tmp_path):

@@ -35,10 +35,10 @@ def test_tables_and_numbers(sweep):
     assert {"report/Leaderboard", "report/Cost", "report/Paired differences", "report/Protocol"} <= set(live.logged)
     board = live.logged["report/Leaderboard"]
     first = dict(zip(board.columns, board.data[0], strict=True))
-    assert (first["setting"], first["seeds"], first["mean kl_with_off_mode_2500 ▾"]) == ("ns", "2", "0.2 (0.1 … 0.3)")
+    assert (first["setting"], first["seeds"], first["mean kl_with_off_mode_2500 ▾"]) == ("ns", "2", "0.2 (-1.071 … 1.471)")
     assert live.summary["report/ns/kl_with_off_mode_2500"] == pytest.approx(0.2)
     assert live.summary["report/ls/kl_with_off_mode_2500"] == pytest.approx(0.45)
-    assert live.summary["report/ns/kl_with_off_mode_2500_low"] == pytest.approx(0.1)
+    assert live.summary["report/ns/kl_with_off_mode_2500_low"] == pytest.approx(0.2 - 12.7062 * 0.1, abs=1e-4)
     assert live.summary["report/ns/success"] == 1
 
 

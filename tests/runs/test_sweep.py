@@ -14,7 +14,8 @@ from run_factory import scores, write_ensemble, write_run
 
 from ganlab.cli.sweep import SweepTable
 from ganlab.config.paths import conf_folder
-from ganlab.report.sweep import print_sweep_table, read_jobs
+from ganlab.report.ranking import rank_runs
+from ganlab.report.sweep import print_sweep_table, read_jobs, write_sweep_table
 
 
 def printed(folder, capsys, monkeypatch):
@@ -23,23 +24,24 @@ def printed(folder, capsys, monkeypatch):
     return capsys.readouterr().out
 
 
-def test_ensemble_row_has_median_quartiles_and_number_of_seeds(tmp_path, capsys, monkeypatch):
-    """Of 0.1, 0.2 … 0.9 the quartiles that occur are 0.3 and 0.7; the failed tenth seed has the worst KL and no mode."""
+def test_ensemble_row_has_mean_interval_and_number_of_seeds(tmp_path, capsys, monkeypatch):
+    """Of 0.1, 0.2 … 0.9 the mean is 0.5 ± 2.306 * 0.2739 / 3; the failed tenth seed has the worst KL, 4.5, and no mode."""
     finals = {seed: scores(8, seed / 10) for seed in range(1, 10)}
     write_ensemble(tmp_path / "loss=ns", finals)
     write_ensemble(tmp_path / "loss=ls", finals | {10: None}, loss="ls")
     text = printed(tmp_path, capsys, monkeypatch)
     title, *lines = text.splitlines()
-    assert "best first by the median of quality/kl_with_off_mode_2500" in title
+    assert "best first by the mean of quality/kl_with_off_mode_2500" in title
     (ns,) = (i for i, line in enumerate(lines) if "loss=ns" in line)
     (ls,) = (i for i, line in enumerate(lines) if "loss=ls" in line)
     assert ns < ls  # a failed seed is no advantage
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines[ns : ns + 2]]
-    assert (cells[0][1], cells[0][-1], cells[1][-1]) == ("9", "0.5", "0.3 … 0.7")
+    assert (cells[0][1], cells[0][2], cells[1][2]) == ("9", "0.5", "0.2895 … 0.7105")
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines[ls : ls + 2]]
     assert (cells[0][1], cells[1][1]) == ("10", "1 failed")
-    assert (cells[0][-1], cells[1][-1]) == ("0.55", "0.3 … 0.8")
-    assert "median over the seeds, below it the quartiles" in text
+    assert (cells[0][2], cells[1][2]) == ("0.9", "-0.02352 … 1.824")
+    assert (cells[0][-1], cells[1][-1]) == ("∞", "∞ in 1 of 10; median 0.55")
+    assert "mean over the seeds, below it its 95 % interval" in text
 
 
 def test_single_runs_of_a_setting_are_its_seeds(tmp_path, capsys, monkeypatch):
@@ -51,7 +53,26 @@ def test_single_runs_of_a_setting_are_its_seeds(tmp_path, capsys, monkeypatch):
     (line,) = (line for line in text.splitlines() if "regularizer=[r1,r2]" in line)
     assert [cell.strip() for cell in line.split("│")[1:-1]][1::4] == ["3", "0.2"]
     (line,) = (line for line in text.splitlines() if "regularizer=[]" in line)
-    assert "4.5" not in line  # it has no protocol that bounds the KL
+    assert "4.5" in line  # the worst KL that this protocol knows
+
+
+def test_table_csv_and_report_have_one_order(tmp_path, capsys, monkeypatch):
+    """A failure outweighs a good median; a setting of failures alone comes after those; one that was killed comes last."""
+    finals = {"ns": (0.1, 0.1, None), "ls": (0.8, 0.9, 0.7), "wgan": (None, None, None), "minimax": (0.75, 0.2, 0.75)}
+    for loss, values in finals.items():
+        for seed, kl in enumerate(values, 1):
+            history = [scores(8, kl)] if kl else None
+            write_run(tmp_path / f"{loss}-{seed}", history, loss=loss, seed=seed, error=None if kl else "nan")
+    write_run(tmp_path / "cgan-1", [scores(8, 0.01)], loss="cgan", finished=False)
+    jobs = write_sweep_table(tmp_path)
+    rows = [line.split("│")[1].strip() for line in capsys.readouterr().out.splitlines() if "loss=" in line and "│" in line]
+    with (tmp_path / "sweep.csv").open() as file:
+        folders = [row["folder"].rpartition("-")[0] for row in csv.DictReader(file)]
+    (ranking,) = rank_runs([tmp_path])
+    names = [group.runs[0].overrides["loss"] for group in ranking.groups]
+    assert names == ["minimax", "ls", "ns", "wgan", "cgan"]
+    assert rows == [f"loss={name}" for name in names] and [*dict.fromkeys(folders)] == names
+    assert len(jobs) == len(folders)
 
 
 def test_sweep_without_metrics_is_not_ranked(tmp_path, capsys, monkeypatch):
@@ -60,7 +81,7 @@ def test_sweep_without_metrics_is_not_ranked(tmp_path, capsys, monkeypatch):
         write_run(tmp_path / f"{seed}", [], seed=seed, measured=none)
     (tmp_path / "2" / "summary.json").write_text('{"status": "refused", "error": "n_critic"}')
     text = printed(tmp_path, capsys, monkeypatch)
-    assert "sweep of 2 jobs" in text and "best" not in text and "median" not in text and "refused 2: n_critic" in text
+    assert "sweep of 2 jobs" in text and "best" not in text and "mean" not in text and "refused 2: n_critic" in text
 
 
 @pytest.mark.parametrize("columns", [50, 80, 120])
@@ -84,7 +105,7 @@ def test_sweep_csv_counts_seeds(tmp_path, capsys):
     with pytest.raises(SystemExit, match="1 of 2 jobs failed"):
         SweepTable().on_multirun_end(config)
     with (tmp_path / "sweep.csv").open() as file:
-        ls, ns = csv.DictReader(file)
+        ns, ls = csv.DictReader(file)  # in the order of the table
     assert (ns["folder"], ns["status"], ns["seeds_run"], ns["seeds_failed"]) == ("loss=ns", "finished", "2", "1")
     assert ns["images_per_second"] == "1000.0" and ns["quality/modes_2500"] == "8"
     assert (ls["status"], ls["error"]) == ("failed", "ended without a word (killed, or no memory left?)")
