@@ -82,20 +82,14 @@ class Checkpoints(Periodic):
         progress = trainer.fit_loop.epoch_loop.batch_progress.current
         return self._has_trained and progress.processed > progress.completed
 
-    def _save_before_end(self, trainer, gan) -> None:
-        """Write last.ckpt in a batch that the run does not live to end, with the row that Lightning would log after it."""
-        gan.check_finite()
-        if self._is_at_batch_end(trainer):
-            trainer._logger_connector.update_train_step_metrics()
-        self._save(trainer, "last.ckpt")
-
     def on_exception(self, trainer, gan, exception):
         is_saved = isinstance(exception, Interrupted)
         if is_saved or not isinstance(exception, Exception) or trainer.world_size > 1 or not self._has_trained:
             return
         if self._is_at_batch_end(trainer) or trainer.fit_loop.done:  # in a step, one network is ahead of the other
             with suppress(Exception):  # the first error is the one to report; a non-finite loss is not saved
-                self._save_before_end(trainer, gan)
+                gan.check_finite()
+                self._save(trainer, "last.ckpt")
 
     def on_save_checkpoint(self, trainer, gan, checkpoint):
         checkpoint["random_states"] = gather_objects(random_state())
@@ -130,7 +124,9 @@ class Checkpoints(Periodic):
                 return
             number = int(trainer.strategy.reduce(torch.tensor(number, device=gan.device), reduce_op="max"))
         if number:
-            self._save_before_end(trainer, gan)
+            gan.check_finite()
+            trainer._logger_connector.update_train_step_metrics()  # of `self.log`; Lightning would log them after the callbacks
+            self._save(trainer, "last.ckpt")
             self._stop_or_continue(trainer, gan, number)
 
     def _stop_or_continue(self, trainer, gan, number: int) -> None:

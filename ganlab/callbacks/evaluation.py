@@ -3,9 +3,11 @@
 import logging
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from ganlab.callbacks.periodic import Periodic, find_callback
 from ganlab.callbacks.train_metrics import TrainMetrics, median_and_quartiles
@@ -16,6 +18,9 @@ log = logging.getLogger(__name__)
 
 class Evaluation(Periodic):
     """Evaluate a metric of `ganlab.metrics` on samples of the averaged generator, and log it as `quality/…`.
+
+    An evaluation takes the place of Lightning's validation: its values are `trainer.callback_metrics`, Lightning's
+    `EarlyStopping` and `ModelCheckpoint` act on them, and `ReduceLROnPlateau` steps with the objective.
 
     Every evaluation uses the same latents and labels, from its own random generator, so that training is not affected. Each
     process generates its share of the samples; torchmetrics combines them.
@@ -44,6 +49,14 @@ class Evaluation(Periodic):
         self.metric.setup(trainer.datamodule, trainer.strategy.root_device)
         self.setup_seconds = time.perf_counter() - start
         self.objective = f"quality/{self.metric.objective}"
+        names = [f"quality/{name}" for name in self.metric.real_scores]
+        if type(self.metric).__module__.startswith("ganlab."):  # a user's metric may score more than it scores real data by
+            for callback in monitoring_callbacks(trainer.callbacks):
+                if callback.monitor.startswith("quality/") and callback.monitor not in names:
+                    raise ValueError(
+                        f"{type(callback).__name__} monitors {callback.monitor}, which is not measured; give monitor= one of "
+                        f"{', '.join(names)}"
+                    )
 
     @torch.no_grad()
     def run(self, trainer, gan):
@@ -57,12 +70,23 @@ class Evaluation(Periodic):
         self.latest = {name: row[name] for name in names}
         self.improved = self.latest[self.objective] < self.best
         self.best = min(self.best, self.latest[self.objective])
+        self._tell_lightning(trainer, gan)
         row |= {f"quality/{name}_real": value for name, value in self.metric.real_scores.items()}
         for logger in trainer.loggers:
             logger.log_metrics(row, step=gan.images_seen)
         if trainer.is_global_zero:
             values = "   ".join(f"{name.removeprefix('quality/')} {value:.4g}" for name, value in self.latest.items())
             log.info(f"{gan.images_seen:>11,} images   {values}")
+
+    def _tell_lightning(self, trainer, gan) -> None:
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self.latest.items()})
+        gan.on_evaluation(self.latest[self.objective])
+        for callback in monitoring_callbacks(trainer.callbacks):
+            callback.on_train_epoch_end(trainer, gan)  # by its settings, it acts in one of the two
+            callback.on_validation_end(trainer, gan)
+
+    def on_train_epoch_end(self, trainer, gan):
+        self.on_train_end(trainer, gan)  # before Lightning's callbacks look at the values once more
 
     def _evaluate(self, trainer, gan) -> dict[str, float]:
         n = len(range(trainer.global_rank, self.metric.samples, trainer.world_size))
@@ -72,6 +96,11 @@ class Evaluation(Periodic):
         self.metric.reset()
         self.metric.update(samples, None if y is None else y.to(samples.device))
         return {f"quality/{name}": float(value) for name, value in self.metric.compute().items()}
+
+
+def monitoring_callbacks(callbacks: Iterable) -> list[EarlyStopping | ModelCheckpoint]:
+    """Lightning's callbacks that monitor a logged value."""
+    return [c for c in callbacks if isinstance(c, (EarlyStopping, ModelCheckpoint)) and c.monitor]
 
 
 class SeedTable(Periodic):

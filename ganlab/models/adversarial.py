@@ -13,6 +13,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 import ganlab
 from ganlab.models import compatibility
@@ -119,7 +120,7 @@ class AdversarialModule(LightningModule, ABC):
             terms = self._graphs.run(self._graph_key(network), backward, parameters, *inputs)
         self.queue_finite_check(terms)
         optimizer.step()
-        if (scheduler := self._schedulers[network]) is not None:
+        if (scheduler := self._schedulers[network]) is not None and not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
 
     def _backward(self, step: Callable, optimizer: torch.optim.Optimizer, *inputs: Tensor | None) -> Terms:
@@ -222,7 +223,13 @@ class AdversarialModule(LightningModule, ABC):
             "d": self.discriminator_scheduler and self.discriminator_scheduler(d),
             "g": self.generator_scheduler and self.generator_scheduler(g),
         }
-        return [d, g], [s for s in self._schedulers.values() if s is not None]
+        return [d, g], [{"scheduler": s, "interval": "step"} for s in self._schedulers.values() if s is not None]
+
+    def on_evaluation(self, objective: float) -> None:
+        """Step the schedules that wait for a better value, `ReduceLROnPlateau`; the others step with their network."""
+        for scheduler in self._schedulers.values():
+            if isinstance(scheduler, ReduceLROnPlateau):
+                scheduler.step(objective)
 
     def on_fit_start(self) -> None:
         if self.device.type == "cpu":  # set by Lightning; optimizers would load NVML anew in every step

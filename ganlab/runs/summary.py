@@ -5,11 +5,13 @@ import platform
 import re
 import resource
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +25,7 @@ from ganlab.runs.run_dir import RunDir
 from ganlab.utils.errors import describe_error
 from ganlab.utils.statistics import percent
 
+TRAINER_LIMITS = ("max_steps", "max_time", "fast_dev_run")
 PACKAGES = ("ganlab", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
 
 
@@ -44,7 +47,7 @@ def summarize(config: dict, gan: AdversarialModule, trainer: Trainer, seconds: f
         "family": gan.family,
         "seed": config["seed"],
         "seeds": gan.seeds,
-        "ended_by": ended_by(config, gan, monitor),
+        "ended_by": ended_by(config, gan, trainer.callbacks),
         "failed_seeds": [s for s, failed in zip(gan.seeds, gan.failed.tolist()) if failed] if gan.seeds else [],
         "quality": quality and quality.latest,
         "real": quality and {f"quality/{name}": value for name, value in quality.metric.real_scores.items()},
@@ -82,13 +85,16 @@ def summarize_failure(config: dict, trainer: Trainer, error: Exception) -> dict:
     }
 
 
-def ended_by(config: dict, gan, monitor: Monitor | None) -> str | None:
+def ended_by(config: dict, gan, callbacks: Sequence[Callback]) -> str | None:
     """What ended the run short of max_images: a verdict, the trainer's limits, or another callback; None if nothing did."""
     if gan.images_seen >= config["max_images"]:
         return None
-    if monitor and monitor.stopped_by:
-        return monitor.stopped_by
-    limits = {key: config["trainer"].get(key) for key in ("max_steps", "max_epochs", "max_time", "fast_dev_run")}
+    for callback in callbacks:
+        if isinstance(callback, Monitor) and callback.stopped_by:
+            return callback.stopped_by
+        if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+            return f"EarlyStopping on {callback.monitor}"
+    limits = {key: config["trainer"].get(key) for key in TRAINER_LIMITS}
     typed = [f"trainer.{key}={limit}" for key, limit in limits.items() if limit not in (None, False, -1)]
     return " or ".join(typed) or "a callback"
 

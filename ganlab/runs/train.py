@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 from hydra.utils import instantiate
 from lightning import LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 import ganlab
-from ganlab.callbacks import Checkpoints
+from ganlab.callbacks import Checkpoints, Evaluation
 from ganlab.callbacks.checkpoints import AtomicCheckpointIO
+from ganlab.callbacks.evaluation import monitoring_callbacks
 from ganlab.callbacks.extras import Extra, ExtraLogger, attempt
 from ganlab.callbacks.loggers import finish_wandb
 from ganlab.callbacks.periodic import find_callback
@@ -85,9 +87,14 @@ def _fit(config: dict, run_dir: RunDir, checkpoint: Path | None, on_finish: OnFi
     datamodule = build(config["data"])
     gan = build_gan(config, datamodule, resumed=checkpoint is not None)
     callbacks = build_callbacks(config)
+    require_evaluation(config, callbacks)
     loggers: list = [ExtraLogger(build(part), f"logger.{key}", gan) for key, part in config["logger"].items() if part]
+    has_checkpoints = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
     trainer: Trainer = instantiate(config["trainer"], _partial_=True, _convert_="all")(
-        callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO(), *slurm.lightning_plugins()]
+        callbacks=callbacks,
+        logger=loggers,
+        enable_checkpointing=has_checkpoints or config["trainer"]["enable_checkpointing"],
+        plugins=[AtomicCheckpointIO(), *slurm.lightning_plugins()],
     )
     try:
         if trainer.is_global_zero:
@@ -134,6 +141,22 @@ def build_callbacks(config: dict) -> list:
             callback = build(part)
             callbacks.append(Extra(callback, f"callbacks.{key}") if getattr(callback, "extra", False) else callback)
     return sorted(callbacks, key=lambda c: isinstance(c, Checkpoints))  # last: a checkpoint holds what the others did
+
+
+def require_evaluation(config: dict, callbacks: list) -> None:
+    """
+    Raises:
+        ValueError: something waits for the values of an evaluation, and the run has none.
+    """
+    plateau = [
+        key for key in ("generator_scheduler", "discriminator_scheduler") if "ReduceLROnPlateau" in str(config["gan"].get(key))
+    ]
+    waiting = [
+        *(type(c).__name__ for c in monitoring_callbacks(callbacks)),
+        *(f"gan.{key}=ReduceLROnPlateau" for key in plateau),
+    ]
+    if waiting and not any(isinstance(callback, Evaluation) for callback in callbacks):
+        raise ValueError(f"{waiting[0]} acts on evaluations, and metrics=none evaluates nothing; choose a metric with metrics=")
 
 
 def build(config: dict):

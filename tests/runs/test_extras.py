@@ -3,66 +3,24 @@
 import json
 import logging
 from collections import Counter
-from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
-import wandb
-from hydra import compose, initialize_config_dir
 from lightning import Callback
-from lightning.pytorch.loggers import Logger
-from omegaconf import OmegaConf
+from small_runs import SMALL, AnyLogger, assert_same_weights, config, images_seen
 
 from ganlab.callbacks import Counterfactual, Evaluation, MaxImages, ProgressBar, SampleGrid, SeedTable, TrainMetrics, Vanishing
 from ganlab.callbacks.loggers import Wandb
-from ganlab.config.paths import conf_folder
 from ganlab.data import Split, TensorData
 from ganlab.diagnostics import Monitor
 from ganlab.runs import train
 from ganlab.runs.resume import config_to_resume
 from ganlab.runs.run_dir import RunDir
 
-SMALL = [
-    "name=t",
-    "logger=csv",
-    "trainer=cpu",
-    "trainer.log_every_n_steps=7",
-    "data=ring",
-    "data.train_size=200",
-    "data.test_size=50",
-    "data.batch_size=16",
-    "networks.hidden=[8,8]",
-    "metrics.samples=50",
-    "max_images=320",
-    "eval_every=160",
-]
-QUIET = [*SMALL, "callbacks.sample_grid=null", "monitor=[]"]
 ALL = [*SMALL, "monitor=[verdicts,counterfactual,vanishing]", "monitor.every=4", "monitor.on_verdict=log"]
 ALL += ["callbacks.vanishing={ages: [160], critic_steps: 2, every: 1}"]
 EXTRAS = (Counterfactual, Monitor, ProgressBar, SampleGrid, Vanishing)  # SeedTable: of ensembles
 HOOKS = ("on_train_start", "on_train_batch_end", "on_train_end", "state_dict", "setup", "teardown", "on_after_backward")
-
-
-@cache
-def composed(*overrides):
-    with initialize_config_dir(conf_folder(), version_base="1.3"):
-        return compose("config", [*overrides, "run_dir=???"])
-
-
-def config(folder, *overrides, base=SMALL):
-    merged = OmegaConf.merge(composed(*base, *overrides), {"run_dir": str(folder)})
-    return OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
-
-
-def last(folder):
-    return torch.load(Path(folder) / "checkpoints" / "last.ckpt", weights_only=True)
-
-
-def assert_same_weights(a, b):
-    a, b = last(a)["state_dict"], last(b)["state_dict"]
-    assert a["_extra_state"] == b["_extra_state"]
-    assert all(torch.equal(a[name], b[name]) for name in a if name != "_extra_state")
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +28,8 @@ def undisturbed(tmp_path_factory):
     """Directories of a run and of an ensemble in which nothing fails."""
     folder = tmp_path_factory.mktemp("undisturbed")
     torch.set_num_threads(1)
-    train.train(config(folder / "single", base=QUIET))
-    train.train(config(folder / "ensemble", "seeds=2", base=QUIET))
+    train.train(config(folder / "single"))
+    train.train(config(folder / "ensemble", "seeds=2"))
     return folder
 
 
@@ -107,83 +65,21 @@ def test_failing_extras_change_nothing(tmp_path, undisturbed, monkeypatch, caplo
 @pytest.mark.parametrize("hook", ["on_train_start", "on_train_batch_end", "on_train_end", "state_dict", "run"])
 def test_failing_seed_table_changes_nothing(tmp_path, undisturbed, monkeypatch, hook):
     monkeypatch.setattr(SeedTable, hook, broken)
-    result = train.train(config(tmp_path / "a", "seeds=2", base=QUIET))
+    result = train.train(config(tmp_path / "a", "seeds=2"))
     assert_same_weights(undisturbed / "ensemble", tmp_path / "a")
     assert result.summary["status"] == "finished"
     assert result.summary["switched_off"] == {"callbacks.seed_table": "RuntimeError: it broke"}
-
-
-class AnyLogger(Logger):
-    """A user's own."""
-
-    name, version = "mine", 0
-
-    def __init__(self):
-        super().__init__()
-        self.rows = []
-
-    @property
-    def experiment(self):
-        return self
-
-    def log_metrics(self, metrics, step=None):
-        self.rows.append((step, dict(metrics)))
-
-    def log_hyperparams(self, *_, **__):
-        pass
-
-
-class FakeRun:
-    """Of W&B, with its rule: a step must not decrease."""
-
-    id, name = "x", "t"
-
-    def __init__(self):
-        self.rows, self.config, self.summary = [], self, {}
-
-    def log(self, row, step=None):
-        if not self.rows or step >= self.rows[-1][0]:
-            self.rows.append((step, row))
-
-    def update(self, *_, **__):
-        pass
-
-    define_metric = alert = update
-
-
-@pytest.fixture
-def fake_wandb(monkeypatch):
-    run = FakeRun()
-    monkeypatch.setattr(wandb, "init", lambda **_: run)
-    return run
-
-
-def mine(key="mine", name="AnyLogger"):
-    return {key: {"_target_": f"{__name__}.{name}"}}
-
-
-@pytest.fixture
-def buildable(monkeypatch):
-    """The classes of this module can be named in a config."""
-    build = train.build
-
-    def with_own(part):
-        module, _, name = part.get("_target_", "").rpartition(".")
-        rest = {key: value for key, value in part.items() if key != "_target_"}
-        return globals()[name](**rest) if module == __name__ else build(part)
-
-    monkeypatch.setattr(train, "build", with_own)
 
 
 LOGGER_HOOKS = ["log_metrics", "log_hyperparams", "save", "finalize", "log_graph", "experiment"]
 
 
 @pytest.mark.parametrize("hook", LOGGER_HOOKS)
-def test_failing_loggers_change_nothing(tmp_path, undisturbed, monkeypatch, caplog, buildable, fake_wandb, hook):
+def test_failing_loggers_change_nothing(tmp_path, undisturbed, monkeypatch, caplog, own, fake_wandb, hook):
     for logger in (AnyLogger, Wandb):
         monkeypatch.setattr(logger, hook, property(broken) if hook == "experiment" else broken)
-    settings = config(tmp_path / "a", "logger=[csv,wandb]", base=QUIET)
-    settings["logger"] |= mine()
+    settings = config(tmp_path / "a", "logger=[csv,wandb]")
+    settings["logger"]["mine"] = own(AnyLogger)
     result = train.train(settings)
     assert_same_weights(undisturbed / "single", tmp_path / "a")
     assert result.summary["status"] == "finished"
@@ -199,7 +95,7 @@ def test_failing_loggers_change_nothing(tmp_path, undisturbed, monkeypatch, capl
 
 def test_failing_report_and_summary_change_nothing(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(train, "print_summary", broken)
-    result = train.train(config(tmp_path / "a", "max_images=32", base=QUIET), on_finish=broken)
+    result = train.train(config(tmp_path / "a", "max_images=32"), on_finish=broken)
     assert result.summary["status"] == RunDir(tmp_path / "a").status == "finished"
     assert [r.getMessage().partition(" failed (RuntimeError: it broke)")[0] for r in caplog.records] == [
         "the report for the loggers", "the summary in the terminal",
@@ -218,10 +114,10 @@ class Columns(TensorData):
 
 
 @pytest.mark.parametrize(("shape", "draws"), [((7,), False), ((1, 64), False), ((5, 8, 8), True), ((2,), True)])
-def test_shape_without_a_picture_is_told_once(tmp_path, caplog, buildable, shape, draws):
-    settings = config(tmp_path / "a", "monitor=[]", "max_images=64", "eval_every=16")
+def test_shape_without_a_picture_is_told_once(tmp_path, caplog, own, shape, draws):
+    settings = config(tmp_path / "a", "monitor=[]", "max_images=64", "eval_every=16", base=SMALL)
     settings["callbacks"]["evaluation"] = None
-    settings["data"] = {"_target_": f"{__name__}.Columns", "shape": list(shape)}
+    settings["data"] = own(Columns, shape=list(shape))
     for network in ("generator", "discriminator"):
         settings["gan"][network] |= {"shape": list(shape)}
     result = train.train(settings)
@@ -254,14 +150,14 @@ class Fails(Callback):
 
 
 @pytest.mark.parametrize("hook", ["on_train_batch_end", "on_train_epoch_end", "on_train_end"])
-def test_failing_callback_loses_no_training(tmp_path, undisturbed, buildable, hook):
-    settings = config(tmp_path / "a", base=QUIET)
-    settings["callbacks"] |= {"mine": {"_target_": f"{__name__}.Fails", "hook": hook, "at": 208}}
+def test_failing_callback_loses_no_training(tmp_path, undisturbed, own, hook):
+    settings = config(tmp_path / "a")
+    settings["callbacks"]["mine"] = own(Fails, hook=hook, at=208)
     with pytest.raises(RuntimeError, match="it broke"):
         train.train(settings)
     run = RunDir(tmp_path / "a")
     assert run.status == "failed" and not run.is_complete
-    seen = last(tmp_path / "a")["state_dict"]["_extra_state"]["images_seen"]
+    seen = images_seen(tmp_path / "a")
     assert seen == (208 if hook == "on_train_batch_end" else 320)
     del settings["callbacks"]["mine"]
     run.write_config(settings)
@@ -285,9 +181,9 @@ def test_failing_measurement_ends_the_run_after_saving_it(tmp_path, undisturbed,
 
     monkeypatch.setattr(part, "on_train_batch_end", fail_once)
     with pytest.raises(RuntimeError, match="it broke"):
-        train.train(config(tmp_path / "a", base=QUIET))
+        train.train(config(tmp_path / "a"))
     run = RunDir(tmp_path / "a")
-    assert run.status == "failed" and last(run.path)["state_dict"]["_extra_state"]["images_seen"] == 160
+    assert run.status == "failed" and images_seen(run.path) == 160
     monkeypatch.undo()
     train.train(config_to_resume(run), resume=True)
     assert_same_weights(undisturbed / "single", run.path)
@@ -295,10 +191,10 @@ def test_failing_measurement_ends_the_run_after_saving_it(tmp_path, undisturbed,
     assert len(evaluated) >= 1 and json.loads(run.summary_file.read_text())["quality"]
 
 
-def test_failure_within_a_step_keeps_the_previous_checkpoint(tmp_path, buildable):
+def test_failure_within_a_step_keeps_the_previous_checkpoint(tmp_path, own):
     """D was updated and G was not: no state to continue from."""
-    settings = config(tmp_path / "a", base=QUIET)
-    settings["callbacks"] |= {"mine": {"_target_": f"{__name__}.Fails", "hook": "on_before_optimizer_step", "at": 208}}
+    settings = config(tmp_path / "a")
+    settings["callbacks"]["mine"] = own(Fails, hook="on_before_optimizer_step", at=208)
     with pytest.raises(RuntimeError, match="it broke"):
         train.train(settings)
-    assert last(tmp_path / "a")["state_dict"]["_extra_state"]["images_seen"] == 160
+    assert images_seen(tmp_path / "a") == 160

@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from ganlab.callbacks import ProgressBar
+from ganlab.diagnostics import Monitor
 from ganlab.runs.summary import ended_by
 
-LIMITS = {"max_steps": -1, "max_epochs": -1, "max_time": None}
+LIMITS = {"max_steps": -1, "max_time": None}
 
 
 @pytest.mark.parametrize(
@@ -16,15 +18,17 @@ LIMITS = {"max_steps": -1, "max_epochs": -1, "max_time": None}
         (640, {"max_steps": 7}, "EXPLODING", None),  # all of max_images
         (639, {"max_steps": 7}, "EXPLODING", "EXPLODING"),
         (639, {"max_steps": 7}, None, "trainer.max_steps=7"),
-        (639, {"max_epochs": 2, "max_time": "00:00:05"}, None, "trainer.max_epochs=2 or trainer.max_time=00:00:05"),
+        (639, {"max_steps": 2, "max_time": "00:00:05"}, None, "trainer.max_steps=2 or trainer.max_time=00:00:05"),
         (639, {}, None, "a callback"),
     ],
 )
 def test_ended_by_names_the_cause(images, limits, verdict, cause):
     config = {"max_images": 640, "trainer": LIMITS | limits}
-    assert ended_by(config, SimpleNamespace(images_seen=images), SimpleNamespace(stopped_by=verdict)) == cause
+    monitor = Monitor(100, 1000)
+    monitor.stopped_by = verdict
+    assert ended_by(config, SimpleNamespace(images_seen=images), [ProgressBar(1), monitor]) == cause
     if verdict is None:
-        assert ended_by(config, SimpleNamespace(images_seen=images), None) == cause
+        assert ended_by(config, SimpleNamespace(images_seen=images), []) == cause
 
 
 def test_ended_by_is_written_and_printed(cli, tmp_path):
