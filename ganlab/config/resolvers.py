@@ -14,11 +14,11 @@ from ganlab.utils.image_folders import count_classes
 
 
 def family(loss: str, target: str) -> str:
-    """The family's name in a run's name: the loss preset, or the class if it is the user's own or not that of the preset."""
+    """The family's name in a run's name: the loss preset as it was typed, or the class if it is not that of the preset."""
     loss, target = str(loss), str(target)
     preset = Path(conf_folder()) / "loss" / f"{loss}.yaml"
     fits = not preset.is_file() or OmegaConf.load(preset)._target_ == target
-    return loss if fits and target.startswith("ganlab.") else target.rpartition(".")[2]
+    return loss if fits else target.rpartition(".")[2]
 
 
 def file_name(text: object) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 from PIL import Image
 
 from ganlab.report.formatting import format_number, format_seeds
@@ -21,7 +21,9 @@ from ganlab.utils.statistics import quartiles
 MAX_CURVES, MAX_ROWS = 8, 16  # groups in a figure of curves, and in one with a row for each
 MAX_PANELS = 16  # of an ensemble of points, in callbacks/sample_grid.py
 INK, FAINT = "#1f2430", "#d5d9e0"
-COLORS = ["#2563c9", "#e07b1a", "#2a9d5c", "#cc3333", "#7c4dbd", "#8c5a3c", "#d6559f", "#5f6b7a"]
+# Told apart also by the color-blind (Okabe & Ito 2008; their yellow, too light on white, is a gray), and by the markers
+COLORS = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000", "#7f7f7f"]
+MARKERS = "os^DvP*X"
 GIF_FRAMES, GIF_SIZE = 24, 300
 DAMAGED = (OSError, SyntaxError, ValueError)  # what Pillow raises for a damaged image
 STYLE = {"font.size": 11, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": "#8a92a0", "xtick.color": INK,
@@ -107,9 +109,11 @@ def plot_curves(ranking: Ranking, metric: str, against: str) -> bytes | None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.2, 4.4), dpi=150, layout="constrained")
         axes = figure.add_subplot()
-        for color, (name, (x, low, middle, high)) in zip(COLORS, bands.items(), strict=False):
-            axes.plot(x, middle, "o-", ms=3.5, lw=1.8, color=color, label=textwrap.fill(name, 40))
-            axes.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
+        for place, (name, (x, low, middle, high)) in enumerate(bands.items()):
+            above = 1.0 * (len(bands) - 1 - place)  # the first curves are wider: equal ones show as stripes
+            style = {"marker": MARKERS[place], "ms": 4 + 0.8 * above, "lw": 1.5 + above, "color": COLORS[place]}
+            axes.plot(x, middle, **style, label=textwrap.fill(name, 40))
+            axes.fill_between(x, low, high, color=COLORS[place], alpha=0.15, lw=0)
         values = [value for band in bands.values() for part in band[1:] for value in part]
         finite = [value for value in values if math.isfinite(value)]
         if _spans_decades(finite):
@@ -121,6 +125,7 @@ def plot_curves(ranking: Ranking, metric: str, against: str) -> bytes | None:
         axes.set_xlim(left=0)
         axes.set_xlabel({"images": "real images seen", "seconds": "wall time in seconds"}[against])
         axes.set_ylabel(f"median {metric}" if ranking.has_several_seeds else metric)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         if against == "images":
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         columns = 3 if max(map(len, bands)) < 18 else 2 if len(bands) > 3 else 1
@@ -166,7 +171,8 @@ def plot_seeds(ranking: Ranking, metric: str) -> bytes | None:
         for place, (group, row) in enumerate(zip(groups, rows, strict=True)):
             shown = [value for value in row if math.isfinite(value)]
             jitter = random.uniform(-0.2, 0.2, len(shown)) if len(shown) > 1 else np.zeros(len(shown))
-            axes.plot(shown, place + jitter, "o", ms=5, mew=0, alpha=0.55, color=COLORS[place % len(COLORS)])
+            look = {"marker": MARKERS[place % len(MARKERS)], "color": COLORS[place % len(COLORS)]}
+            axes.plot(shown, place + jitter, ls="", ms=5, mew=0, alpha=0.6, **look)
             estimate = ranking.estimate(group, metric)
             if estimate and estimate.low is not None and estimate.high is not None:
                 axes.plot([estimate.low, estimate.high], [place + 0.34] * 2, "-", lw=2.2, color=INK)
@@ -177,6 +183,8 @@ def plot_seeds(ranking: Ranking, metric: str) -> bytes | None:
         axes.set_ylim(len(groups) - 0.4, -0.6)
         if _spans_decades(finite):
             axes.set_xscale("log")
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=all(value.is_integer() for value in finite)))
         axes.set_xlabel(metric)
         return _to_png(figure)
 

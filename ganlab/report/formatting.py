@@ -85,6 +85,11 @@ def format_seeds(numbers: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in parts)
 
 
+def field_title(name: str) -> str:
+    """A field of a protocol as text; a config key stays as it is typed."""
+    return name if "." in name else name.replace("_", " ")
+
+
 def shorten_value(value: str) -> str:
     """The first 16 digits of a SHA-256; of a number that is longer than 8 characters four significant digits."""
     if len(value) == 64 and all(c in "0123456789abcdef" for c in value):

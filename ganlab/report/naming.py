@@ -31,7 +31,7 @@ def name_groups(groups: list[RunGroup]) -> None:
 def loss_name(group: RunGroup) -> str:
     """The loss preset; the class name if the preset is unknown or its class was replaced."""
     target, run = group.settings.get("gan._target_", ""), group.runs[0]
-    preset = run.overrides.get("loss") or run.presets.get("loss")
+    preset = None if "gan._target_" in run.overrides else run.overrides.get("loss") or run.presets.get("loss")
     if preset and target:
         return family(preset, target)
     return preset or target.rpartition(".")[2] or run.name

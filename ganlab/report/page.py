@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ganlab.report import figures, tables
 from ganlab.report.figures import Picture
-from ganlab.report.formatting import Cell, plural, shorten_value
+from ganlab.report.formatting import Cell, field_title, plural, shorten_value
 from ganlab.report.groups import differing_fields
 from ganlab.report.published import published_table
 from ganlab.report.ranking import Ranking, rank_runs
@@ -75,7 +75,7 @@ def build_report(paths: list[Path], metric: str | None = None) -> Report:
     counts = ", ".join(f"{states.count(s):,} {s}" for s in ("finished", "failed", "unfinished") if s in states)
     names = ", ".join(path.resolve().name for path in paths)
     differences = differing_fields([ranking.protocol for ranking in rankings])
-    rows: list[list[Cell]] = [[name.replace("_", " "), *map(shorten_value, values)] for name, values in differences.items()]
+    rows: list[list[Cell]] = [[field_title(name), *map(shorten_value, values)] for name, values in differences.items()]
     header = ["", *(ranking.label for ranking in rankings)]
     unfinished = sum(run.status == "unfinished" for group in groups for run in group.runs)
     return Report(

@@ -6,7 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup, escape
 
-from ganlab.report.formatting import cell_text, format_p_value, plural, shorten_value
+from ganlab.report.formatting import cell_text, field_title, format_p_value, plural, shorten_value
 
 
 def render(template: str, **values) -> str:
@@ -26,4 +26,6 @@ def breakable(text: str) -> Markup:
 
 LOADER = FileSystemLoader(Path(__file__).parent / "templates")
 ENVIRONMENT = Environment(loader=LOADER, autoescape=select_autoescape(["html.j2"]), trim_blocks=True, lstrip_blocks=True)
-ENVIRONMENT.filters |= {filter.__name__: filter for filter in (breakable, cell_text, format_p_value, plural, shorten_value)}
+ENVIRONMENT.filters |= {
+    filter.__name__: filter for filter in (breakable, cell_text, field_title, format_p_value, plural, shorten_value)
+}

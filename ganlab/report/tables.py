@@ -7,6 +7,7 @@ from statistics import median
 
 from ganlab.report.formatting import (
     Cell,
+    field_title,
     format_duration,
     format_estimate,
     format_number,
@@ -190,7 +191,7 @@ def _reason(run: Run) -> str:
 
 
 def protocol_table(ranking: Ranking) -> Table:
-    rows: list[list[Cell]] = [[name.replace("_", " "), shorten_value(value)] for name, value in ranking.protocol.items()]
+    rows: list[list[Cell]] = [[field_title(name), shorten_value(value)] for name, value in ranking.protocol.items()]
     seeds = {group.name: format_seeds([seed.seed for seed in group.seeds]) for group in ranking.groups}
     if len(set(seeds.values())) == 1:
         rows.append(["seeds", *set(seeds.values())])

@@ -43,7 +43,7 @@ def test_names_hold_only_what_differs(tmp_path):
     write_run(tmp_path / "5", [scores(8, 0.1)], loss="my_gan.MyGAN")
     (tmp_path / "5" / "config.yaml").write_text((tmp_path / "5" / "config.yaml").read_text().replace("ganlab.my_gan", "my_gan"))
     (group_names,) = names(tmp_path)
-    assert group_names == ["minimax", "ns pack=1", "ns pack=2", "ns pack=2 n_critic=5", "MyGAN"]
+    assert group_names == ["minimax", "ns pack=1", "ns pack=2", "ns pack=2 n_critic=5", "my_gan.MyGAN"]
 
 
 def test_losses_of_one_name_are_told_apart_by_module(tmp_path):

@@ -170,7 +170,7 @@ def test_results_are_not_averaged_over_two_protocols(tmp_path):
     report = build_report([tmp_path])
     leaders = [dict(zip(section.tables[0].header, section.tables[0].rows[0], strict=True)) for section in report.sections]
     assert [leader["kl_with_off_mode_2500 ▾"] for leader in leaders] == ["0.1", "0.3"]
-    assert report.warnings[0].endswith("differ in: data fingerprint (abababababababab… / cdcdcdcdcdcdcdcd…).")
+    assert report.warnings[0].endswith("in: data fingerprint (abababababababab… / cdcdcdcdcdcdcdcd…).")
 
 
 def test_protocol_table(written):
