@@ -33,6 +33,7 @@ TRANSLATIONS = {  # the start of a message of Python, torch, Lightning or Hydra:
     r"A worker process managed by the executor was unexpectedly terminated|A worker died|Job \S+ .*has not produced any out": (
         "a job's process ended without a message (killed, or out of memory); python -m ganlab resume=SWEEP_DIR continues"
     ),
+    r"No trials are completed yet": "no trial of the search has a value; search other settings (the reasons are above)",
     r".*gloo/transport/": "another process of this run ended and says why; python -m ganlab resume=latest continues",
     r"Automatic gradient accumulation is not supported": (
         "losses and penalties are of whole batches; leave trainer.accumulate_grad_batches out, and raise data.batch_size"

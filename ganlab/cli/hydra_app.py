@@ -1,5 +1,6 @@
 """Compose the configuration with Hydra and hand it over: to training, in a sweep job by job, or to inspect."""
 
+import errno
 import logging
 import math
 import os
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import ganlab.config.resolvers  # noqa: F401  what conf/ asks for
 from ganlab.cli.handler import errors_as_sentences
+from ganlab.cli.sweep import is_search, require_objective
 from ganlab.config.paths import conf_folder
 from ganlab.config.schema import validate_types
 from ganlab.runs.run_dir import RunDir, RunDirInUse
@@ -26,7 +28,10 @@ def run_hydra(show_traceback: bool) -> None:
 
     def job(cfg: DictConfig) -> float:
         os.environ["HYDRA_FULL_ERROR"] = str(int(show_traceback))  # for the processes that this one starts
-        return run_job(cfg, show_traceback)
+        try:
+            return run_job(cfg, show_traceback)
+        finally:  # a sweep goes on
+            os.environ["HYDRA_FULL_ERROR"] = "1"
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises its errors and does not print them
     hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(job)()
@@ -37,20 +42,36 @@ def run_job(cfg: DictConfig, show_traceback: bool) -> float:
 
     Returns:
         the metric's objective, lower is better; nan if there is none, or if a sweep's job failed.
+
+    Raises:
+        RuntimeError: a search's trial has no value.
+        RunDirInUse: another process trains this trial.
     """
     about = HydraConfig.get()
     run = RunDir(Path(about.runtime.output_dir))
     is_sweep = about.mode == RunMode.MULTIRUN
+    searched = is_sweep and is_search(about)
+    failure: Exception = RuntimeError(f"{run.path} has no value, which the sampler is told")
     with errors_as_sentences("train", show_traceback, run):
         try:
-            return start(cfg, about, run, is_sweep)
-        except RunDirInUse:
-            raise
+            value = start(cfg, about, run, is_sweep)
+        except RunDirInUse as error:
+            if not searched:
+                raise
+            value, failure = math.nan, error
         except Exception as error:
-            if is_sweep:
-                return record_failure(run, about, error)
-            run.remove_if_empty()
-            raise
+            if not is_sweep:
+                run.remove_if_empty()
+            if not is_sweep or searched and is_disk_full(error):  # the settings are not to blame
+                raise
+            value = record_failure(run, about, error)
+    if searched and math.isnan(value):
+        raise failure
+    return value
+
+
+def is_disk_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def record_failure(run: RunDir, about: DictConfig, error: Exception) -> float:
@@ -83,8 +104,12 @@ def start(cfg: DictConfig, about: DictConfig, run: RunDir, is_sweep: bool) -> fl
     if is_sweep:
         require_one_device(config["trainer"], about)
         os.environ["WANDB_RUN_GROUP"] = Path(about.sweep.dir).name
+    if searched := is_sweep and is_search(about):
+        require_objective(config)
     resume = (is_sweep or slurm.is_restart()) and matches_saved_config(run, config)
-    if resume and is_sweep and run.is_complete:
+    if resume and searched and run.was_killed_twice:
+        raise RuntimeError(f"{run.path} was killed twice without a new checkpoint; the memory may be too small for it")
+    if resume and is_sweep and (run.is_complete or searched and run.has_failed):
         log.info(f"{run.path} is {run.status} already")
         return objective(run.read_summary())
     result = train(config, overrides=about.overrides.task, presets=presets(about), resume=resume, on_finish=log_run_report)

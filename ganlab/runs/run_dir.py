@@ -37,11 +37,15 @@ class RunDirInUse(ValueError):
 
 
 class Command(NamedTuple):
-    """What started a run: the overrides that were typed, the directory in which, and the presets, such as {"loss": "ns"}."""
+    """What started a run: the overrides that were typed, the directory in which, and the presets, such as {"loss": "ns"}.
+
+    `starts`: the last two starts, each by the time of the checkpoint that it began from, in ns (0: there was none).
+    """
 
     overrides: list[str]
     cwd: str | None
     presets: dict[str, str]
+    starts: list[int]
 
 
 @dataclass(frozen=True)
@@ -116,10 +120,13 @@ class RunDir:
         except ValueError:
             command = {}
         overrides = [str(word) for word in command.get("overrides") or []]
-        return Command(overrides, command.get("cwd"), command.get("presets") or {})
+        return Command(overrides, command.get("cwd"), command.get("presets") or {}, command.get("starts") or [])
 
     def write_command(self, overrides: Sequence[str], presets: Mapping[str, str] | None = None) -> None:
-        command = {"overrides": list(overrides), "cwd": os.getcwd(), "presets": dict(presets or {})}
+        if not is_first_process():
+            return
+        command: dict[str, object] = {"overrides": list(overrides), "cwd": os.getcwd(), "presets": dict(presets or {})}
+        command["starts"] = [*self.read_command().starts, self._checkpoint_time][-2:]
         atomic_write(self.command_file, yaml.safe_dump(command, sort_keys=False, allow_unicode=True))
 
     # How it ended
@@ -147,6 +154,21 @@ class RunDir:
         """Whether training again would change nothing: it finished, or a loss was not finite."""
         summary = self.read_summary()
         return summary.get("status") == "finished" or summary.get("error_type") == "FloatingPointError"
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether training it failed for another reason than its files, as a full disk."""
+        summary = self.read_summary()
+        return summary.get("status") == "failed" and summary.get("error_type") != "OSError"
+
+    @property
+    def was_killed_twice(self) -> bool:
+        """Whether its last two processes ended without a word, from the same checkpoint on."""
+        return self.status == "unfinished" and self.read_command().starts == [self._checkpoint_time] * 2
+
+    @property
+    def _checkpoint_time(self) -> int:
+        return 0 if self.last_checkpoint is None else self.last_checkpoint.stat().st_mtime_ns
 
     # One process at a time
 
