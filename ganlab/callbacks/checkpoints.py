@@ -83,8 +83,8 @@ class Checkpoints(Periodic):
         return self._has_trained and progress.processed > progress.completed
 
     def on_exception(self, trainer, gan, exception):
-        is_saved = isinstance(exception, Interrupted)
-        if is_saved or not isinstance(exception, Exception) or trainer.world_size > 1 or not self._has_trained:
+        is_saved, is_worse = isinstance(exception, Interrupted), isinstance(exception, FloatingPointError)
+        if is_saved or is_worse or not isinstance(exception, Exception) or trainer.world_size > 1 or not self._has_trained:
             return
         if self._is_at_batch_end(trainer) or trainer.fit_loop.done:  # in a step, one network is ahead of the other
             with suppress(Exception):  # the first error is the one to report; a non-finite loss is not saved

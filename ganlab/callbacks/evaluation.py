@@ -11,9 +11,12 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from ganlab.callbacks.periodic import Periodic, find_callback
 from ganlab.callbacks.train_metrics import TrainMetrics, median_and_quartiles
+from ganlab.metrics.sampling import NonFiniteSamples, evaluation_samples, reference_labels
 from ganlab.utils.files import write_csv
 
 log = logging.getLogger(__name__)
+
+SPLIT = "val"  # `best.ckpt` and searches choose by it; `ganlab evaluate` measures on the test split
 
 
 class Evaluation(Periodic):
@@ -22,8 +25,9 @@ class Evaluation(Periodic):
     An evaluation takes the place of Lightning's validation: its values are `trainer.callback_metrics`, Lightning's
     `EarlyStopping` and `ModelCheckpoint` act on them, and `ReduceLROnPlateau` steps with the objective.
 
-    Every evaluation uses the same latents and labels, from its own random generator, so that training is not affected. Each
-    process generates its share of the samples; torchmetrics combines them.
+    Samples are compared with the validation split and, of a conditional GAN, have its labels. Every evaluation uses the same
+    latents and labels, from its own random generator, so that training is not affected. Each process generates its share of
+    the samples; torchmetrics combines them. An ensemble's member whose samples are not finite is marked as failed.
 
     Attributes:
         latest: the newest values by their logged names. Of an ensemble the medians over its members; a failed member counts
@@ -32,6 +36,9 @@ class Evaluation(Periodic):
         objective: the logged name of the value that selects `best.ckpt` (lower is better).
         best: the lowest objective so far; improved: whether the newest one is the lowest.
         setup_seconds: time spent on the metric's feature extractor and real statistics.
+
+    Raises:
+        FloatingPointError: the samples of the generator, or of every member of an ensemble, are not finite.
     """
 
     saved = (*Periodic.saved, "best", "latest")
@@ -46,7 +53,7 @@ class Evaluation(Periodic):
 
     def setup(self, trainer, gan, stage):
         start = time.perf_counter()
-        self.metric.setup(trainer.datamodule, trainer.strategy.root_device)
+        self.metric.setup(trainer.datamodule, trainer.strategy.root_device, SPLIT)
         self.setup_seconds = time.perf_counter() - start
         self.objective = f"quality/{self.metric.objective}"
         names = [f"quality/{name}" for name in self.metric.real_scores]
@@ -61,11 +68,12 @@ class Evaluation(Periodic):
     @torch.no_grad()
     def run(self, trainer, gan):
         self.by_member = [None if member is None else self._evaluate(trainer, member) for member in gan.members()]
+        self._fail_members(gan)
         names = next(values for values in self.by_member if values is not None)
         failed = dict.fromkeys(names, math.nan) | {self.objective: math.inf}  # must not make a checkpoint look better
         row = {}
         for name in names:
-            values = torch.tensor([(values or failed)[name] for values in self.by_member])
+            values = torch.tensor([(values or failed)[name] for values in self.by_member], dtype=torch.float64)
             row |= median_and_quartiles(name, values if len(values) > 1 else values[0])
         self.latest = {name: row[name] for name in names}
         self.improved = self.latest[self.objective] < self.best
@@ -88,14 +96,33 @@ class Evaluation(Periodic):
     def on_train_epoch_end(self, trainer, gan):
         self.on_train_end(trainer, gan)  # before Lightning's callbacks look at the values once more
 
-    def _evaluate(self, trainer, gan) -> dict[str, float]:
-        n = len(range(trainer.global_rank, self.metric.samples, trainer.world_size))
-        random = torch.Generator().manual_seed(self.seed + trainer.global_rank)
-        y = gan.conditioning.sample_labels(None, n, random)
-        samples = gan.sample(n, y, seed=self.seed + trainer.global_rank)
+    def _evaluate(self, trainer, gan) -> dict[str, float] | None:
+        """The values of a GAN; None if its samples are not finite."""
+        n, rank, world_size = self.metric.samples, trainer.global_rank, trainer.world_size
+        labels = reference_labels(gan, trainer.datamodule, SPLIT, n)
         self.metric.reset()
-        self.metric.update(samples, None if y is None else y.to(samples.device))
+        failed = 0
+        try:
+            for samples, y in evaluation_samples(gan, labels, n, self.seed, rank, world_size):
+                self.metric.update(samples, y)
+        except NonFiniteSamples:
+            failed = 1
+        if trainer.strategy.reduce(torch.tensor(failed, device=gan.device), reduce_op="max"):  # of one process or more
+            return None
         return {f"quality/{name}": float(value) for name, value in self.metric.compute().items()}
+
+    def _fail_members(self, gan) -> None:
+        message = f"the generator's samples are not finite at {gan.images_seen:,} images"
+        remedy = "lower the learning rates, or regularize the discriminator (regularizer=r1)"
+        if gan.seeds is None:
+            if self.by_member[0] is None:
+                raise FloatingPointError(f"{message}; {remedy}")
+            return
+        for k in (k for k, values in enumerate(self.by_member) if values is None and not gan.failed[k]):
+            gan.failed[k] = True
+            log.warning(f"seed {gan.seeds[k]} failed: {message}")
+        if gan.failed.all():
+            raise FloatingPointError(f"all {len(gan.seeds)} seeds failed by {gan.images_seen:,} images; {remedy}")
 
 
 def monitoring_callbacks(callbacks: Iterable) -> list[EarlyStopping | ModelCheckpoint]:

@@ -2,9 +2,11 @@
 
     python -m ganlab evaluate run=latest
     python -m ganlab evaluate run=outputs/ring-ns-seed1_… n=2500 seed=3
+    python -m ganlab evaluate run=latest split=val         # the numbers that training logged at its end
     python -m ganlab evaluate run=latest features=inception out=inception.json
 
-It prints a table and writes evaluation.json, with the protocol of each number and the value of real data.
+It prints a table and writes evaluation.json (evaluation_val.json), with the protocol of each number and the value of real data. Training measured on
+the validation split, and chose best.ckpt by it; this measures on the test split, which nothing has seen.
 """
 
 import time
@@ -20,6 +22,7 @@ from ganlab.cli.options import EvaluateOptions, parse_options
 from ganlab.cli.output import output_path
 from ganlab.data import Stacked, TensorData
 from ganlab.metrics import ClassifierQuality, InceptionQuality, StackedQuality, ToyQuality
+from ganlab.metrics.sampling import SPLIT_NAMES
 from ganlab.metrics.suite import EvaluationSuite, SuiteResults
 from ganlab.runs.loading import build_trusted
 from ganlab.runs.open_run import TrainedRun, load_data, open_run
@@ -27,30 +30,43 @@ from ganlab.utils.files import atomic_path, write_json
 from ganlab.utils.progress import TerminalProgress
 from ganlab.utils.statistics import percent
 
+DEFAULT_SAMPLES = 10_000
 SUSPICIOUS = 10  # samples closest to the training data that evaluation.json lists
 
 
 def main(words: list[str]) -> None:
     options = parse_options(EvaluateOptions, words)
     trained = open_run(options.run, options.run_seed, options.trust)
-    out = output_path(options.out, trained, "evaluation.json", {"seed": trained.member})
+    name = "evaluation.json" if options.split == "test" else f"evaluation_{options.split}.json"
+    out = output_path(options.out, trained, name, {"seed": trained.member})
     data = load_data(trained, options.data_dir, options.root)
-    size, split = min((len(data.train.x), "train"), (len(data.test.x), "test"))
-    n = min(options.n, size)  # every number compares as many real samples as generated ones
-    if n < options.n:
-        print(f"n = {n:,} instead of {options.n:,}: the {split} split has no more real samples to compare with")
+    size, split = min((len(getattr(data, name).x), name) for name in ("train", options.split))
+    wanted = options.n or samples_in_training(trained)
+    n = min(wanted, size)  # every number compares as many real samples as generated ones
+    if n < wanted:
+        print(f"n = {n:,} instead of {wanted:,}: the {SPLIT_NAMES[split]} has no more real samples to compare with")
     metrics = choose_metrics(trained, data, n, options.features)
     started = time.perf_counter()
     with TerminalProgress() as progress:
-        results = EvaluationSuite(trained.gan, data, metrics, n, options.seed, progress.track).run()
-    evaluation = as_json(trained, results, n, options.seed, time.perf_counter() - started)
+        settings = {"split": options.split, "draws": options.draws, "progress": progress.track}
+        suite = EvaluationSuite(trained.gan, data, metrics, n, options.seed, **settings)
+        results = suite.run()
+    facts = {"samples": n, "seed": options.seed, "split": options.split, "draws": suite.draws}
+    evaluation = as_json(trained, results, facts, time.perf_counter() - started)
     with atomic_path(out) as partial:
         write_json(partial, evaluation)
     print_table(evaluation)
+    print(table_note(evaluation))
     for name, reason in evaluation["not_measured"].items():
         print(f"{name} was not measured: {reason}")
     print(memorization_sentence(evaluation))
     print(f"{evaluation['seconds']:.0f} s; every number's protocol: {out}")
+
+
+def samples_in_training(trained: TrainedRun) -> int:
+    """The sample count in the run's config; 10,000 without a metric."""
+    config = trained.config.get("metrics")
+    return config.get("samples", DEFAULT_SAMPLES) if isinstance(config, dict) else DEFAULT_SAMPLES
 
 
 def choose_metrics(trained: TrainedRun, data: TensorData, n: int, features: str | None) -> list[Metric]:
@@ -82,7 +98,7 @@ def metric_classes(data: TensorData) -> tuple[type[Any], ...]:
     return (ClassifierQuality, InceptionQuality) if data.num_classes >= 2 else (InceptionQuality,)
 
 
-def as_json(trained: TrainedRun, results: SuiteResults, n: int, seed: int, seconds: float) -> dict:
+def as_json(trained: TrainedRun, results: SuiteResults, facts: dict, seconds: float) -> dict:
     """The content of evaluation.json."""
     gan, memorization = trained.gan, results.memorization
     assert memorization is not None  # the suite always tests for it
@@ -103,8 +119,7 @@ def as_json(trained: TrainedRun, results: SuiteResults, n: int, seed: int, secon
     closest = distance.argsort()[:SUSPICIOUS].tolist()
     return {
         **run,
-        "samples": n,
-        "seed": seed,
+        **facts,
         "metrics": metrics,
         "memorized": memorization.memorized,
         "copied_samples": memorization.is_copy.nonzero().flatten().tolist(),
@@ -118,12 +133,25 @@ def as_json(trained: TrainedRun, results: SuiteResults, n: int, seed: int, secon
 
 def print_table(evaluation: dict) -> None:
     columns = [Column(heading, justify="right") for heading in ("value", "95 % interval", "of real data")]
-    samples = f"of {evaluation['samples']:,} samples, seed {evaluation['seed']}"
+    samples = f"{evaluation['samples']:,} samples, seed {evaluation['seed']}; {SPLIT_NAMES[evaluation['split']]}"
     table = Table(samples, *columns, title=f"{evaluation['run']} ({evaluation['family']})", title_justify="left")
     for name, number in evaluation["metrics"].items():
         interval = "{:.3g} … {:.3g}".format(*number["interval"]) if number["interval"] else ""
         table.add_row(name, f"{number['value']:.4g}", interval, "" if number["real"] is None else f"{number['real']:.4g}")
     Console(highlight=False, markup=False).print(table)
+
+
+def table_note(evaluation: dict) -> str:
+    """Which split the numbers are of, and what the intervals mean."""
+    note = "Training measured on the validation split."
+    if evaluation["split"] == "test":
+        note = "On the test split; training measured on the validation split (split=val repeats its numbers)."
+    if evaluation["draws"] > 1:
+        note += (
+            f" Intervals: of rates (gan_test, gan_train, copies) and of nearest_train_auc for the true value; of the others, "
+            f"what 95 % of draws of {evaluation['samples']:,} samples give, from {evaluation['draws']} draws."
+        )
+    return note
 
 
 def memorization_sentence(evaluation: dict) -> str:

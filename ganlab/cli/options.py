@@ -37,12 +37,22 @@ class RunOptions:
 
 @dataclass
 class EvaluateOptions(RunOptions):
-    n: int = option(10_000, "samples (20 … size of the smaller split), compared with as many real ones", minimum=20)
-    seed: int = option(1, "seed of the samples", minimum=0)
+    n: int | None = option(
+        None, "samples (20 … size of the smaller split), compared with as many real ones (default: as in training)", minimum=20
+    )
+    split: str = option("test", "real data to compare with: test, or val for the numbers that training logged")
+    seed: int = option(0, "seed of the samples", minimum=0)
+    draws: int = option(
+        10, "sets of samples, each from other latents, for the intervals where n is at most 2,500 (1: no intervals)", minimum=1
+    )
     features: str | None = option(None, "feature extractor: points, classifier, channels or inception (default: the run's)")
     out: str | None = option(None, "JSON file or directory (default: evaluation.json in the run directory)")
     data_dir: str | None = option(None, "where data sets and extractors are kept (default: as in training)")
     root: str | None = option(None, "image folder of data=folder, if it has moved")
+
+    def __post_init__(self) -> None:
+        if self.split not in ("test", "val"):
+            raise ValueError(f"split must be test or val, got {self.split!r}")
 
 
 @dataclass

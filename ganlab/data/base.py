@@ -46,6 +46,15 @@ def validate_split(source: str, split: object) -> None:
     )
 
 
+def split_fingerprint(split: Split) -> str:
+    """sha256 (hex) of a split's type, shape, samples and labels."""
+    x, y = split
+    digest = hashlib.sha256(f"{x.dtype} {tuple(x.shape)}".encode())
+    for part in (x.images, x.indices, y) if hasattr(x, "images") else (x, y):  # `LazyStacks`
+        digest.update(part.contiguous().numpy())
+    return digest.hexdigest()
+
+
 class TensorData(L.LightningDataModule, ABC):
     """A data set in memory, trained on in endless shuffled batches. Subclasses define `load`, and `prepare_data` to download.
 
@@ -147,12 +156,8 @@ class TensorData(L.LightningDataModule, ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the train split's type, shape, samples and labels; identifies the data in caches and protocols."""
-        x, y = self.train
-        digest = hashlib.sha256(f"{x.dtype} {tuple(x.shape)}".encode())
-        digest.update(x.contiguous().numpy())
-        digest.update(y.contiguous().numpy())
-        return digest.hexdigest()
+        """`split_fingerprint` of the train split; identifies the data in caches and protocols."""
+        return split_fingerprint(self.train)
 
 
 class Images(TensorData):

@@ -1,7 +1,5 @@
 """Gray images stacked as channels: many modes of known number (Metz et al. 2017; VEEGAN, Srivastava et al. 2017)."""
 
-import hashlib
-from functools import cached_property
 from itertools import product
 
 import torch
@@ -94,14 +92,6 @@ class Stacked(Images):
     def _stack(self, split: Split, n: int, generator: torch.Generator) -> Split:
         indices = torch.randint(len(split.x), (n, self.channels), generator=generator)
         return Split(LazyStacks(split.x, indices), mode_number(split.y[indices], self.base.num_classes))
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 (hex) of the base set's train split and the train stacks' indices."""
-        indices = self.train.x.indices
-        digest = hashlib.sha256(f"stacked {self.base.fingerprint} {tuple(indices.shape)}".encode())
-        digest.update(indices.numpy())
-        return digest.hexdigest()
 
 
 class StackedMNIST(Stacked):

@@ -6,6 +6,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ganlab.data import TensorData
+from ganlab.metrics.sampling import SAMPLING_PROTOCOL
 from ganlab.utils.validation import validate_int
 
 
@@ -40,7 +41,8 @@ class QualityMetric(Metric):
     def base_protocol(self, metric: str, datamodule: TensorData) -> dict:
         """The part of a protocol that all quality metrics share."""
         data = type(datamodule).__name__
-        return {"metric": metric, "data": data, "fingerprint": datamodule.fingerprint, "samples": self.samples}
+        facts = {"metric": metric, "data": data, "fingerprint": datamodule.fingerprint, "samples": self.samples}
+        return facts | SAMPLING_PROTOCOL
 
     def validate_count(self, count: Tensor) -> None:
         """Raise ValueError unless an evaluation has seen as many samples as the values' names say."""

@@ -6,6 +6,7 @@ import math
 import os
 import pickle
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +16,10 @@ from torch import Tensor, nn
 from ganlab.data import Images, Split, to_float
 from ganlab.data.batches import is_distributed
 from ganlab.metrics.features import validate_features
+from ganlab.metrics.knn import Progress
+from ganlab.metrics.sampling import SPLIT_NAMES
 from ganlab.utils.files import atomic_torch_save
+from ganlab.utils.progress import TerminalProgress
 
 log = logging.getLogger("ganlab")
 
@@ -52,7 +56,9 @@ class Classifier(nn.Module):
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def train_classifier(split: Split, num_classes: int, device: torch.device, rate: float = LEARNING_RATE) -> Classifier:
+def train_classifier(
+    split: Split, num_classes: int, device: torch.device, rate: float = LEARNING_RATE, progress: Progress = iter
+) -> Classifier:
     """Train a `Classifier` on images for max(150 steps, 3 epochs) of batch 256, and freeze it.
 
     SGD with Nesterov momentum and a one-cycle schedule up to `rate`. Deterministic; no device's global RNG changes.
@@ -74,7 +80,7 @@ def train_classifier(split: Split, num_classes: int, device: torch.device, rate:
     # bf16 saves a third of the time where the processor supports it natively, and costs time elsewhere.
     bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
     generator, order = torch.Generator().manual_seed(0), torch.empty(0, dtype=torch.long)
-    for _ in range(steps):
+    for _ in progress(range(steps)):
         if len(order) < batch_size:
             order = torch.randperm(len(split.x), generator=generator)
         batch, order = order[:batch_size], order[batch_size:]
@@ -96,18 +102,19 @@ def accuracy(network: Classifier, split: Split, device: torch.device) -> float:
     return sum(int((network(to_float(x.to(device)))[1].argmax(1).cpu() == y).sum()) for x, y in batches) / len(split.x)
 
 
-def load_classifier(datamodule: Images, device: torch.device) -> tuple[Classifier, dict]:
+def load_classifier(datamodule: Images, device: torch.device, split: str = "val") -> tuple[Classifier, dict]:
     """Load the data set's frozen `Classifier`, or train and cache it.
 
-    The cache is `<data_dir>/extractors/classifier_<data>_<key>.pt`; its key hashes the train split and the recipe. A
-    file that cannot be read is replaced with a warning. Under torch.distributed all processes must call this; the
-    first one loads or trains for all.
+    The cache is `<data_dir>/extractors/classifier_<data>_<key>.pt`; its key hashes the train split and the recipe, on which
+    everything in the file depends. A file that cannot be read is replaced with a warning. Under torch.distributed all
+    processes must call this; the first one loads or trains for all.
 
     Returns:
-        The classifier on `device`, and its card for the protocol: name, recipe, sha256 of the weights, test accuracy.
+        The classifier on `device`, and its card for the protocol: name, recipe, sha256 of the weights, and accuracy on
+        `split`, which is measured anew.
 
     Raises:
-        ValueError: the data has fewer than 2 classes.
+        ValueError: the data has fewer than 2 classes, or its images are not square.
     """
     data = type(datamodule).__name__
     if datamodule.num_classes < 2:
@@ -115,6 +122,9 @@ def load_classifier(datamodule: Images, device: torch.device) -> tuple[Classifie
             f"metrics=classifier needs data with at least 2 classes, got num_classes={datamodule.num_classes} of {data}: "
             "use metrics=inception or metrics=none"
         )
+    if datamodule.shape[1] != datamodule.shape[2]:
+        size = "x".join(map(str, datamodule.shape))
+        raise ValueError(f"metrics=classifier needs square images, got {size}: use metrics=inception or metrics=none")
     is_first = not is_distributed() or torch.distributed.get_rank() == 0
     saved = [_load_or_train(datamodule, data.lower(), device) if is_first else {}]
     if is_distributed():
@@ -122,7 +132,11 @@ def load_classifier(datamodule: Images, device: torch.device) -> tuple[Classifie
     with torch.random.fork_rng(devices=[]):  # initial weights, overwritten below
         network = Classifier(datamodule.shape[0], datamodule.shape[-1], datamodule.num_classes)
     network.load_state_dict(saved[0]["weights"])
-    return network.requires_grad_(False).eval().to(device), saved[0]["card"]
+    network = network.requires_grad_(False).eval().to(device)
+    share = accuracy(network, getattr(datamodule, split), device)
+    if is_first:
+        log.info("extractor: classifier for %s, accuracy %.3f on the %s", data.lower(), share, SPLIT_NAMES[split])
+    return network, saved[0]["card"] | {"accuracy": share}
 
 
 def _load_or_train(datamodule: Images, data: str, device: torch.device) -> dict:
@@ -133,25 +147,25 @@ def _load_or_train(datamodule: Images, data: str, device: torch.device) -> dict:
             saved = torch.load(path, weights_only=True, map_location="cpu")
             if _sha256(saved["weights"]) != saved["card"]["sha256"]:
                 raise ValueError("its weights do not match their checksum")
-            log.info("extractor: classifier for %s, test accuracy %.3f, from %s", data, saved["card"]["accuracy"], path)
+            log.info("extractor: classifier for %s, from %s", data, path)
             return saved
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
             reason = str(error).split("\n")[0][:120]
             log.warning("extractor: %s cannot be read (%s), training the classifier again", path, reason)
     log.info("extractor: training a classifier on the train split of %s, once", data)
     started = time.perf_counter()
-    network = train_classifier(datamodule.train, datamodule.num_classes, device)
+    with TerminalProgress() as bar:
+        progress = partial(bar.track, description="training the extractor")
+        network = train_classifier(datamodule.train, datamodule.num_classes, device, progress=progress)
     seconds = time.perf_counter() - started
     weights = {name: value.cpu() for name, value in network.state_dict().items()}
-    share = accuracy(network, datamodule.test, device)
-    card = {"name": "classifier", "recipe": RECIPE_VERSION, "sha256": _sha256(weights), "accuracy": share}
-    saved = {"weights": weights, "card": card}
+    saved = {"weights": weights, "card": {"name": "classifier", "recipe": RECIPE_VERSION, "sha256": _sha256(weights)}}
     try:
         atomic_torch_save(path, saved, suffix=f".{os.getpid()}")  # jobs of a sweep may train it at the same time
         where = f"cached in {path}"
     except OSError as error:
         where = f"not cached ({error})"
-    log.info("extractor: classifier for %s, test accuracy %.3f, trained in %.0f s, %s", data, share, seconds, where)
+    log.info("extractor: classifier for %s, trained in %.0f s, %s", data, seconds, where)
     return saved
 
 

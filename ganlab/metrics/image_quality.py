@@ -10,23 +10,27 @@ from ganlab.data import TensorData, to_float, to_uint8
 from ganlab.data.batches import is_distributed
 from ganlab.metrics.base import QualityMetric, format_count
 from ganlab.metrics.classifier import Classifier, load_classifier
-from ganlab.metrics.histograms import expected_coverage, expected_kl, kl_divergence
+from ganlab.metrics.histograms import kl_divergence, perfect_class_scores
+from ganlab.metrics.sampling import evenly_spaced_samples, reference_protocol
+from ganlab.utils.progress import TerminalProgress
 from ganlab.utils.validation import validate_int
 
 
 class FrechetQuality(QualityMetric):
-    """Base class of metrics that compare generated images with the test split in the features of an extractor.
+    """Base class of metrics that compare generated images with a held-out split in the features of an extractor.
 
-    `frechet_<extractor>_N`, lower is better: Fréchet distance between N samples and N images of the test split,
-    N = min(samples, test split, train split). Real data scores what N train images do in place of the samples, with the
-    same bias in N. A subclass names its `extractor` and defines `build`, `features` and `update_frechet`.
+    `frechet_<extractor>_N`, lower is better: Fréchet distance between N samples and N images of the reference, which is the
+    validation split in training and by default the test split in `ganlab evaluate`; N = min(samples, reference, train
+    split). Real data scores what N train images do in place of the samples, with the same bias in N. Both choices of N
+    images are stratified. A subclass names its `extractor` and defines `build`, `features` and `update_frechet`.
 
     Args:
         samples: images per evaluation, at least 2.
         batch_size: images passed to the extractor at a time.
 
     Raises:
-        ValueError: in `setup`, the data are not images; in `compute`, the number of samples is not N.
+        ValueError: in `setup`, the data are not images; in `compute`, the number of samples is not N, or the extractor's
+            features are not finite.
     """
 
     def __init__(self, samples: int, batch_size: int = 1000):
@@ -39,7 +43,7 @@ class FrechetQuality(QualityMetric):
         return f"frechet_{self.extractor}_{format_count(self.samples)}"
 
     @abstractmethod
-    def build(self, datamodule: TensorData, device: torch.device) -> dict:
+    def build(self, datamodule: TensorData, device: torch.device, split: str) -> dict:
         """Create `self.frechet`, a torchmetrics `FrechetInceptionDistance`; return the extractor's card for the protocol."""
 
     @abstractmethod
@@ -50,28 +54,39 @@ class FrechetQuality(QualityMetric):
     def update_frechet(self, images: Tensor, real: bool) -> Tensor | None:
         """Update `self.frechet` with images [n, C, H, W] in [-1, 1]; return their predicted classes [n], if there are any."""
 
-    def setup(self, datamodule: TensorData, device: torch.device) -> None:
+    def setup(self, datamodule: TensorData, device: torch.device, split: str = "val") -> None:
         if len(datamodule.shape) != 3:
             got = f"{type(datamodule).__name__} of shape {datamodule.shape}"
             instead = "toy" if hasattr(datamodule, "centers") else "none, or your own metric"
             raise ValueError(f"metrics={self.extractor} needs images, got {got}: use metrics={instead}")
-        self.samples = min(self.samples, len(datamodule.test.x), len(datamodule.train.x))
-        card = self.build(datamodule, torch.device(device))
+        reference = getattr(datamodule, split)
+        self.samples = min(self.samples, len(reference.x), len(datamodule.train.x))
+        card = self.build(datamodule, torch.device(device), split)
         self.to(device)
-        self.reference_classes = self._update_with_split(datamodule.test.x, real=True)
-        self._update_with_split(datamodule.train.x, real=False)
-        self.real_scores = {self.objective: float(self.frechet.compute())}
+        self.reference = evenly_spaced_samples(reference, self.samples)
+        self.reference_classes = self._update_with_images(self.reference.x, real=True)
+        self._update_with_images(evenly_spaced_samples(datamodule.train, self.samples).x, real=False)
+        self.real_scores = {self.objective: float(self._frechet_distance())}
         self.reset()
-        facts = {"reference": "test split", "resolution": list(datamodule.shape), "extractor": card}
-        self.protocol = self.base_protocol("frechet", datamodule) | facts
+        facts = {"resolution": list(datamodule.shape), "extractor": card}
+        self.protocol = self.base_protocol("frechet", datamodule) | reference_protocol(datamodule, split) | facts
 
     @torch.no_grad()
-    def _update_with_split(self, x: Tensor, real: bool) -> list[Tensor | None]:
+    def _update_with_images(self, x: Tensor, real: bool) -> list[Tensor | None]:
         """Each process updates with its share, since torchmetrics sums the states over the processes."""
-        chosen = evenly_spaced_indices(len(x), self.samples)
-        if is_distributed():
-            chosen = chosen[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
-        return [self.update_frechet(to_float(x[i].to(self.device)), real) for i in chosen.split(self.batch_size)]
+        is_first = not is_distributed() or torch.distributed.get_rank() == 0
+        with TerminalProgress(enabled=is_first) as progress:
+            blocks = progress.track(self._share_of_process(x).split(self.batch_size), f"{self.extractor} features of real data")
+            return [self.update_frechet(to_float(block.to(self.device)), real) for block in blocks]
+
+    def _share_of_process(self, x: Tensor) -> Tensor:
+        return x[torch.distributed.get_rank() :: torch.distributed.get_world_size()] if is_distributed() else x
+
+    def _frechet_distance(self) -> Tensor:
+        second_moments = self.frechet.real_features_cov_sum, self.frechet.fake_features_cov_sum
+        if not all(moments.isfinite().all() for moments in second_moments):  # torchmetrics' eigenvalues may end the process
+            raise ValueError(f"the features of {self.extractor} are not finite; use another extractor, or metrics=none")
+        return self.frechet.compute()
 
     @torch.no_grad()
     def update(self, samples: Tensor, labels: Tensor | None = None) -> None:
@@ -81,16 +96,11 @@ class FrechetQuality(QualityMetric):
 
     def compute(self) -> dict[str, Tensor]:
         self.validate_count(self.seen)
-        return {self.objective: self.frechet.compute()}
+        return {self.objective: self._frechet_distance()}
 
     def reset(self) -> None:
         super().reset()
         self.frechet.reset()
-
-
-def evenly_spaced_indices(total: int, n: int) -> Tensor:
-    """n indices from 0 to total - 1, int64 [n]: a fair share of every class of a sorted split."""
-    return torch.linspace(0, total - 1, n, dtype=torch.float64).round().long()
 
 
 class ClassifierQuality(FrechetQuality):
@@ -99,16 +109,17 @@ class ClassifierQuality(FrechetQuality):
     - `frechet_classifier_N`, lower is better: Fréchet distance between the classifier's 64 features;
     - `classes_N`, higher is better: number of classes predicted at least once;
     - `class_kl_N` in nats, lower is better: KL(predicted classes || classes that the same classifier predicts on the
-      reference), so that its mistakes cancel; inf where a class is predicted that the reference lacks. The value for
-      real data is what a perfect sampler scores, exact;
+      reference), so that its mistakes cancel; inf where a class is predicted that the reference lacks. The values of real
+      data here and in `classes_N` are what a perfect sampler of the train split's classes scores on average
+      (`perfect_class_scores`), a conditional one if labels are given;
     - `label_agreement_N` in [0, 1], higher is better: share of samples whose predicted class is their label, only if
-      labels are given. The value for real data is the classifier's test accuracy.
+      labels are given. The value for real data is the classifier's accuracy on the reference.
     """
 
     extractor = "classifier"
 
-    def build(self, datamodule: TensorData, device: torch.device) -> dict:
-        self.classifier, card = load_classifier(datamodule, device)
+    def build(self, datamodule: TensorData, device: torch.device, split: str) -> dict:
+        self.classifier, card = load_classifier(datamodule, device, split)
         self.accuracy = card["accuracy"]
         self.frechet = FrechetInceptionDistance(PassThrough(), reset_real_features=False)
         self.add_state("class_counts", torch.zeros(datamodule.num_classes, dtype=torch.long), dist_reduce_fx="sum")
@@ -116,18 +127,17 @@ class ClassifierQuality(FrechetQuality):
         self.add_state("labeled", torch.tensor(0), dist_reduce_fx="sum")
         return card
 
-    def setup(self, datamodule: TensorData, device: torch.device) -> None:
-        super().setup(datamodule, device)
-        counts = torch.bincount(torch.cat(self.reference_classes), minlength=datamodule.num_classes)
+    def setup(self, datamodule: TensorData, device: torch.device, split: str = "val") -> None:
+        super().setup(datamodule, device, split)
+        classes, mine = datamodule.num_classes, self._share_of_process(self.reference.y).to(device)
+        pairs = mine * classes + torch.cat(self.reference_classes)
+        confusion = torch.bincount(pairs, minlength=classes**2).view(classes, classes)
         if is_distributed():
-            torch.distributed.all_reduce(counts)
-        self.target = counts / counts.sum()
-        scores = {
-            "classes": expected_coverage(self.target, self.samples),
-            "class_kl": expected_kl(self.target, self.samples),
-            "label_agreement": self.accuracy,
-        }
-        self.real_scores |= self.append_count(scores)
+            torch.distributed.all_reduce(confusion)
+        self.target = confusion.sum(0) / confusion.sum()
+        labels = torch.bincount(datamodule.train.y, minlength=classes).double()
+        self.perfect_scores = perfect_class_scores(confusion.cpu(), labels / labels.sum())
+        self.real_scores |= self.append_count(self.perfect_scores[0]._asdict() | {"label_agreement": self.accuracy})
 
     def features(self, images: Tensor) -> Tensor:
         return self.classifier(images)[0]
@@ -142,6 +152,7 @@ class ClassifierQuality(FrechetQuality):
         predicted = torch.cat([self.update_frechet(images, real=False) for images in samples.split(self.batch_size)])
         self.seen += len(samples)
         self.class_counts += torch.bincount(predicted, minlength=len(self.target))
+        self.real_scores |= self.append_count(self.perfect_scores[labels is not None]._asdict())
         if labels is not None:
             self.correct += (predicted == labels).sum()
             self.labeled += len(labels)
@@ -177,7 +188,7 @@ class InceptionQuality(FrechetQuality):
         super().__init__(samples, batch_size)
         self.network = network
 
-    def build(self, datamodule: TensorData, device: torch.device) -> dict:
+    def build(self, datamodule: TensorData, device: torch.device, split: str) -> dict:
         try:
             self.frechet = FrechetInceptionDistance(self.network or 2048, reset_real_features=False)
         except (ModuleNotFoundError, OSError) as error:

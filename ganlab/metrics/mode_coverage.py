@@ -89,7 +89,8 @@ class ToyQuality(QualityMetric):
     extractor = "points"
     ranked_by = "kl_with_off_mode"
 
-    def setup(self, datamodule: TensorData, device: torch.device) -> None:
+    def setup(self, datamodule: TensorData, device: torch.device, split: str = "val") -> None:
+        """The modes are known exactly: `split` has no influence."""
         data = type(datamodule).__name__
         if getattr(datamodule, "centers", None) is None:
             instead = "classifier" if len(datamodule.shape) == 3 else "none, or your own metric"

@@ -55,7 +55,8 @@ class StackedQuality(QualityMetric):
         self.batch_size = validate_int("metrics.batch_size", batch_size)
 
     @torch.no_grad()
-    def setup(self, datamodule: TensorData, device: torch.device) -> None:
+    def setup(self, datamodule: TensorData, device: torch.device, split: str = "val") -> None:
+        """The target is that of the train split; `split` is where the classifier's accuracy is measured."""
         data, base = type(datamodule).__name__, getattr(datamodule, "base", None)
         if base is None:
             raise ValueError(
@@ -63,7 +64,7 @@ class StackedQuality(QualityMetric):
                 "use metrics=classifier, or metrics=toy for points"
             )
         device = torch.device(device)
-        self.classifier, card = load_classifier(base, device)
+        self.classifier, card = load_classifier(base, device, split)
         predicted = torch.cat([self.classify(to_float(x.to(device))) for x in base.train.x.split(self.batch_size)])
         class_counts = torch.bincount(predicted, minlength=base.num_classes).double()
         mode_counts = class_counts

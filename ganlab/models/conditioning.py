@@ -3,10 +3,14 @@
 from typing import TypeAlias
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from ganlab.utils.statistics import percent
 from ganlab.utils.validation import validate_number
+
+IMBALANCE = 3  # times as many samples in the largest class as in the smallest: a uniform prior is then far from the data
 
 Labels: TypeAlias = Tensor | int | None  # int64 [n], one for all samples, or none
 
@@ -44,7 +48,10 @@ class Unconditional(nn.Module):
 
 
 class Uniform(nn.Module):
-    """Uniform labels for fakes. The base class of every label prior."""
+    """Uniform labels for fakes; warns where the data's classes are far from equal. The base class of every label prior."""
+
+    imbalance = "label_prior=uniform gives every class the same number of generated samples"
+    remedy = "use label_prior=marginal or label_prior=batch"
 
     def __init__(self, num_classes: int):
         super().__init__()
@@ -56,10 +63,18 @@ class Uniform(nn.Module):
 
     def fit_prior(self, y: Tensor) -> None:
         """Learn from the training set's labels y [N]."""
+        counts = torch.bincount(y, minlength=self.num_classes)
+        largest, smallest = int(counts.argmax()), int(counts.argmin())
+        if counts[largest] > IMBALANCE * counts[smallest]:
+            shares = [f"{percent(int(counts[k]) / len(y))} % in class {k}" for k in (largest, smallest)]
+            rank_zero_warn(f"{self.imbalance}, but the training set has {' and '.join(shares)}; {self.remedy}")
 
 
 class Batch(Uniform):
     """The real batch's labels for fakes, too, so that D compares both class by class; uniform after training."""
+
+    imbalance = "after training with label_prior=batch, samples without given labels have uniform ones"
+    remedy = "give labels, or use label_prior=marginal"
 
     def draw(self, n, *, like=None, random=None):
         return super().draw(n, random=random) if like is None else like

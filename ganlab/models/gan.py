@@ -300,9 +300,20 @@ class GAN(AdversarialModule):
         return torch.cat(list(self.sample_in_batches(n, y, seed=seed, truncation=truncation, batch_size=batch_size)))
 
     def sample_in_batches(
-        self, n: int, y: Labels = None, *, seed: int | None = None, truncation: float | None = None, batch_size: int = 500
+        self,
+        n: int,
+        y: Labels = None,
+        *,
+        seed: int | None = None,
+        truncation: float | None = None,
+        batch_size: int = 500,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> Iterator[Tensor]:
-        """The samples of `sample`, at most `batch_size` at a time, in constant memory."""
+        """The samples of `sample`, at most `batch_size` at a time, in constant memory.
+
+        Of `world_size` processes that split the work, this one makes the samples `rank`, `rank + world_size` ….
+        """
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         given = None if y is None else self.conditioning.sample_labels(y, n)
@@ -311,7 +322,9 @@ class GAN(AdversarialModule):
             count = min(DRAW_SIZE, n - first)
             z = sample_normal(count, self.generator.latent_dim, random, truncation)
             labels = self.conditioning.sample_labels(None, count, random) if given is None else given[first : first + count]
-            for start in range(0, count, batch_size):
+            share = slice((rank - first) % world_size, None, world_size)
+            z, labels = z[share], None if labels is None else labels[share]
+            for start in range(0, len(z), batch_size):
                 part = slice(start, start + batch_size)
                 yield self.generate(z[part], None if labels is None else labels[part])
 

@@ -20,8 +20,8 @@ NOT_IN_PROTOCOL = {"batch_size", "data_dir", "root"}
 
 SAMPLES, BUDGET = "N (samples per evaluation)", "budget (real images)"
 FIELD_NAMES = {"samples": SAMPLES, "fingerprint": "data fingerprint", "extractor.sha256": "extractor hash",
-               "extractor.name": "extractor", "extractor.accuracy": "extractor's test accuracy",
-               "reference": "split"}  # fmt: skip
+               "extractor.name": "extractor", "extractor.accuracy": "extractor's accuracy",
+               "reference": "split", "reference_size": "split's size", "reference_fingerprint": "split's fingerprint"}  # fmt: skip
 
 
 def group_runs(runs: list[Run]) -> list[list[RunGroup]]:

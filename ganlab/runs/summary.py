@@ -147,7 +147,9 @@ def print_summary(summary: dict, run_dir: RunDir) -> None:
 def _quality_table(summary: dict) -> Table:
     seeds = summary["seeds"]
     table = Table(title=f"{summary['name']} ({summary['family']})", title_justify="left")
-    table.add_column("quality of the averaged generator" if summary["ema_decay"] else "quality of the generator")
+    generator = "averaged generator" if summary["ema_decay"] else "generator"
+    reference = (summary["protocol"] or {}).get("reference")
+    table.add_column(f"quality of the {generator}" + (f" on the {reference}" if reference else ""))
     table.add_column(f"median of {len(seeds) - len(summary['failed_seeds'])} seeds" if seeds else "value", justify="right")
     table.add_column("real data", justify="right", style="dim")
     for name, value in summary["quality"].items():

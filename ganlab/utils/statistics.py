@@ -59,6 +59,21 @@ def wilson_interval(successes: int, n: int) -> Estimate:
     return Estimate(successes / n, float(low), float(high))
 
 
+def prediction_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Where the next of independent, normally distributed values lies with 95 % probability: mean ± t sd √(1 + 1/n).
+
+    Raises:
+        ValueError: fewer than two values, or one of them is not finite.
+    """
+    from scipy.stats import t
+
+    array, n = np.asarray(values, dtype=np.float64), len(values)
+    if n < 2 or not np.isfinite(array).all():
+        raise ValueError(f"a prediction interval needs at least two finite values, got {list(values)[:5]}")
+    half_width = t.ppf((1 + CONFIDENCE) / 2, n - 1) * array.std(ddof=1) * math.sqrt(1 + 1 / n)
+    return float(array.mean() - half_width), float(array.mean() + half_width)
+
+
 def mean_interval(values: Sequence[float]) -> Estimate:
     """Mean with Student's t interval.
 

@@ -11,8 +11,9 @@ from torchmetrics import Metric
 
 from ganlab.callbacks import Checkpoints, Evaluation, MaxImages, Periodic, ProgressBar, SampleGrid, TrainMetrics
 from ganlab.callbacks.sample_grid import draw_points
-from ganlab.data import Ring, Split, TensorData
+from ganlab.data import Ring, Split, TensorData, to_float, to_uint8
 from ganlab.losses import CGAN
+from ganlab.models.ensemble import Ensemble
 
 
 class Points(TensorData):
@@ -48,7 +49,7 @@ class ScriptedMetric:
     def __init__(self, *values):
         self.values, self.seen, self.resets = list(values), [], 0
 
-    def setup(self, datamodule, device):
+    def setup(self, datamodule, device, split):
         self.datamodule = datamodule
 
     def reset(self):
@@ -261,7 +262,7 @@ class Size(Metric):
         self.samples = 40
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
 
-    def setup(self, datamodule, device):
+    def setup(self, datamodule, device, split):
         self.to(device)
         self.real_scores, self.protocol = (
             {"size_40": float(datamodule.test.x.norm(dim=1).mean())},
@@ -281,6 +282,61 @@ def test_evaluation_accepts_a_user_metric(make_gan, fit, memory):
     rows = [row for _, row in memory.rows if "quality/size_40" in row]
     assert len(rows) == 2 and evaluation.best == min(row["quality/size_40"] for row in rows)
     assert rows[0]["quality/size_40_real"] == evaluation.metric.real_scores["size_40"]
+
+
+def break_generator(gan, members=(slice(None),)):
+    """Nan in one weight of the moving average alone, so that all losses stay finite."""
+    with torch.no_grad():
+        for member in members:
+            next(gan.generator_ema.parameters())[member].view(-1)[0] = math.nan
+
+
+class BreakAt(RecordsCalls):
+    def __init__(self, images, *members):
+        super().__init__(images)
+        self.members = members
+
+    def run(self, trainer, gan):
+        super().run(trainer, gan)
+        break_generator(gan, self.members or (slice(None),))
+
+
+def test_samples_that_are_not_finite_end_the_run(make_gan, fit, tmp_path):
+    evaluation = Evaluation(ScriptedMetric(3.0, 2.0), 35)
+    callbacks = BreakAt(49), evaluation, Checkpoints(35, str(tmp_path))
+    message = "^the generator's samples are not finite at 70 images; lower the learning rates, or regularize"
+    with pytest.raises(FloatingPointError, match=message):
+        fit(make_gan(), Points(), *callbacks, MaxImages(140), max_epochs=-1)
+    assert evaluation.metric.values == [2.0] and images_of(tmp_path / "checkpoints" / "last.ckpt") == 35
+
+
+def test_members_whose_samples_are_not_finite_fail(make_gan, fit, caplog):
+    ensemble, data = Ensemble([make_gan(seed=s) for s in range(3)], [4, 5, 6]), Points()
+    data.seeds = ensemble.seeds
+    evaluation = Evaluation(ScriptedMetric(*[3.0] * 7), 35)
+    with caplog.at_level("WARNING"):
+        fit(ensemble, data, BreakAt(49, 1), evaluation, MaxImages(105), max_epochs=-1)
+    assert ensemble.failed.tolist() == [False, True, False] and evaluation.by_member[1] is None
+    assert [values is None for values in evaluation.by_member] == [False, True, False]
+    assert "seed 5 failed: the generator's samples are not finite at 70 images" in caplog.text
+    ensemble = Ensemble([make_gan(seed=s) for s in range(2)], [4, 5])
+    data.seeds = ensemble.seeds
+    with pytest.raises(FloatingPointError, match="^all 2 seeds failed by 35 images; lower the learning rates"):
+        fit(ensemble, data, BreakAt(7, 0, 1), Evaluation(ScriptedMetric(), 35), MaxImages(105), max_epochs=-1)
+
+
+def test_evaluation_sees_saved_images_with_the_labels_of_the_validation_split(make_gan, fit):
+    metric, data = ScriptedMetric(1.0), Points((1, 4, 4))
+    gan = make_gan(CGAN, shape=(1, 4, 4))
+    with torch.no_grad():
+        gan.generator_ema.to(torch.float32)
+        for p in gan.generator.parameters():
+            p.mul_(20)
+    fit(gan, data, Evaluation(metric, 1000), MaxImages(7), max_epochs=-1)
+    ((samples, labels),) = metric.seen
+    assert samples.abs().max() <= 1 and torch.equal(samples, to_float(to_uint8(samples)))
+    assert (labels.bincount(minlength=3) - 11 * data.val.y.bincount(minlength=3) / len(data.val.y)).abs().max() < 1
+    assert not torch.equal(labels.bincount(minlength=3), torch.tensor([4, 4, 3])), "not uniform"
 
 
 def test_evaluation_keeps_the_best_objective(make_gan, fit):

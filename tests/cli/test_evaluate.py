@@ -1,5 +1,6 @@
 """`python -m ganlab evaluate`, as a user types it."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -21,6 +22,11 @@ def quick(monkeypatch):
     monkeypatch.setattr(classifier_module, "BATCH_SIZE", 32)
 
 
+def read_csv(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.fixture
 def ring(cli, tmp_path):
     """A short run on the ring; returns its directory."""
@@ -39,25 +45,45 @@ def test_evaluates_a_conditional_run_on_images(cli, tmp_path):
     folder = tmp_path / "outputs" / "d"
     code, printed = cli("logger=csv", "networks.width=4", *SHORT, f"hydra.run.dir={folder}")
     assert code == 0, printed
-    code, printed = cli("evaluate", "n=5000", "seed=0")
+    code, printed = cli("evaluate", "draws=1")
     assert code == 0, printed
-    assert "n = 360 instead of 5,000: the test split has no more real samples" in printed
+    assert "n = 360 instead of 10,000: the test split has no more real samples" in printed
     assert f"every number's protocol: {folder.relative_to(tmp_path)}/evaluation.json" in printed.replace("\n", "")
+    assert "On the test split; training measured on the validation split (split=val repeats its numbers)" in printed
     evaluation, summary = (json.loads((folder / name).read_text()) for name in ("evaluation.json", "summary.json"))
     names = ["kid", "precision", "recall", "density", "coverage", "vendi", "gan_test", "gan_train"]
     assert {f"{name}_classifier_360" for name in names} < evaluation["metrics"].keys()
     assert {"nearest_train_pixels_360", "nearest_train_auc_pixels_360", "copies_pixels_360"} < evaluation["metrics"].keys()
-    # the last evaluation in training used seed 0 and as many samples: the same numbers
-    for name in ("frechet_classifier_360", "classes_360", "class_kl_360"):
-        assert evaluation["metrics"][name]["value"] == pytest.approx(summary["quality"][f"quality/{name}"], rel=1e-5)
-        assert evaluation["metrics"][name]["real"] == pytest.approx(summary["real"][f"quality/{name}"], rel=1e-5)
     agreement = evaluation["metrics"]["gan_test_classifier_360"]
-    assert agreement["value"] == pytest.approx(summary["quality"]["quality/label_agreement_360"])
     assert agreement["interval"][0] < agreement["value"] < agreement["interval"][1]
-    protocol = evaluation["metrics"]["recall_classifier_360"]["protocol"]
-    assert protocol["extractor"] == summary["protocol"]["extractor"] and (protocol["k"], protocol["seed"]) == (3, 0)
+    protocol, card = evaluation["metrics"]["recall_classifier_360"]["protocol"], summary["protocol"]
+    assert protocol["extractor"]["sha256"] == card["extractor"]["sha256"] and (protocol["k"], protocol["seed"]) == (3, 0)
+    assert (protocol["reference"], card["reference"]) == ("test split", "validation split")
+    assert protocol["reference_fingerprint"] != card["reference_fingerprint"] and protocol["labels"] == card["labels"]
     assert evaluation["not_measured"].keys() == {"frechet_infinity"} and evaluation["images_seen"] == 1280
     assert len(evaluation["closest_to_training_data"]) == 10
+
+
+def test_validation_split_repeats_the_numbers_of_training(cli, tmp_path):
+    """Of the last and of the best checkpoint; here they differ. With as many samples, draws and labels as in training."""
+    folder = tmp_path / "outputs" / "d"
+    fast = ["networks.width=4", "gan.ema_decay=0"]
+    code, printed = cli("logger=csv", *fast, "max_images=3840", "eval_every=1280", f"hydra.run.dir={folder}")
+    assert code == 0 and "on the validation" in printed, printed
+    summary = json.loads((folder / "summary.json").read_text())
+    objective, rows = summary["objective"]["name"], read_csv(folder / "metrics.csv")
+    best = min((row for row in rows if row[objective]), key=lambda row: float(row[objective]))
+    assert float(best[objective]) == pytest.approx(summary["objective"]["best"])
+    for checkpoint, logged, digits in (("last", summary["quality"], 1e-7), ("best", best, 1e-5)):  # metrics.csv has 6 digits
+        options = [f"run={folder}/checkpoints/{checkpoint}.ckpt", "split=val", "draws=1", f"out={checkpoint}.json"]
+        code, printed = cli("evaluate", *options)
+        assert code == 0, printed
+        metrics = json.loads(Path(f"{checkpoint}.json").read_text())["metrics"]
+        for name in ("frechet_classifier_360", "classes_360", "class_kl_360"):
+            assert metrics[name]["value"] == pytest.approx(float(logged[f"quality/{name}"]), rel=digits), name
+            assert metrics[name]["real"] == pytest.approx(summary["real"][f"quality/{name}"], rel=1e-7), name
+        agreement = float(logged["quality/label_agreement_360"])
+        assert metrics["gan_test_classifier_360"]["value"] == pytest.approx(agreement, rel=digits)
 
 
 def test_evaluates_a_run_on_points(cli, ring):
@@ -96,6 +122,8 @@ def test_data_chooses_the_metric_of_a_run_without_one(cli, ring):
 
 
 WRONG = [
+    (["split=train"], "ganlab: split must be test or val, got 'train'"),
+    (["draws=0"], "ganlab: draws must be an integer of at least 1, got 0"),
     (["n=0"], "ganlab: n must be an integer of at least 20, got 0"),
     (["n=many"], "ganlab: n= must be an integer, got 'many'"),
     (["n=50", "features=classifier"], "ganlab: features= must be points for Ring, got 'classifier'"),

@@ -163,7 +163,7 @@ def test_objective_protocol_and_setup_leave_the_global_rng_alone(digits):
 
 
 def test_the_base_set_s_classifier_is_reused(digits, metric, monkeypatch):
-    monkeypatch.setattr(classifier_module, "train_classifier", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(classifier_module, "train_classifier", lambda *_, **__: pytest.fail("trained again"))
     gray = ClassifierQuality(samples=100)
     gray.setup(digits.base, "cpu")
     assert gray.protocol["extractor"] == metric.protocol["extractor"]

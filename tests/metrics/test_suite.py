@@ -7,9 +7,11 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ganlab.data import Ring, Split, StackedDigits, to_float
+from ganlab.data import Ring, Split, StackedDigits, to_float, to_uint8
+from ganlab.data.base import split_fingerprint
 from ganlab.metrics import ClassifierQuality, InceptionQuality, StackedQuality, ToyQuality
 from ganlab.metrics import classifier as classifier_module
+from ganlab.metrics import suite as suite_module
 from ganlab.metrics.suite import EvaluationSuite
 from ganlab.models.conditioning import ClassLabels, Unconditional
 
@@ -22,25 +24,34 @@ def quick(monkeypatch):
 
 
 def sampler(x, y=None, classes=0):
-    """A stand-in for a GAN that returns x in order, with the labels y if it is conditional."""
+    """A stand-in for a GAN that returns x in order, or samples of x whose labels y are asked for if it is conditional."""
     conditioning = ClassLabels(classes) if classes else Unconditional()
-    conditioning.sample_labels = lambda requested, n, random=None: None if y is None else y[:n]
 
-    def sample_in_batches(n, y=None, *, seed, batch_size):
-        return iter(x[:n].split(batch_size))
+    def sample_in_batches(n, asked=None, *, seed, batch_size):
+        """The next unused sample of each label that is asked for, modulo the classes of x; without labels, in order."""
+        if asked is None:
+            return iter(x[:n].split(batch_size))
+        asked = asked % (int(y.max()) + 1)
+        order = y.argsort(stable=True)
+        starts, counts = torch.bincount(y).cumsum(0) - torch.bincount(y), torch.bincount(y)
+        rank = torch.empty_like(asked)
+        rank[asked.argsort(stable=True)] = torch.cat([torch.arange(c) for c in torch.bincount(asked).tolist()])
+        return iter(x[order[starts[asked] + rank % counts[asked]]].split(batch_size))
 
     return SimpleNamespace(device=torch.device("cpu"), conditioning=conditioning, sample_in_batches=sample_in_batches)
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """597 train, 600 test images, and 600 that are in neither split."""
+    """597 train and 600 test images, and 600 that are in neither, half of them in val."""
     data = load_digits()
     x = torch.from_numpy((data.images * 255 / 16).round().astype(np.uint8))[:, None]
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     x, y = x[order], torch.from_numpy(data.target)[order]
     facts = {"shape": (1, 8, 8), "num_classes": 10, "fingerprint": "digits", "data_dir": tmp_path_factory.mktemp("d")}
-    data = SimpleNamespace(train=Split(x[1200:], y[1200:]), test=Split(x[600:1200], y[600:1200]), **facts)
+    data = SimpleNamespace(
+        train=Split(x[1200:], y[1200:]), val=Split(x[:300], y[:300]), test=Split(x[600:1200], y[600:1200]), **facts
+    )
     return data, Split(x[:600], y[:600])
 
 
@@ -68,11 +79,74 @@ def test_memorizer_of_two_classes(digits):
     results = run(sampler(to_float(x), y, 10), data, ClassifierQuality(300))
     metrics = {name.removesuffix("_300").removesuffix("_classifier"): n for name, n in results.metrics.items()}
     assert metrics["recall"].value < 0.5 < metrics["precision"].value and metrics["coverage"].value < 0.5
-    assert metrics["gan_train"].value < 0.35 < 0.8 < metrics["gan_test"].value
+    assert metrics["gan_train"].value < 0.35 and 0.1 < metrics["gan_test"].value < 0.35  # two of ten labels are right
     assert metrics["vendi"].value < 0.6 * metrics["vendi"].real
     assert metrics["frechet"].value > 3 * metrics["frechet"].real and metrics["kid"].value > 0.01
     assert results.memorization.memorized and metrics["copies_pixels"].value == 1
     assert metrics["nearest_train_pixels"].value == 0 < metrics["nearest_train_pixels"].real
+
+
+def test_perfect_conditional_sampler_of_rare_classes_scores_like_real_data(digits, monkeypatch):
+    """Of 0s and 1s at 9 : 1; equally many of both would score ten times as much."""
+    data, new = digits
+    few = lambda s: torch.cat([(s.y == 0).nonzero().flatten(), (s.y == 1).nonzero().flatten()[: int((s.y == 0).sum()) // 9]])
+    splits = {name: Split(s.x[i], s.y[i]) for name, s in (("train", data.train), ("test", data.test)) for i in [few(s)]}
+    data = SimpleNamespace(**vars(data) | splits | {"num_classes": 2, "fingerprint": "rare"})
+    gan = sampler(to_float(new.x[new.y < 2]), new.y[new.y < 2], 2)
+    frechet = run(gan, data, ClassifierQuality(50)).metrics["frechet_classifier_50"]
+    assert 0.5 < frechet.value / frechet.real < 1.7
+    assert frechet.protocol["labels"].endswith("of the reference")
+    monkeypatch.setattr(suite_module, "reference_labels", lambda *_: torch.arange(50) % 2)
+    assert run(gan, data, ClassifierQuality(50)).metrics["frechet_classifier_50"].value > 4 * frechet.value
+
+
+def test_images_out_of_range_are_scored_as_they_are_saved(digits):
+    data, new = digits
+    x = to_float(new.x) * 1.2
+    results = [run(sampler(x, new.y, 10), data, ClassifierQuality(100)) for x in (x, to_float(to_uint8(x)))]
+    first, second = ({name: m.value for name, m in r.metrics.items()} for r in results)
+    assert first == second
+
+
+def test_split_is_measured_on_and_named(digits):
+    """The sampler of the validation images scores 0 on that split alone."""
+    data, _ = digits
+    values = {}
+    for split in ("val", "test"):
+        metric = ClassifierQuality(300)
+        gan = sampler(to_float(data.val.x))
+        suite = EvaluationSuite(gan, data, [metric], 300, split=split, draws=1)
+        values[split] = suite.run().metrics
+        for name, result in values[split].items():
+            assert result.protocol["reference"] == {"val": "validation split", "test": "test split"}[split], name
+            assert result.protocol["reference_fingerprint"] == split_fingerprint(getattr(data, split)), name
+            assert result.protocol["reference_size"] == len(getattr(data, split).x)
+    assert values["val"]["frechet_classifier_300"].value == pytest.approx(0, abs=1e-3)
+    assert values["test"]["frechet_classifier_300"].value > 0.1
+    assert values["val"]["nearest_train_auc_pixels_300"].value == 0.5 != values["test"]["nearest_train_auc_pixels_300"].value
+
+
+def test_values_at_small_n_have_intervals_of_their_draws(ring, make_gan):
+    """Each of five draws lies in the interval from the others' seeds more often than not, and far seeds agree."""
+    gan = make_gan().eval()
+    for p in gan.generator_ema.parameters():
+        p.mul_(2)  # so that samples reach the modes
+
+    def measure(seed, draws):
+        metric = ToyQuality(200)
+        return EvaluationSuite(gan, ring, [metric], 200, seed, draws=draws).run().metrics
+
+    wide = measure(0, 10)
+    for seed in (0, 1, 2):
+        single = measure(seed, 1)
+        for name in ("frechet_points_200", "kid_points_200", "vendi_points_200", "density_points_200", "kl_with_off_mode_200"):
+            low, high = wide[name].low, wide[name].high
+            assert seed or wide[name].value == single[name].value, "the value is that of the first draw"
+            assert low < high and single[name].low is None
+            assert low - (high - low) < single[name].value < high + (high - low)
+            assert "Student's t from 10" in wide[name].protocol["interval"]
+    assert 0 < wide["frechet_points_200"].low < wide["frechet_points_200"].value < wide["frechet_points_200"].high
+    assert wide["copies_points_200"].protocol["interval"] == "Wilson 95 %"
 
 
 def test_each_metric_has_its_protocol(digits):
@@ -123,8 +197,8 @@ def test_collapsed_sampler_of_points_with_wrong_labels(ring):
 
 def test_vendi_score_of_points_needs_known_modes(ring):
     class Points(ToyQuality):
-        def setup(self, datamodule, device):
-            super().setup(ring, device)
+        def setup(self, datamodule, device, split):
+            super().setup(ring, device, split)
 
     data = SimpleNamespace(shape=ring.shape, num_classes=0, train=ring.train, test=ring.test, fingerprint=ring.fingerprint)
     results = run(sampler(ring.train.x), data, Points(400))

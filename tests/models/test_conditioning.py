@@ -1,6 +1,7 @@
 """The labels of real samples and fakes, label priors, and the auxiliary classifier."""
 
 import math
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -47,6 +48,27 @@ def test_reals_keep_their_labels_and_fakes_are_drawn_uniformly(conditioning):
     assert real_y is y
     assert fake_y.dtype == torch.int64 and fake_y.shape == (30_000,)
     torch.testing.assert_close(shares(fake_y), torch.full((3,), 1 / 3), atol=0.015, rtol=0)  # 5 standard errors
+
+
+IMBALANCED = torch.tensor([0] * 90 + [1] * 3 + [2] * 7)
+UNIFORM = "label_prior=uniform gives every class the same number of generated samples, but the training set has 90 % in class 0"
+ADVICE = {
+    Uniform: f"{UNIFORM} and 3 % in class 1; use label_prior=marginal or label_prior=batch",
+    Batch: "after training with label_prior=batch, .* have uniform ones, .* 90 % in class 0 and 3 % in class 1; give labels",
+}
+
+
+@pytest.mark.parametrize("prior", ADVICE)
+def test_uniform_labels_on_imbalanced_data_warn_with_the_shares(prior):
+    with pytest.warns(UserWarning, match=ADVICE[prior]):
+        ClassLabels(3, prior(3)).fit_prior(IMBALANCED)
+
+
+@pytest.mark.parametrize(("prior", "y"), [(Marginal, IMBALANCED), (Uniform, Y), (Batch, torch.tensor([0, 0, 0, 1, 2]))])
+def test_other_priors_and_equal_classes_do_not_warn(prior, y):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ClassLabels(3, prior(3)).fit_prior(y)
 
 
 def test_batch_prior_copies_the_real_labels():

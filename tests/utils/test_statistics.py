@@ -12,6 +12,7 @@ from ganlab.utils.statistics import (
     mean_interval,
     paired_difference,
     percent,
+    prediction_interval,
     quartiles,
     time_to_target,
     wilson_interval,
@@ -161,3 +162,20 @@ def test_only_a_share_of_1_prints_as_100_percent(share, text):
 
 def test_percent_with_a_sign():
     assert [percent(x, sign=True) for x in (0.25, -0.25, 0, 1)] == ["+25", "-25", "0", "+100"]
+
+
+def test_prediction_interval_covers_the_next_value():
+    """Also of skewed values, as Fréchet distances of few samples are."""
+    random = np.random.default_rng(0)
+    for values in (random.normal(3, 2, (4000, 11)), random.chisquare(8, (4000, 11))):
+        intervals = [prediction_interval(row[:10]) for row in values]
+        covered = np.mean([low <= row[10] <= high for row, (low, high) in zip(values, intervals)])
+        assert covered == pytest.approx(0.95, abs=0.02)
+    low, high = prediction_interval([1.0, 3.0])
+    assert (low, high) == pytest.approx((2 - 12.7062 * 2**0.5 * 1.5**0.5, 2 + 12.7062 * 2**0.5 * 1.5**0.5), rel=1e-5)
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan], [1.0, math.inf]])
+def test_prediction_interval_needs_two_finite_values(values):
+    with pytest.raises(ValueError, match="a prediction interval needs at least two finite values"):
+        prediction_interval(values)
