@@ -19,7 +19,7 @@ MIN_SAMPLES = 20
 
 
 class CASResult(NamedTuple):
-    """Accuracy on the real test split, accuracy on the held-out samples, and the learning rate chosen by the latter."""
+    """Accuracy on the real held-out split, accuracy on the held-out samples, and the learning rate chosen by the latter."""
 
     accuracy: float
     held_out_accuracy: float
