@@ -190,7 +190,7 @@ def test_trainer_options_for_automatic_optimization_are_refused(setting, instead
 
 def test_deterministic_preset_reaches_torch(monkeypatch):
     with initialize_config_dir(conf_folder(), version_base="1.3"):
-        trainer = compose("config", ["trainer=deterministic"]).trainer
+        trainer = compose("config", ["trainer=deterministic", "run_dir=run"]).trainer
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     try:
         instantiate(trainer, logger=False)
