@@ -1,13 +1,18 @@
 """Training metrics: losses, logits, gradient norms and speed."""
 
+import logging
 import math
 import time
+from statistics import median
 
+import torch
 from lightning import Callback
 from torch import Tensor
 
 from ganlab.callbacks.periodic import Periodic
 from ganlab.models.adversarial import NETWORKS
+
+log = logging.getLogger(__name__)
 
 
 def median_and_quartiles(name: str, value: Tensor) -> dict[str, float]:
@@ -37,7 +42,12 @@ class TrainMetrics(Callback):
     `last` is the newest row. `seconds` have passed since the start, `training_seconds` of them in training, on `images`
     real images; of an ensemble the images of all members are added, here and in `images_per_second`.
     `seconds_before_resume` is the part of `seconds` before the run was resumed.
+
+    Says once where training has become slower than a third of its speed at the start of this process (the medians of
+    `RECENT_ROWS` and of the first `FIRST_ROWS` rows).
     """
+
+    FIRST_ROWS, RECENT_ROWS = 10, 5
 
     def __init__(self) -> None:
         self.last: dict[str, float] = {}
@@ -64,6 +74,8 @@ class TrainMetrics(Callback):
         self._members = len(gan.seeds or [gan])
         self._first_image = gan.images_seen - self.images // self._members
         self._last_row_at = (self.training_seconds, self.images)
+        self._speeds: list[float] = []  # of this process' rows
+        self._is_slow = False
 
     def on_train_batch_start(self, trainer, gan, batch, batch_idx):
         every = trainer.log_every_n_steps  # 0: never, as in Lightning
@@ -85,6 +97,19 @@ class TrainMetrics(Callback):
         row |= {"d_updates": gan.d_updates, "g_updates": gan.g_updates, "seconds": self.seconds}
         row |= {f"{network}/lr": float(o.param_groups[0]["lr"]) for network, o in zip(NETWORKS, trainer.optimizers)}
         row["images_per_second"] = (self.images - images) / (self.training_seconds - seconds)
+        self._check_speed(row["images_per_second"], torch.get_num_threads() if gan.device.type == "cpu" else 1)
         self.last, self._last_row_at = row, (self.training_seconds, self.images)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=gan.images_seen)
+
+    def _check_speed(self, speed: float, threads: int) -> None:
+        """Say once that training has slowed down, and what to do."""
+        self._speeds.append(speed)
+        first, recent = median(self._speeds[: self.FIRST_ROWS]), median(self._speeds[-self.RECENT_ROWS :])
+        if self._is_slow or len(self._speeds) < self.FIRST_ROWS + self.RECENT_ROWS or recent >= first / 3:
+            return
+        self._is_slow = True
+        log.warning(
+            f"training has slowed down from {first:,.0f} to {recent:,.0f} images/s; other processes seem to use this machine: "
+            + (f"{threads} threads wait for each other then, and threads=1 does not" if threads > 1 else "stop or move them")
+        )

@@ -106,7 +106,10 @@ def start(cfg: DictConfig, about: DictConfig, run: RunDir, is_sweep: bool) -> fl
         os.environ["WANDB_RUN_GROUP"] = Path(about.sweep.dir).name
     if searched := is_sweep and is_search(about):
         require_objective(config)
-    resume = (is_sweep or slurm.is_restart()) and matches_saved_config(run, config)
+    may_resume = is_sweep or slurm.is_restart()
+    if may_resume and run.is_run and not any(word.startswith("threads=") for word in about.overrides.task):
+        config["threads"] = run.read_config().get("threads")  # chosen on another machine: bit for bit the same numbers
+    resume = may_resume and matches_saved_config(run, config)
     if resume and searched and run.was_killed_twice:
         raise RuntimeError(f"{run.path} was killed twice without a new checkpoint; the memory may be too small for it")
     if resume and is_sweep and (run.is_complete or searched and run.has_failed):

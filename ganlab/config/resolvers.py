@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -46,12 +47,32 @@ def fast_precision(accelerator: str, dim: int | None = None) -> str:
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
 
+MANY_MEMBERS = 16  # of an ensemble on small data, whose step is then as much work as one GAN's on images of 28 pixels
+
+
+def threads(dim: int | None, size: int | None, seeds: int | None, devices: int | str | list) -> int:
+    """CPU threads of a process, by the size of its work: 1 for points (dim) and images of 8 pixels (size), else all cores.
+
+    Two threads gain 3 to 11 % on such small networks, 26 % for convolutions on 28 pixels, and wait for each other where the
+    machine has other work: small networks then run 14 to 70 times slower than with one. Ensembles of 16 members or more get
+    all cores. Several processes share them. OMP_NUM_THREADS is the upper limit.
+    """
+    if (dim is not None or size is not None and size <= 8) and (seeds or 1) < MANY_MEMBERS:
+        return 1
+    from joblib import cpu_count  # start-up time; respects affinity and containers' limits
+
+    cores = cpu_count(only_physical_cores=True) // (devices if isinstance(devices, int) and devices > 0 else 1)
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return max(1, min(cores, int(limit)) if limit.isdigit() else cores)
+
+
 RESOLVERS = {
     "ganlab.accelerator": _accelerator,
     "ganlab.family": family,
     "ganlab.fast_precision": fast_precision,
     "ganlab.file_name": file_name,
     "ganlab.folder_classes": count_classes,
+    "ganlab.threads": threads,
     "ganlab.product": lambda *factors: math.prod(factors),
     "oc.env": secrets.env,
 }

@@ -22,6 +22,7 @@ TOP_LEVEL: dict[str, tuple] = {  # the types of the keys outside all sections, a
     "data_dir": (str,),
     "seed": (int,),
     "seeds": (int, NoneType),
+    "threads": (int,),
     "max_images": (int,),
     "eval_every": (int,),
     "published": (dict, NoneType),
@@ -65,6 +66,8 @@ def validate_types(cfg: DictConfig, overrides: Sequence[str]) -> None:
     validate_int("seed", cfg.seed, 0, 2**32 - 1)  # numpy's range
     if cfg.get("seeds") is not None:
         validate_int("seeds", cfg.seeds)
+    if "threads" in cfg:
+        validate_int("threads", cfg.threads)
     validate_devices(cfg.trainer)
 
 

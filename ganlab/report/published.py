@@ -16,7 +16,7 @@ from ganlab.report.tables import Table, seeds_cell
 from ganlab.utils.statistics import Estimate
 
 # Overrides that leave a run in the published setting: how long it trains, how often, where and how it is evaluated.
-FREE_KEYS = {"experiment", "loss", "max_images", "eval_every", "seed", "seeds", "data_dir", "run_dir", "name"}
+FREE_KEYS = {"experiment", "loss", "max_images", "eval_every", "seed", "seeds", "threads", "data_dir", "run_dir", "name"}
 FREE_GROUPS = ("trainer", "logger", "monitor", "callbacks", "metrics", "hydra", "published")
 
 

@@ -133,3 +133,9 @@ def member_of(weights: dict, seeds: list[int], seed: int | None, checkpoint: Pat
         raise ValueError(f"seed {seed} of this ensemble failed, its weights are not numbers; take another")
     stacked = {name: value for name, value in weights.items() if name != "failed"}
     return {name: value[index] if isinstance(value, torch.Tensor) else value for name, value in stacked.items()}, seed
+
+
+def set_threads(config: dict) -> None:
+    """Compute with as many threads as the run, so that its numbers are the same; torch's default if its config has none."""
+    if (threads := config.get("threads")) is not None:
+        torch.set_num_threads(threads)

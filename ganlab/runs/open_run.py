@@ -8,7 +8,7 @@ import torch
 
 from ganlab.data import TensorData
 from ganlab.models.gan import GAN
-from ganlab.runs.loading import build_trusted, gan_from_checkpoint, read_checkpoint
+from ganlab.runs.loading import build_trusted, gan_from_checkpoint, read_checkpoint, set_threads
 from ganlab.runs.run_dir import RunDir, find_checkpoint, run_dir_of
 
 
@@ -51,6 +51,7 @@ def open_run(run: str, seed: int | None = None, trust: Sequence[str] = ()) -> Tr
     checkpoint = find_checkpoint(run)
     content = read_checkpoint(checkpoint)
     gan, member = gan_from_checkpoint(content, checkpoint, trust, seed)
+    set_threads(content["ganlab"]["config"])
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     config, run_dir = content["ganlab"]["config"], run_dir_of(checkpoint)
     return TrainedRun(

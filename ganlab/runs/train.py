@@ -1,6 +1,7 @@
 """One run: build data, GAN, callbacks, loggers and trainer, fit, and write the summary."""
 
 import logging
+import os
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from hydra.utils import instantiate
 from lightning import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -23,7 +25,7 @@ from ganlab.callbacks.periodic import find_callback
 from ganlab.models.adversarial import AdversarialModule
 from ganlab.models.ensemble import Ensemble
 from ganlab.models.gan import GAN
-from ganlab.runs.loading import read_checkpoint
+from ganlab.runs.loading import read_checkpoint, set_threads
 from ganlab.runs.memory import available_memory, memory_per_member
 from ganlab.runs.run_dir import RunDir
 from ganlab.runs.summary import print_summary, summarize, summarize_failure
@@ -83,6 +85,7 @@ def train(
 
 def _fit(config: dict, run_dir: RunDir, checkpoint: Path | None, on_finish: OnFinish | None, is_new: bool) -> Result:
     started = time.perf_counter()
+    set_threads(config)
     images_seen = 0 if checkpoint is None else read_checkpoint(checkpoint)["state_dict"]["_extra_state"]["images_seen"]
     datamodule = build(config["data"])
     gan = build_gan(config, datamodule, resumed=checkpoint is not None)
@@ -96,6 +99,8 @@ def _fit(config: dict, run_dir: RunDir, checkpoint: Path | None, on_finish: OnFi
         enable_checkpointing=has_checkpoints or config["trainer"]["enable_checkpointing"],
         plugins=[AtomicCheckpointIO(), *slurm.lightning_plugins()],
     )
+    if trainer.num_devices > 1:  # for the processes that Lightning starts
+        os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     try:
         if trainer.is_global_zero:
             run_dir.write_config(config)  # before W&B, which may take its time
