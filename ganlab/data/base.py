@@ -16,6 +16,14 @@ from torchvision.datasets import VisionDataset
 
 from ganlab.data.batches import Batches, EnsembleBatches, InfiniteBatches, Split, is_distributed, to_device_if_fits
 from ganlab.data.splits import stratified_split
+from ganlab.data.validation import (
+    validate_classes,
+    validate_labels,
+    validate_shape,
+    validate_split,
+    validate_value_range,
+    validate_values,
+)
 from ganlab.utils.validation import validate_int
 
 DOWNLOAD_TIMEOUT = 20  # seconds without an answer; torchvision would wait for ever
@@ -29,21 +37,6 @@ def to_float(x: Tensor) -> Tensor:
 def to_uint8(images: Tensor) -> Tensor:
     """The inverse of `to_float`, rounded; values outside [-1, 1] are clamped."""
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def validate_split(source: str, split: object) -> None:
-    """Raise ValueError unless `split` is a `Split` of the documented types and lengths."""
-    got = type(split).__name__
-    if isinstance(split, Split):
-        x, y = split
-        valid_types = getattr(x, "dtype", None) in (torch.uint8, torch.float32) and getattr(y, "dtype", None) == torch.int64
-        if valid_types and y.shape == x.shape[:1]:
-            return
-        got = " and ".join(f"{part.dtype} {list(part.shape)}" if hasattr(part, "dtype") else str(part) for part in split)
-    raise ValueError(
-        f"{source} must return two ganlab.data.Split(x, y) of samples x (uint8 images or float32 points) and labels y "
-        f"(int64 [N], zeros where there are none), got {got}"
-    )
 
 
 def split_fingerprint(split: Split) -> str:
@@ -67,26 +60,42 @@ class TensorData(L.LightningDataModule, ABC):
         batch_size: samples per batch and per process.
         val_size: samples of the training data that become the validation split, stratified and always the same ones;
             None: as many as the test split has, but at most a fifth. Unused where `load` returns a validation split.
+        value_range: (low, high), the values of black and white in the images that `load` returns, such as (-1, 1). They are
+            rounded to 256 gray levels. None: images are uint8 in 0 … 255.
 
     Attributes:
         train, val, test: the splits, after `setup`.
+        classes: names of the labels in order, if there are any.
         seeds: the seeds of an ensemble's K members, whose batches are then [K, batch_size, ...]; empty for a single GAN.
 
     Raises:
-        ValueError: in `setup`, `load` returned something else than splits, or `batch_size` exceeds the training data;
+        ValueError: in `setup`, `load` returned something else than splits of this shape and these classes, a class is
+            missing in a split, values are not finite or not those of images, or `batch_size` exceeds the training data;
             in `load_state_dict`, the training data has changed.
     """
 
     train: Split
     val: Split
     test: Split
+    classes: tuple[str, ...] = ()
+    may_miss_classes = False  # True for toys and stacks: their modes are known, drawn at random, and too many for small splits
+    rare_class_remedy = "add samples of it, or leave the class out"
 
-    def __init__(self, *, shape: tuple[int, ...], num_classes: int, batch_size: int, val_size: int | None = None):
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, ...],
+        num_classes: int,
+        batch_size: int,
+        val_size: int | None = None,
+        value_range: Sequence[float] | None = None,
+    ):
         super().__init__()
-        self.shape = shape
+        self.shape = tuple(shape)
         self.num_classes = validate_int("data.num_classes", num_classes, 0)
         self.batch_size = validate_int("data.batch_size", batch_size)
         self.val_size = None if val_size is None else validate_int("data.val_size", val_size)
+        self.value_range = validate_value_range(value_range, self.shape)
         self.seeds: Sequence[int] = ()
         self.train = self.val = self.test = None  # type: ignore[assignment]
         self._position: tuple[int, int] | None = None
@@ -98,16 +107,23 @@ class TensorData(L.LightningDataModule, ABC):
 
     def load_splits(self) -> None:
         """Set `train`, `val` and `test` to what `load` returns."""
-        splits = self.load()
-        if not isinstance(splits, tuple) or len(splits) not in (2, 3):
-            raise ValueError(
-                f"{type(self).__name__}.load() must return (train, test) or (train, val, test), got {splits!r:.60}"
-            )
-        for split in splits:
-            validate_split(f"{type(self).__name__}.load()", split)
-        train, *val, test = splits
+        loaded, source = self.load(), f"{type(self).__name__}.load()"
+        if not isinstance(loaded, tuple) or len(loaded) not in (2, 3) or isinstance(loaded, Split):
+            raise ValueError(f"{source} must return (train, test) or (train, val, test), got {type(loaded).__name__}")
+        train, *val, test = (validate_split(source, split, self.value_range) for split in loaded)
         self.train, self.val = (train, *val) if val else self._split_off_validation(train, test)
         self.test = test
+
+    def validate(self) -> None:
+        """Raise ValueError if the splits do not have the configured shape and classes; warn of values that are unusual."""
+        splits = self.train, self.val, self.test
+        validate_shape(f"{type(self).__name__}.load()", splits, self.shape)
+        labels = [split.y for split in splits]
+        validate_labels(torch.cat(labels), self.num_classes)
+        if not self.may_miss_classes:
+            validate_classes(labels, self.num_classes, self.classes, self.rare_class_remedy)
+        if isinstance(self.train.x, Tensor):  # not stacks, whose images are the base set's
+            validate_values(*(split.x for split in splits))
 
     def _split_off_validation(self, data: Split, test: Split) -> tuple[Split, Split]:
         n = len(data.x)
@@ -120,6 +136,7 @@ class TensorData(L.LightningDataModule, ABC):
     def setup(self, stage: str | None = None) -> None:
         if self.train is None:
             self.load_splits()
+            self.validate()
         if stage == "fit":
             self._batches(self.train)  # refuses a batch_size that is too large, before callbacks train an extractor
 
@@ -166,29 +183,15 @@ class Images(TensorData):
     Args:
         channels, size, num_classes: facts of the data, written in conf/data/*.yaml for the networks to read.
         data_dir: where files are looked for, downloaded to and cached.
-        val_size: as of `TensorData`.
-
-    Attributes:
-        classes: names of the labels in order.
+        data: the other arguments of `TensorData`.
 
     Raises:
         ValueError: in `setup`, the loaded images do not have the configured channels, size or number of classes.
     """
 
-    classes: tuple[str, ...] = ()
-
-    def __init__(
-        self,
-        *,
-        channels: int,
-        size: int,
-        num_classes: int,
-        batch_size: int,
-        data_dir: str | Path,
-        val_size: int | None = None,
-    ):
+    def __init__(self, *, channels: int, size: int, data_dir: str | Path, **data):
         self.channels, self.size = validate_int("data.channels", channels), validate_int("data.size", size)
-        super().__init__(shape=(channels, size, size), num_classes=num_classes, batch_size=batch_size, val_size=val_size)
+        super().__init__(shape=(channels, size, size), **data)
         self.data_dir = Path(data_dir).expanduser()
 
     def download(self, source: type[VisionDataset], problem: str, remedies: list[str]) -> None:
@@ -209,8 +212,7 @@ class Images(TensorData):
         finally:
             socket.setdefaulttimeout(default_timeout)
 
-    def setup(self, stage: str | None = None) -> None:
-        super().setup(stage)
+    def validate(self) -> None:
         channels, height, width = shape = tuple(self.train.x.shape[1:])
         if shape != self.shape:
             raise ValueError(
@@ -222,3 +224,4 @@ class Images(TensorData):
                 f"data.num_classes is {self.num_classes} but the data has {len(self.classes)} classes: "
                 f"type data.num_classes={len(self.classes)}"
             )
+        super().validate()

@@ -21,6 +21,11 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
+def is_first_process() -> bool:
+    """Whether this process has rank 0, or is alone."""
+    return not is_distributed() or dist.get_rank() == 0
+
+
 def to_device_if_fits(split: Split, device: torch.device) -> Split:
     """The split on `device` if it takes at most a quarter of a GPU's free memory, else as it is.
 

@@ -67,6 +67,7 @@ class Stacked(Images):
     """
 
     base_class: type[Images]
+    may_miss_classes = True
 
     def __init__(
         self, *, channels: int, train_size: int, test_size: int, data_seed: int, val_size: int | None = None, **images
@@ -82,7 +83,7 @@ class Stacked(Images):
         self.base.prepare_data()
 
     def load(self) -> tuple[Split, Split, Split]:
-        # Not base.setup(), whose messages would suggest settings for one channel; setup() of the stacks checks the size.
+        # Not base.setup(), whose messages would suggest settings for one channel; the stacks' own checks find a wrong size.
         self.base.load_splits()
         generator = torch.Generator().manual_seed(self.data_seed)
         train = self._stack(self.base.train, self.train_size, generator)

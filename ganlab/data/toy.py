@@ -21,6 +21,8 @@ class GaussianMixture(TensorData):
         data_seed: seed of the points, independent of the run's seed.
     """
 
+    may_miss_classes = True
+
     def __init__(
         self,
         centers: Tensor,

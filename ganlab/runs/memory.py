@@ -1,9 +1,7 @@
 """How many members of an ensemble fit into memory."""
 
 from itertools import chain
-from pathlib import Path
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -36,14 +34,3 @@ def _saved_bytes(step, real: Tensor, y: Tensor | None) -> int:
         kept_alive = step(real, y)
     del kept_alive
     return sum(storages.values())
-
-
-def available_memory(device: torch.device) -> int | None:
-    """Bytes free on the device; None where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)

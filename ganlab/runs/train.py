@@ -26,12 +26,13 @@ from ganlab.models.adversarial import AdversarialModule
 from ganlab.models.ensemble import Ensemble
 from ganlab.models.gan import GAN
 from ganlab.runs.loading import read_checkpoint, set_threads
-from ganlab.runs.memory import available_memory, memory_per_member
+from ganlab.runs.memory import memory_per_member
 from ganlab.runs.run_dir import RunDir
 from ganlab.runs.summary import print_summary, summarize, summarize_failure
 from ganlab.utils import slurm
 from ganlab.utils.errors import Interrupted
 from ganlab.utils.library_warnings import silence_library_warnings
+from ganlab.utils.memory import available_memory
 from ganlab.utils.validation import validate_int
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,8 @@ class Points(TensorData):
     """70 labeled points: batches of 7, ten to an epoch."""
 
     def __init__(self, shape=(2,), size=70):
-        super().__init__(shape=shape, num_classes=3, batch_size=7)
+        value_range = (-0.3, 0.7) if len(shape) == 3 else None
+        super().__init__(shape=shape, num_classes=3, batch_size=7, value_range=value_range)
         self.size = size
 
     def load(self):

@@ -36,5 +36,7 @@ def test_valid_splits_are_used_as_they_are():
     ],
 )
 def test_invalid_splits_are_rejected(split, got):
-    with pytest.raises(ValueError, match=rf"MyData.load\(\) must return two ganlab.data.Split.*, got {got}$"):
+    with pytest.raises(
+        ValueError, match=rf"MyData.load\(\) must return \(train, test\) or .*each a ganlab.data.Split.*, got {got}$"
+    ):
         MyData(split).setup()

@@ -11,6 +11,8 @@ from torchvision import transforms
 from ganlab.data import ImageFolder
 from ganlab.utils.image_folders import count_classes
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*(gray values from|training images too)")
+
 
 def make(root, **changes):
     facts = {"channels": 3, "size": 8, "num_classes": 0, "test_fraction": 0.1, "batch_size": 2, "data_dir": "data"}
@@ -86,7 +88,7 @@ def test_any_mode_converts_to_any_channels(tmp_path, mode, channels, color):
     assert x.shape == (3, channels, 8, 8) and x[:, :, 3, 5].tolist() == [color] * 3  # 76 = 0.299 · 255
 
 
-@pytest.mark.parametrize("mode, gray", [("L", 77), ("1", 255), ("LA", 77)])
+@pytest.mark.parametrize("mode, gray", [("L", 77), ("1", 255), ("LA", 166)])  # 77 of opacity 128/255 on white
 def test_gray_images_convert_to_rgb(tmp_path, mode, gray):
     for name in "abc":
         save(tmp_path / f"{name}.png", {"L": 77, "1": 1, "LA": (77, 128)}[mode], mode=mode)
@@ -190,6 +192,170 @@ def test_class_without_images_is_named(zoo):
     (zoo / "dog").mkdir()
     with pytest.raises(FileNotFoundError, match="dog holds no image"):
         loaded(zoo, num_classes=4)
+
+
+@pytest.mark.parametrize("n, counts", [(3, None), (2, "1 training, 0 validation and 1"), (1, "1 training, 0 validation and 0")])
+def test_rare_class_is_kept_whole_or_refused_by_name(tmp_path, n, counts):
+    for name, count in (("ant", 17), ("bee", 17), ("cat", n)):
+        for i in range(count):
+            save(tmp_path / name / f"{i}.png", (i, 200, 99))
+    if counts:
+        (tmp_path / "cat" / "broken.txt").write_text("no image")
+        (tmp_path / "ant" / "0.png").write_bytes(b"broken, but nothing is decoded before the refusal")
+        with pytest.raises(ValueError, match=f"class 'cat' has {counts} test samples.*or type data.num_classes=0"):
+            loaded(tmp_path, num_classes=3)
+    else:
+        data = loaded(tmp_path, num_classes=3)
+        assert [split.y.bincount().tolist() for split in (data.val, data.test)] == [[2, 2, 1]] * 2
+        assert data.train.y.bincount().tolist() == [13, 13, 1]
+
+
+def tree(root, **splits):
+    """root/<split>/<class>/<i>.png, whose red value is the class and green value the number; `splits` has counts per class."""
+    start = 0
+    for split, counts in splits.items():
+        for label, (name, n) in enumerate(counts.items()):
+            for i in range(start, start + n):
+                save(root / split / name / f"{i}.png", (label, i, 200))
+        start += 50
+    return root
+
+
+ZOO = {"ant": 10, "bee": 20}
+
+
+@pytest.mark.parametrize(
+    "splits, sizes, origins",
+    [
+        ({"train": ZOO, "val": {"ant": 2, "bee": 3}, "test": {"ant": 1, "bee": 4}}, ([10, 20], [2, 3], [1, 4]), (0, 1, 2)),
+        ({"training": ZOO, "Validation": {"ant": 2, "bee": 3}}, ([9, 18], [2, 3], [1, 2]), (0, 1, 0)),
+        ({"train": ZOO, "test": {"ant": 2, "bee": 3}}, ([9, 18], [1, 2], [2, 3]), (0, 0, 1)),
+    ],
+)
+def test_subdirectories_named_as_splits_are_the_splits(tmp_path, splits, sizes, origins):
+    tree(tmp_path, **splits)
+    assert count_classes(str(tmp_path)) == 2
+    labeled, unlabeled = loaded(tmp_path, num_classes=2), loaded(tmp_path)
+    assert labeled.classes == ("ant", "bee")
+    for data in (labeled, unlabeled):
+        for split, counts, origin in zip((data.train, data.val, data.test), sizes, origins, strict=True):
+            assert (split.x[:, 1, 0, 0] // 50 == origin).all()
+            assert split.y.bincount().tolist() == (counts if data is labeled else [sum(counts)])
+            assert data is unlabeled or torch.equal(split.x[:, 0, 0, 0].long(), split.y)
+
+
+def test_split_directories_beside_others_are_refused(tmp_path):
+    tree(tmp_path, train=ZOO, test=ZOO, extra=ZOO)
+    with pytest.raises(ValueError, match="has the subdirectories extra, test, train: keep train, val and test"):
+        loaded(tmp_path, num_classes=2)
+
+
+def test_train_alone_is_a_class(tmp_path):
+    tree(tmp_path, car=ZOO, train=ZOO)
+    assert count_classes(str(tmp_path)) == 2 and loaded(tmp_path, num_classes=2).classes == ("car", "train")
+
+
+def test_class_of_another_split_must_be_one_of_train(tmp_path):
+    tree(tmp_path, train=ZOO, test={"ant": 2, "bees": 2})
+    with pytest.raises(ValueError, match=r"test/bees is no class of the training images \(ant, bee\)"):
+        loaded(tmp_path, num_classes=2)
+
+
+def test_split_directory_without_images_is_refused(tmp_path):
+    tree(tmp_path, train=ZOO)
+    (tmp_path / "test").mkdir()
+    for num_classes in (0, 2):
+        with pytest.raises(ValueError, match="gives 27 / 3 / 0 images for train / val / test: put images there, or choose"):
+            loaded(tmp_path, num_classes=num_classes)
+
+
+def test_skipped_files_are_counted_and_named(zoo, caplog):
+    (zoo / "bee" / "movie.gif").write_bytes(b"")
+    with caplog.at_level("INFO"):
+        loaded(zoo, num_classes=3)
+    (line,) = (record.message for record in caplog.records if "skipped" in record.message)
+    assert line == f"{zoo}: 15 images; 3 other file(s) skipped: .cache/thumb.png, bee/movie.gif, notes.txt"
+
+
+def test_images_larger_than_the_memory_are_refused_before_decoding(zoo, monkeypatch):
+    (zoo / "bee" / "0.png").write_bytes(b"broken")
+    monkeypatch.setattr("ganlab.data.folder.available_memory", lambda device: 15 * 3 * 64 - 1)
+    with pytest.raises(
+        MemoryError, match="15 images of 3x8x8 take 2,880 bytes of memory but 2,879 are free.*than 8, or use fewer"
+    ):
+        loaded(zoo)
+
+
+def test_masks_of_0_and_1_need_their_value_range(tmp_path):
+    for i in range(3):
+        Image.fromarray((np.random.default_rng(i).random((8, 8)) > 0.5).astype(np.uint8)).save(tmp_path / f"{i}.png")
+    with pytest.raises(
+        ValueError, match=r"gray values from 0 to 1 of 0 … 255.*set value_range=\(0, 1\) \(data.value_range=\[0,1\]\)"
+    ):
+        loaded(tmp_path, channels=1)
+    assert everything(loaded(tmp_path, channels=1, value_range=[0, 1]))[0].unique().tolist() == [0, 255]
+
+
+# transparency
+
+ALPHA = np.random.default_rng(0).integers(0, 256, (8, 8, 1), np.uint8)
+COLORS = np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)
+ALPHA[2:4], ALPHA[4:6] = 0, 255
+
+
+def transparent(mode):
+    """An image of the mode whose pixels of alpha 0 have colors, and its RGBA values."""
+    if mode == "RGBA":
+        image = Image.fromarray(np.concatenate([COLORS, ALPHA], 2))
+    elif mode == "LA":
+        image = Image.fromarray(np.concatenate([COLORS[..., :1], ALPHA], 2))
+    else:
+        image = (
+            Image.fromarray(COLORS).convert("P" if mode == "P" else "RGB").quantize(8)
+            if mode == "P"
+            else Image.fromarray(COLORS)
+        )
+        image.info["transparency"] = 3 if mode == "P" else tuple(int(v) for v in COLORS[0, 0])
+    return image
+
+
+@pytest.mark.parametrize("background", [255, 0, 90])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
+def test_transparent_pixels_show_the_background(tmp_path, mode, channels, background):
+    for name in "abc":
+        transparent(mode).save(tmp_path / f"{name}.png")
+    rgba = np.asarray(Image.open(tmp_path / "a.png").convert("RGBA")).astype(float)
+    alpha = rgba[..., 3:] / 255
+    assert (alpha == 0).any() and (alpha == 1).any()
+    expected = rgba[..., :3] * alpha + background * (1 - alpha)
+    if channels == 1:
+        expected = expected @ np.array([[0.299], [0.587], [0.114]])
+    x, _ = everything(loaded(tmp_path, channels=channels, background=background))
+    assert x.shape == (3, channels, 8, 8)
+    assert np.abs(x[0].permute(1, 2, 0).numpy() - expected).max() <= 1.5  # rounded twice
+
+
+@pytest.mark.parametrize("mode, channels", [("LA", 2), ("RGBA", 4)])
+@pytest.mark.parametrize("size", [8, 16])
+def test_colors_under_alpha_0_are_no_content(tmp_path, mode, channels, size):
+    """A visible half of value 60 beside one of alpha 0 and value 255, of which nothing may bleed into the visible one."""
+    pixels = np.zeros((size, size, channels), np.uint8)
+    pixels[:, : size // 2] = (*[60] * (channels - 1), 255)
+    pixels[:, size // 2 :, :-1] = 255
+    for name in "abc":
+        Image.fromarray(pixels, mode).save(tmp_path / f"{name}.png")
+    x, _ = everything(loaded(tmp_path, channels=channels))
+    visible = x[:, -1:] > 0
+    assert visible.any() and not visible.all()
+    colors = x[:, :-1].masked_select(visible)
+    assert (colors.int() - 60).abs().max() <= 2 and not x[:, :-1].masked_select(~visible).any()
+
+
+@pytest.mark.parametrize("background", [-1, 256, 0.5, "white"])
+def test_background_is_validated(tmp_path, background):
+    with pytest.raises(ValueError, match="data.background must be an integer in 0 … 255, got"):
+        make(tmp_path, background=background)
 
 
 def test_count_classes(zoo, tmp_path):

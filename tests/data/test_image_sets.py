@@ -11,6 +11,8 @@ from torchvision import datasets
 
 from ganlab.data import CIFAR10, Digits
 
+LABELS = [9, 0, 3, 1, 2, 4, 5, 8, 7, 6]
+
 
 def digits(tmp_path, **changes):
     return Digits(
@@ -79,8 +81,8 @@ def cifar(tmp_path, monkeypatch):
         return hashlib.md5((folder / name).read_bytes()).hexdigest()
 
     def batch(name):
-        rows = rng.integers(0, 256, (4, 3072), dtype=np.uint8)
-        return rows, write(name, {"data": rows, "labels": [9, 0, 3, 3]})
+        rows = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
+        return rows, write(name, {"data": rows, "labels": LABELS})
 
     names = [f"data_batch_{i}" for i in range(1, 6)]
     rows, sums = zip(*map(batch, names), strict=True)
@@ -96,10 +98,10 @@ def test_cifar10_has_channels_first(cifar, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("the files are there"))
     data.prepare_data()
     data.setup()
-    assert [len(part.x) for part in (data.train, data.val, data.test)] == [16, 4, 4] and data.train.x.is_contiguous()
+    assert [len(part.x) for part in (data.train, data.val, data.test)] == [40, 10, 10] and data.train.x.is_contiguous()
     images = torch.cat([data.train.x, data.val.x]).flatten(1).tolist()
     assert sorted(images) == sorted(rows.tolist())
-    assert data.test.x.shape == (4, 3, 32, 32) and data.test.y.tolist() == [9, 0, 3, 3]
+    assert data.test.x.shape == (10, 3, 32, 32) and data.test.y.tolist() == LABELS
     assert data.train.y.dtype == torch.int64
 
 

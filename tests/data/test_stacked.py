@@ -142,7 +142,7 @@ def test_fingerprint_sees_base_images_members_and_channels():
         return data
 
     def relabeled(data):
-        data.base.train.y[3] += 1
+        data.train.y[3] += 1
         return data
 
     prints = [
