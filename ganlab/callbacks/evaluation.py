@@ -145,6 +145,12 @@ class SeedTable(Periodic):
         self.path = Path(run_dir) / "seeds.csv"
         self.rows: list[dict] = []
 
+    def on_train_start(self, trainer, gan):
+        super().on_train_start(trainer, gan)
+        for row in self.rows:
+            if row["status"] == "finished":  # of a shorter run
+                row["status"] = "training"
+
     def run(self, trainer, gan):
         if gan.seeds is None:
             return

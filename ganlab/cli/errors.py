@@ -35,12 +35,6 @@ TRANSLATIONS = {  # the start of a message of Python, torch, Lightning or Hydra:
     ),
     r"No trials are completed yet": "no trial of the search has a value; search other settings (the reasons are above)",
     r".*gloo/transport/": "another process of this run ended and says why; python -m ganlab resume=latest continues",
-    r"Automatic gradient accumulation is not supported": (
-        "losses and penalties are of whole batches; leave trainer.accumulate_grad_batches out, and raise data.batch_size"
-    ),
-    r"Automatic gradient clipping is not supported": (
-        "leave trainer.gradient_clip_val out; gan.gradient_clip=NUMBER clips the gradients of both players"
-    ),
     r"Invalid learning rate: (\S+)": (
         r"a learning rate must be at least 0, got \1; correct optimizer.generator.lr or optimizer.discriminator.lr"
     ),

@@ -28,6 +28,8 @@ def errors_as_sentences(task: str, show_traceback: bool, run: RunDir | None = No
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         saved = f"; {_how_to_resume(run)} with what was saved before" if run and run.is_run else ""
+        if run and run.is_complete:
+            saved = f" after it was complete; its results are in {run.path}"
         sys.exit(f"ganlab: {task} was interrupted{saved}")
     except Exception as error:
         if show_traceback:

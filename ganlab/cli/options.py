@@ -103,6 +103,7 @@ class ReportOptions:
 @dataclass
 class ResumeOptions:
     resume: str = option("latest", "run directory, sweep directory, or latest: the newest unfinished run in outputs/")
+    max_images: int | None = option(None, "new length of the run in real images, also of a finished one", minimum=1)
     trust: list[str] = option([], "your own modules whose classes may be built, such as my_gan")
 
 
@@ -147,6 +148,8 @@ def parse_options(cls: type[Options], words: Sequence[str]) -> Options:
             raise ValueError(f"{verb} takes key=value, got {word!r}{hint}; its options are {', '.join(options)}")
         if key not in options:
             near = difflib.get_close_matches(key, options, n=2)
+            if verb == "resume" and not near:
+                raise ValueError(f"a resumed run keeps its settings, got {word}; only max_images= (and trust=) can be given")
             hint = f", perhaps {' or '.join(near)}" if near else ""
             raise ValueError(f"{verb} has no option {key}={hint}; its options are {', '.join(options)}")
         if key in given:

@@ -2,9 +2,13 @@
 
     python -m ganlab resume=latest                           # the unfinished run in outputs/ that started last
     python -m ganlab resume=outputs/ring-ns-seed1_…
+    python -m ganlab resume=RUN max_images=2_000_000         # a longer run, also of a finished one
     python -m ganlab resume=outputs/sweep_… trust=my_gan     # the jobs that are missing or unfinished
 
-A run continues in its directory, from its last checkpoint and with its saved config.yaml. Classes outside ganlab, torch.optim,
+A run continues in its directory, from its last checkpoint and with its saved config.yaml. A run that trainer.max_time,
+trainer.max_steps, a verdict or a callback ended before max_images goes on to max_images: the limit is lifted, the verdict only
+warns, and the callback decides again. A lengthened run ends with the weights of a run of that length; what the shorter one
+measured at its end stays in metrics.csv, and settings that were computed from the shorter max_images keep their values. Classes outside ganlab, torch.optim,
 lightning and torchmetrics are built only if their module is named: trust=my_gan. The same holds for a sweep's `--config-dir`
 and for its overrides of Hydra, except those that choose launcher and sweeper; a refusal says what to type.
 """
@@ -23,37 +27,53 @@ from ganlab.cli.options import ResumeOptions, parse_options
 from ganlab.runs.resume import config_to_resume, sweep_command
 from ganlab.runs.run_dir import RunDir, latest_unfinished
 
+log = logging.getLogger(__name__)
+
 
 def main(words: list[str]) -> None:
     """
     Raises:
-        ValueError: the directory holds no run, the run is finished, or it names a class that is not trusted.
+        ValueError: the directory holds no run, the run is finished, or it names a class that is not trusted; max_images is not
+            more than the run has seen, or is given for a sweep.
     """
     options = parse_options(ResumeOptions, words)
     path = latest_unfinished().path if options.resume == "latest" else Path(options.resume).expanduser()
     path = path.resolve()
     if (path / "multirun.yaml").is_file():
+        if options.max_images is not None:
+            raise ValueError(
+                f"max_images= lengthens a run, and {path} is a sweep; resume its runs one by one, or start a longer sweep"
+            )
         command, cwd = sweep_command(path, options.trust)
         sys.exit(run_ganlab(command, cwd, options.trust))
     run = RunDir(path)
     if not run.is_run:
         raise ValueError(f"{path} holds no run (no config.yaml) and no sweep; give a run's directory, or resume=latest")
-    config = config_to_resume(run, options.trust)
+    config = config_to_resume(run, options.trust, options.max_images)
+    if ended_by := run.ended_early:
+        log.info(f"{path} was ended by {ended_by}; now it goes on to max_images={config['max_images']:,}")
     cwd = run.read_command().cwd
     if cwd and Path(cwd).is_dir() and Path(cwd) != Path.cwd():  # relative paths and a user's own modules are found there
         trust = [f"trust={','.join(options.trust)}"] if options.trust else []
-        sys.exit(run_ganlab([f"resume={path}", *trust], cwd, options.trust))
-    resume_run(run, config)
+        length = [f"max_images={options.max_images}"] if options.max_images is not None else []
+        sys.exit(run_ganlab([f"resume={path}", *length, *trust], cwd, options.trust))
+    resume_run(run, config, options.max_images)
 
 
-def resume_run(run: RunDir, config: dict) -> None:
+def resume_run(run: RunDir, config: dict, max_images: int | None = None) -> None:
     """Train on in this process; messages go to the run's ganlab.log, too, as Hydra writes them at the first start."""
     from ganlab.report.wandb import log_run_report  # start-up time: torch loads here, after refusals
     from ganlab.runs.train import train
 
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     with errors_as_sentences("resume", show_traceback, run), append_to_log(run):
-        train(config, resume=True, on_finish=log_run_report)
+        overrides, presets = None, None
+        if max_images is not None:
+            command, presets = run.read_command(), run.read_command().presets
+            overrides = [word for word in command.overrides if not word.startswith("max_images=")] + [
+                f"max_images={max_images}"
+            ]
+        train(config, resume=True, overrides=overrides, presets=presets, on_finish=log_run_report)
 
 
 @contextmanager

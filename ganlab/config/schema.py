@@ -33,6 +33,35 @@ SEVERAL_TYPES = ("monitor.on_verdict", "trainer.deterministic")  # their classes
 REQUIRED = ("callbacks", "data", "gan", "logger", "name", "run_dir", "seed", "trainer")
 WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text", dict: "a section", NoneType: "null"}
 
+ENDLESS = "training is one endless epoch; set its length in real images with max_images="
+EVALUATES = "ganlab evaluates by itself; set the interval in real images with eval_every=, the samples with metrics.samples="
+NO_TEST = "training neither tests nor predicts; leave it out"
+CLIPS = "gan.gradient_clip=NUMBER clips the gradients of both networks"
+TRAINER_WITHOUT_EFFECT: dict[
+    str, tuple[tuple, str]
+] = {  # argument of lightning.Trainer: (values that ask for nothing, instead)
+    "max_epochs": ((None, -1), ENDLESS),
+    "min_epochs": ((None,), ENDLESS),
+    "min_steps": ((None,), ENDLESS),
+    "limit_train_batches": ((None, 1.0), ENDLESS),
+    "overfit_batches": ((0, 0.0), "training is one endless epoch over all data; choose smaller data"),
+    "reload_dataloaders_every_n_epochs": ((0,), "training is one endless epoch; leave it out"),
+    "limit_val_batches": ((None, 1.0), EVALUATES),
+    "val_check_interval": ((None, 1.0), EVALUATES),
+    "check_val_every_n_epoch": ((None, 1), EVALUATES),
+    "num_sanity_val_steps": ((None, 0), EVALUATES),
+    "limit_test_batches": ((None, 1.0), NO_TEST),
+    "limit_predict_batches": ((None, 1.0), NO_TEST),
+    "inference_mode": ((True,), NO_TEST),
+    "accumulate_grad_batches": ((1,), "losses and penalties are of whole batches; raise data.batch_size"),
+    "gradient_clip_val": ((None,), CLIPS),
+    "gradient_clip_algorithm": ((None,), CLIPS),
+    "use_distributed_sampler": ((True,), "each process takes its own share of each epoch; leave it out"),
+    "logger": ((), "choose loggers with logger=, such as logger=csv or logger=[csv,wandb]"),
+    "callbacks": ((), "add a callback with +callbacks.NAME={_target_: MODULE.CLASS}"),
+    "plugins": ((), "ganlab sets its own; leave it out"),
+}
+
 
 def validate_types(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Check the types of the top-level keys and of the keys that were typed, and convert numbers in place.
@@ -61,8 +90,10 @@ def validate_types(cfg: DictConfig, overrides: Sequence[str]) -> None:
             OmegaConf.update(cfg, key, converted, force_add=True)
     if not OmegaConf.select(cfg, "gan._target_"):
         raise ValueError("gan has no _target_, the class of the loss; choose one of ganlab's with loss=")
-    if OmegaConf.select(cfg, "trainer.max_epochs") == 0:
-        raise ValueError("trainer.max_epochs=0 trains nothing; set the length with max_images=")
+    for key, (neutral, instead) in TRAINER_WITHOUT_EFFECT.items():
+        asks_nothing = {(type(value), value) for value in neutral}  # limit_train_batches=1.0 is all batches, 1 is one
+        if key in cfg.trainer and (type(value := cfg.trainer[key]), value) not in asks_nothing:
+            raise ValueError(f"trainer.{key}={value} has no effect: {instead}")
     validate_int("seed", cfg.seed, 0, 2**32 - 1)  # numpy's range
     if cfg.get("seeds") is not None:
         validate_int("seeds", cfg.seeds)

@@ -95,6 +95,8 @@ class Monitor(Periodic):
         if self.history is None:
             self.history = VerdictHistory(gan.seeds)
         self._at_end = False
+        if self.stopped_by is not None and self.actions[self.stopped_by] != "stop":
+            self.stopped_by = None  # resumed to go on
         trainer.should_stop |= self.stopped_by is not None  # resumed after a kill between stopping and writing its summary
 
     def on_train_end(self, trainer, gan):

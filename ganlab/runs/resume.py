@@ -12,25 +12,76 @@ from ganlab.runs.trust import ALWAYS, LIBRARIES, modules_to_trust, require_trust
 
 REQUIRED = ("callbacks", "data", "gan", "logger", "max_images", "name", "run_dir", "seed", "seeds", "trainer")
 
+TRAINER_LIMITS = {"max_steps": -1, "max_time": None, "fast_dev_run": False}  # with the values that set none
+
 # Of a sweep's overrides of Hydra itself, those that cannot run anything: others could name classes or shell commands.
 HARMLESS = re.compile(r"hydra/(launcher|sweeper)(/\w+)?=\w+|hydra\.(launcher|sweeper)\.[\w.]+=[\w.+-]*|hydra\.sweep\.subdir=.*")
 
 
-def config_to_resume(run: RunDir, trust: Sequence[str] = ()) -> dict:
-    """The saved configuration of an unfinished run, with the run's directory where it is now.
+def config_to_resume(run: RunDir, trust: Sequence[str] = (), max_images: int | None = None) -> dict:
+    """The saved configuration of a run that goes on, with the run's directory where it is now.
+
+    Args:
+        max_images: the new length of the run; None keeps it.
 
     Raises:
-        ValueError: the run is complete, is none of this version of ganlab, or names a class of an untrusted module.
+        ValueError: the run is complete (and is to get no longer), is none of this version of ganlab, or names a class of an
+            untrusted module; max_images is not more than it has seen.
     """
-    if run.is_complete:
-        raise ValueError(f"{run.path} is {run.status}, there is nothing to continue; start a new run")
+    if run.is_complete and not run.ended_early and (max_images is None or run.status != "finished"):
+        longer = f"python -m ganlab resume={run.path} max_images=NUMBER lengthens it" if run.status == "finished" else ""
+        raise ValueError(f"{run.path} is {run.status}, there is nothing to continue; {longer or 'start a new run'}")
     config = run.read_config()
     if "look_every" in config:
         raise ValueError(f"{run.config_file} is of ganlab 0.1, whose runs this version does not continue; train again")
     if missing := [key for key in REQUIRED if key not in config]:
         raise ValueError(f"{run.config_file} is of no run of ganlab (it has no {missing[0]}); give a run's directory")
     require_trusted(targets(config), (*LIBRARIES, *trust))
+    if ended_by := run.ended_early:
+        config = without_limit(config, ended_by)
+    if max_images is not None:
+        require_more_images(run, max_images)
+        config = with_length(config, max_images)
     return relocate_paths(config, config["run_dir"], str(run.path))
+
+
+def require_more_images(run: RunDir, max_images: int) -> None:
+    """
+    Raises:
+        ValueError: the run has seen as many images, or it is finished and has no checkpoint to go on from.
+    """
+    from ganlab.runs.loading import read_checkpoint  # start-up time: torch loads here, after other refusals
+
+    if (checkpoint := run.last_checkpoint) is None:
+        if run.is_complete:
+            raise ValueError(
+                f"{run.path} has no checkpoints/last.ckpt to go on from; start a new run with max_images={max_images}"
+            )
+        return
+    seen = read_checkpoint(checkpoint)["state_dict"]["_extra_state"]["images_seen"]
+    if max_images <= seen:
+        raise ValueError(f"{run.path} has seen {seen:,} images already, got max_images={max_images}; give more")
+
+
+def with_length(config: dict, max_images: int) -> dict:
+    """The configuration with another max_images, for the callbacks that count to it, too."""
+    callbacks = {
+        key: part | {"images": max_images} if part and part.get("images") == config["max_images"] else part
+        for key, part in config["callbacks"].items()
+    }
+    return config | {"max_images": max_images, "callbacks": callbacks}
+
+
+def without_limit(config: dict, ended_by: str) -> dict:
+    """The configuration without the trainer's limit that ended the run; a verdict that ended it now warns."""
+    limits = {key: off for key, off in TRAINER_LIMITS.items() if f"trainer.{key}=" in ended_by}
+    config = config | {"trainer": config["trainer"] | limits}
+    if (verdicts := config["callbacks"].get("verdicts")) and ended_by.isupper():
+        actions = verdicts["on_verdict"]
+        actions = {"default": actions} if isinstance(actions, str) else actions
+        verdicts = verdicts | {"on_verdict": actions | {ended_by.lower(): "warn"}}
+        config["callbacks"] = config["callbacks"] | {"verdicts": verdicts}
+    return config
 
 
 def matches_saved_config(run: RunDir, config: dict) -> bool:
@@ -38,6 +89,11 @@ def matches_saved_config(run: RunDir, config: dict) -> bool:
     if not run.is_run:
         return False
     saved = run.read_config()
+    if run.is_complete and not {*REQUIRED} - saved.keys():  # it may have been lengthened since, or gone on without a limit
+        ours, theirs = config["trainer"], saved["trainer"]
+        limits = {key: ours[key] for key, off in TRAINER_LIMITS.items() if key in {*ours} & {*theirs} and theirs[key] == off}
+        saved = with_length(saved, min(saved["max_images"], config["max_images"]))
+        saved["trainer"] = theirs | limits
     return relocate_paths(saved, str(saved.get("run_dir")), config["run_dir"]) == config
 
 

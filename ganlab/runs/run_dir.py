@@ -146,7 +146,7 @@ class RunDir:
 
     @property
     def status(self) -> str:
-        """finished, failed, interrupted, refused (a sweep's job that never trained) or unfinished (training, or killed)."""
+        """finished (also short of max_images, see `ended_early`), failed, interrupted, refused (a sweep's job that never trained) or unfinished (training, or killed)."""
         return self.read_summary().get("status", "unfinished")
 
     @property
@@ -169,6 +169,11 @@ class RunDir:
     @property
     def _checkpoint_time(self) -> int:
         return 0 if self.last_checkpoint is None else self.last_checkpoint.stat().st_mtime_ns
+
+    @property
+    def ended_early(self) -> str | None:
+        """What ended a finished run short of its max_images; None if nothing did."""
+        return self.read_summary().get("ended_by")
 
     # One process at a time
 
@@ -245,7 +250,7 @@ def find_run_dirs(top: Path) -> list[RunDir]:
 
 
 def latest_unfinished() -> RunDir:
-    """The run at or below ./outputs that was started or resumed last, of those that are not complete.
+    """The run at or below ./outputs that was started or resumed last, of those not complete or short of their max_images.
 
     Raises:
         ValueError: there is no run, or all are complete.
@@ -253,7 +258,7 @@ def latest_unfinished() -> RunDir:
     runs = find_run_dirs(OUTPUTS)
     if not runs:
         raise ValueError(f"there is no run at or below ./{OUTPUTS}; train first (python -m ganlab), or give a run's directory")
-    unfinished = [run for run in runs if not run.is_complete]
+    unfinished = [run for run in runs if not run.is_complete or run.ended_early]
     if not unfinished:
         raise ValueError(f"all {len(runs)} runs at or below ./{OUTPUTS} are finished; give a run's directory")
     return max(unfinished, key=lambda run: run.config_file.stat().st_mtime)

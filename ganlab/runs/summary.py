@@ -21,11 +21,11 @@ from ganlab.callbacks.periodic import find_callback
 from ganlab.diagnostics import Monitor
 from ganlab.diagnostics.messages import verdict_line
 from ganlab.models.adversarial import AdversarialModule
+from ganlab.runs.resume import TRAINER_LIMITS
 from ganlab.runs.run_dir import RunDir
 from ganlab.utils.errors import describe_error
 from ganlab.utils.statistics import percent
 
-TRAINER_LIMITS = ("max_steps", "max_time", "fast_dev_run")
 PACKAGES = ("ganlab", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
 
 

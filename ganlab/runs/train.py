@@ -112,6 +112,8 @@ def _fit(config: dict, run_dir: RunDir, checkpoint: Path | None, on_finish: OnFi
             logger.log_hyperparams(config)
         if trainer.is_global_zero:
             log.info(_first_line(config, gan, run_dir, images_seen))
+            if warning := idle_generator(config, gan, trainer.world_size):
+                log.warning(warning)
         trainer.fit(gan, datamodule, ckpt_path=checkpoint, weights_only=True)
         summary = summarize(config, gan, trainer, seconds=time.perf_counter() - started)
         if trainer.is_global_zero:
@@ -215,6 +217,18 @@ def require_memory(config: dict, count: int, datamodule: LightningDataModule) ->
             f"{count} seeds of about {each / 2**20:,.1f} MiB each do not fit into {free / 2**20:,.0f} MiB of free memory; "
             f"train them as a sweep of ensembles: -m seeds={fit} seed={starts}, and the rest likewise"
         )
+
+
+def idle_generator(config: dict, gan: AdversarialModule, processes: int) -> str | None:
+    """A warning if the run ends before the generator's first update."""
+    batch, first = config["data"].get("batch_size"), gan.template.current_n_critic()
+    if not isinstance(batch, int) or config["max_images"] > (first - 1) * batch * processes:
+        return None
+    setting = "leave gan.critic_warmup out" if gan.template.critic_warmup else f"lower gan.n_critic={first}"
+    return (
+        f"the generator is updated first after {first} updates of the discriminator, {first * batch * processes:,} images, and "
+        f"max_images={config['max_images']:,} ends before: it will not be trained; raise max_images, or {setting}"
+    )
 
 
 def has_trained(gan: AdversarialModule, error: Exception) -> bool:

@@ -13,5 +13,6 @@ def silence_library_warnings() -> None:
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the data module is
+    warnings.filterwarnings("ignore", message=r".*add the following callbacks: \['Timer'\]")  # a run goes on without its limit
     if slurm.job_id() is None:
         warnings.filterwarnings("ignore", message="The `srun` command is available")  # on a cluster's login node

@@ -1,8 +1,11 @@
 """Overrides get the types of conf/, or are refused."""
 
+import inspect
 import os
+import re
 from pathlib import Path
 
+import lightning
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -10,7 +13,7 @@ from omegaconf import OmegaConf
 
 import ganlab.config.resolvers  # noqa: F401  registers the resolvers that the config uses
 from ganlab.config.paths import conf_folder
-from ganlab.config.schema import validate_devices, validate_types
+from ganlab.config.schema import TRAINER_WITHOUT_EFFECT, validate_devices, validate_types
 
 
 def validated(*overrides):
@@ -66,7 +69,6 @@ def test_converted_number_reaches_the_optimizer():
         ("~trainer", "trainer is missing in this config; leave ~trainer out"),
         ("seed=-1", "seed must be an integer in 0 … 4294967295, got -1"),
         ("seeds=0", "seeds must be an integer of at least 1, got 0"),
-        ("trainer.max_epochs=0", "trainer.max_epochs=0 trains nothing; set the length with max_images="),
     ],
 )
 def test_value_of_another_type_is_refused(typed, sentence):
@@ -109,3 +111,54 @@ def test_more_devices_than_the_machine_has_are_refused(monkeypatch, trainer, lim
         return
     with pytest.raises(ValueError, match=f"^trainer.devices={trainer.devices}, but this machine has {limit}$"):
         validate_devices(trainer)
+
+
+# Lightning's arguments that act on a run as they do elsewhere
+WORKING = {
+    "accelerator", "strategy", "devices", "num_nodes", "precision", "fast_dev_run", "max_steps", "max_time", "log_every_n_steps",
+    "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "deterministic", "benchmark", "profiler",
+    "detect_anomaly", "barebones", "sync_batchnorm", "default_root_dir", "enable_autolog_hparams", "model_registry",
+}  # fmt: skip
+
+
+def test_every_argument_of_the_trainer_works_or_is_refused():
+    arguments = {*inspect.signature(lightning.Trainer).parameters}
+    assert arguments == WORKING | TRAINER_WITHOUT_EFFECT.keys() and not WORKING & TRAINER_WITHOUT_EFFECT.keys()
+
+
+@pytest.mark.parametrize(
+    ("typed", "instead"),
+    [
+        ("trainer.max_epochs=10", "max_images="),
+        ("trainer.max_epochs=0", "max_images="),
+        ("+trainer.min_epochs=3", "max_images="),
+        ("+trainer.min_steps=1000", "max_images="),
+        ("+trainer.limit_train_batches=0.1", "max_images="),
+        ("+trainer.limit_train_batches=1", "max_images="),
+        ("+trainer.overfit_batches=2", "choose smaller data"),
+        ("+trainer.val_check_interval=0.5", "eval_every="),
+        ("+trainer.check_val_every_n_epoch=2", "eval_every="),
+        ("+trainer.limit_val_batches=3", "eval_every="),
+        ("+trainer.num_sanity_val_steps=2", "eval_every="),
+        ("+trainer.reload_dataloaders_every_n_epochs=1", "leave it out"),
+        ("+trainer.accumulate_grad_batches=2", "raise data.batch_size"),
+        ("+trainer.gradient_clip_val=1", "gan.gradient_clip=NUMBER"),
+        ("+trainer.gradient_clip_algorithm=value", "gan.gradient_clip=NUMBER"),
+        ("+trainer.logger=false", "logger=csv"),
+        ("+trainer.callbacks=[]", "+callbacks.NAME="),
+    ],
+)
+def test_trainer_argument_without_effect_is_refused_with_the_key_that_works(typed, instead):
+    key, _, value = typed.lstrip("+").partition("=")
+    with pytest.raises(
+        ValueError, match=rf"^{key}={re.escape(value.title() if value == 'false' else value)} has no effect: "
+    ) as caught:
+        validated(typed)
+    assert instead in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "typed", ["+trainer.limit_train_batches=1.0", "+trainer.accumulate_grad_batches=1", "+trainer.overfit_batches=0"]
+)
+def test_trainer_argument_that_asks_for_nothing_is_accepted(typed):
+    validated(typed)

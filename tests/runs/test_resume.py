@@ -360,6 +360,7 @@ def test_interruption_outside_training_is_one_sentence(cli, monkeypatch):
     for part, name, message in (
         (Evaluation, "setup", "ganlab: train was interrupted; python -m ganlab resume="),
         (hydra_app, "validate_types", "ganlab: train was interrupted"),
+        (train, "print_summary", "ganlab: train was interrupted after it was complete; its results are in "),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(part, name, raise_keyboard_interrupt)

@@ -180,14 +180,6 @@ def test_interrupted_sweep_prints_its_table(tmp_path, capsys, monkeypatch):
     assert not registered
 
 
-@pytest.mark.parametrize(
-    ("setting", "instead"), [("accumulate_grad_batches=2", "data.batch_size"), ("gradient_clip_val=1", "gan.gradient_clip")]
-)
-def test_trainer_options_for_automatic_optimization_are_refused(setting, instead, cli):
-    code, out = cli("data=ring", "loss=ns", "logger=csv", "trainer=cpu", "metrics=none", f"+trainer.{setting}")
-    assert code == 1 and instead in out and "leave trainer." in out and "manual optimization" not in out
-
-
 def test_deterministic_preset_reaches_torch(monkeypatch):
     with initialize_config_dir(conf_folder(), version_base="1.3"):
         trainer = compose("config", ["trainer=deterministic", "run_dir=run"]).trainer
