@@ -146,7 +146,8 @@ class RunDir:
 
     @property
     def status(self) -> str:
-        """finished (also short of max_images, see `ended_early`), failed, interrupted, refused (a sweep's job that never trained) or unfinished (training, or killed)."""
+        """finished (also short of max_images: see `ended_early`), failed, interrupted, refused (a sweep's job that never trained)
+        or unfinished (training, or killed)."""
         return self.read_summary().get("status", "unfinished")
 
     @property
