@@ -126,7 +126,7 @@ def test_lengthening_on_the_command_line(cli, tmp_path):
     assert code == 0 and images_seen(run.path) == 64 and run.read_config()["max_images"] == 64, out
     assert run.read_command().overrides.count("max_images=64") == 1 and "max_images=32" not in run.read_command().overrides
     assert run.read_command().presets["data"] == "ring"
-    assert cli("-m", *arguments, "max_images=32", "seed=1,", "hydra.sweep.dir=sweep")[0] == 0
+    assert cli("-m", *arguments, "max_images=32", "seed=1,2", "hydra.sweep.dir=sweep")[0] == 0
     code, out = cli("resume=sweep", "max_images=64")
     assert code == 1 and "max_images= lengthens a run" in out and "is a sweep" in out
     job = next((tmp_path / "sweep").glob("*/config.yaml")).parent
