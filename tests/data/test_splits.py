@@ -120,3 +120,56 @@ def test_validation_split_must_leave_training_data(val_size):
 def test_val_size_is_validated(val_size):
     with pytest.raises(ValueError, match="data.val_size must be an integer of at least 1, got"):
         Two(shape=(2,), num_classes=2, batch_size=2, val_size=val_size)
+
+
+GUARDED = """
+import traceback
+from pathlib import Path
+
+from ganlab.data import Digits, Ring, StackedDigits
+
+class Guard:
+    def setup(self, stage=None):
+        super().setup(stage)
+        self.is_set_up = True
+
+    @property
+    def test(self):
+        if getattr(self, "is_set_up", False):
+            Path("touched").write_text("".join(traceback.format_stack()))
+            raise RuntimeError("the test split was touched")
+        return self.guarded
+
+    @test.setter
+    def test(self, split):
+        self.guarded = split
+
+class GuardedDigits(Guard, Digits): ...
+class GuardedRing(Guard, Ring): ...
+class GuardedStacks(Guard, StackedDigits): ...
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [
+            "data=digits",
+            "data._target_=guarded.GuardedDigits",
+            "loss=cgan",
+            "networks.width=4",
+            "monitor=[verdicts,counterfactual]",
+        ],
+        ["data=ring", "data._target_=guarded.GuardedRing", "loss=ns", "networks.hidden=[8,8]", "data.test_size=200", "seeds=2"],
+        ["data=stacked_digits", "data._target_=guarded.GuardedStacks", "loss=ns", "networks.width=4", "data.test_size=100"],
+    ],
+    ids=["digits", "ring", "stacks"],
+)
+def test_training_never_touches_the_test_split(cli, tmp_path, words):
+    """Metrics, best.ckpt, verdicts and pictures included."""
+    (tmp_path / "guarded.py").write_text(GUARDED)
+    sizes = ["metrics.samples=100", "data.batch_size=60", "max_images=480", "eval_every=240", "trainer=cpu", "logger=csv"]
+    code, out = cli(*words, *sizes, "hydra.run.dir=run")
+    assert not (tmp_path / "touched").exists(), (tmp_path / "touched").read_text()
+    assert code == 0 and (tmp_path / "run" / "samples.png").exists(), out
+    assert "quality/" in (tmp_path / "run" / "metrics.csv").read_text()
