@@ -20,6 +20,7 @@ from ganlab.cli.options import NeighborsOptions, parse_options
 from ganlab.cli.output import class_labels, class_note, output_path, sample_shape
 from ganlab.data import to_float, to_uint8
 from ganlab.metrics.knn import BLOCK_SIZE, flatten_samples, iter_blocks, nearest_neighbors
+from ganlab.metrics.sampling import evenly_spaced_samples
 from ganlab.runs.open_run import load_data, open_run
 from ganlab.utils.files import atomic_path, save_figure
 from ganlab.utils.validation import validate_int
@@ -36,7 +37,11 @@ def main(words: list[str]) -> None:
     parts = {"run_seed": trained.member, "label": label, "seed": seed, "n": n}
     out = output_path(options.out, trained, "neighbors.png", parts, (".png",))
     data = load_data(trained, options.data_dir, options.root)
-    train, held_out, device = data.train.x, data.test.x[:HELD_OUT], trained.gan.device
+    train, held_out, device = (
+        data.train.x,
+        evenly_spaced_samples(data.test, min(HELD_OUT, len(data.test.x))).x,
+        trained.gan.device,
+    )
     validate_int("k", k, maximum=len(train))
 
     samples = to_uint8(trained.gan.sample(n, class_labels(trained.gan, n, label), seed=seed)).cpu()

@@ -1,5 +1,7 @@
 """Image quality metrics: the Fréchet distance between features of generated and real images (Heusel et al. 2017)."""
 
+import logging
+import time
 from abc import abstractmethod
 
 import torch
@@ -14,6 +16,10 @@ from ganlab.metrics.histograms import kl_divergence, perfect_class_scores
 from ganlab.metrics.sampling import evenly_spaced_samples, reference_protocol
 from ganlab.utils.progress import TerminalProgress
 from ganlab.utils.validation import validate_int
+
+log = logging.getLogger("ganlab")
+
+SLOW_SECONDS = 30
 
 
 class FrechetQuality(QualityMetric):
@@ -65,7 +71,13 @@ class FrechetQuality(QualityMetric):
         self.to(device)
         self.reference = evenly_spaced_samples(reference, self.samples)
         self.reference_classes = self._update_with_images(self.reference.x, real=True)
+        start = time.perf_counter()
         self._update_with_images(evenly_spaced_samples(datamodule.train, self.samples).x, real=False)
+        if (seconds := time.perf_counter() - start) > SLOW_SECONDS:
+            log.warning(
+                f"the {self.extractor} features of {self.samples:,} images take {seconds:.0f} s, in each evaluation; lower "
+                "metrics.samples, or evaluate less often: raise eval_every"
+            )
         self.real_scores = {self.objective: float(self._frechet_distance())}
         self.reset()
         facts = {"resolution": list(datamodule.shape), "extractor": card}

@@ -82,6 +82,9 @@ def perfect_sampler_scores(modes: int, n: int) -> dict[str, float]:
 class ToyQuality(QualityMetric):
     """`mode_scores` of `samples` points, under names with their number: `modes_2500`, `kl_with_off_mode_2500` …
 
+    `real_scores` are those of a sampler that draws its modes. A conditional one gets equally many labels of each, which alone
+    brings its divergences below them.
+
     Raises:
         ValueError: in `setup`, the data's modes are unknown or overlap; in `compute`, the number of points is wrong.
     """

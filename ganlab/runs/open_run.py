@@ -46,12 +46,17 @@ def open_run(run: str, seed: int | None = None, trust: Sequence[str] = ()) -> Tr
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: the file is not a whole checkpoint of ganlab, or has no such seed.
+        ValueError: the file is not a whole checkpoint of ganlab, has no such seed, or its generator has nan or infinite
+            weights.
     """
     checkpoint = find_checkpoint(run)
     content = read_checkpoint(checkpoint)
     gan, member = gan_from_checkpoint(content, checkpoint, trust, seed)
     set_threads(content["ganlab"]["config"])
+    if not all(weights.isfinite().all() for weights in gan.generator_ema.parameters()):
+        raise ValueError(
+            f"the generator in {checkpoint} has weights that are not finite, its training diverged; give another one"
+        )
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     config, run_dir = content["ganlab"]["config"], run_dir_of(checkpoint)
     return TrainedRun(

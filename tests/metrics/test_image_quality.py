@@ -283,6 +283,13 @@ def test_inception_with_a_replacement_network(digits):
     assert metric.real_scores["frechet_inception_360"] > 1
 
 
+def test_slow_extractor_is_told_once(digits, monkeypatch, caplog):
+    monkeypatch.setattr(quality_module, "SLOW_SECONDS", -1)
+    InceptionQuality(samples=20, network=Corners()).setup(digits, "cpu")
+    (message,) = [r.getMessage() for r in caplog.records if "in each evaluation" in r.getMessage()]
+    assert message.startswith("the inception features of 20 images take 0 s") and "metrics.samples" in message
+
+
 def test_features_that_are_not_finite_are_refused(digits):
     """torchmetrics' eigenvalue routine may end the process at them."""
 

@@ -87,6 +87,16 @@ def test_opened_run_has_its_gan_and_data(cwd, make_run):
         load_data(trained)
 
 
+def test_diverged_generator_is_refused(cwd, make_run):
+    make_run(cwd / "outputs" / "r")
+    path = cwd / "outputs" / "r" / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    next(v for k, v in content["state_dict"].items() if k.startswith("generator_ema."))[0] = torch.nan
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"generator in .*last.ckpt has weights that are not finite, its training diverged"):
+        open_run(str(cwd / "outputs" / "r"))
+
+
 def test_member_of_an_ensemble_is_opened_by_seed(cwd, make_run):
     ensemble = make_run(cwd / "run", seeds=[4, 5, 6])
     y = torch.tensor([4, 0, 9])
