@@ -49,7 +49,7 @@ class Parabola(QualityMetric):
         super().__init__(samples)
         self.where = where
 
-    def setup(self, datamodule, device):
+    def setup(self, *about):
         pass
 
     def update(self, samples, y):
