@@ -29,7 +29,7 @@ def _warn(what: str, error: Exception) -> None:
 
 
 class Extra:
-    """Stands for a callback that a run can do without; `isinstance` sees the class of that callback.
+    """Stands for a callback that a run can do without, one with `extra = True`; `isinstance` sees the class of that callback.
 
     The first exception of one of its methods is logged, and from then on the methods do nothing. Still raised are a ValueError
     at the start of training, which refuses a setting; FloatingPointError, which is about the run's own losses; and any error

@@ -28,7 +28,7 @@ class CSV(Logger):
     atomically.
     """
 
-    name, version = "csv", None
+    name = version = ""  # Lightning's ModelCheckpoint writes to save_dir/name/version/checkpoints
     required = True  # a run without its numbers is none
 
     def __init__(self, run_dir: str):
@@ -36,6 +36,10 @@ class CSV(Logger):
         self.path = Path(run_dir) / "metrics.csv"
         self._columns: list[str] = []
         self._rows_at_resume: list[dict] = []
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
 
     @rank_zero_only
     def log_metrics(self, metrics, step=None):

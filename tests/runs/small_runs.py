@@ -10,6 +10,7 @@ from lightning import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 
+import ganlab.config.resolvers  # noqa: F401  what conf/ asks for
 from ganlab.config.paths import conf_folder
 from ganlab.losses import NonSaturatingGAN
 

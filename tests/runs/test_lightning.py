@@ -150,7 +150,7 @@ def test_model_checkpoint_keeps_the_best_evaluations(tmp_path, scores, own):
     scores[:] = [5.0, 2.0, 4.0, 3.0, 6.0, 7.0, 8.0, 9.0, 9.5, 9.6]
     keep = own(ModelCheckpoint, monitor=OBJECTIVE, save_top_k=2, filename="{step}", auto_insert_metric_name=False)
     train.train(every_32(tmp_path / "a", keep=keep))
-    kept = sorted(path for path in (tmp_path / "a").rglob("*.ckpt") if path.stem not in ("last", "best"))
+    kept = sorted(path for path in (tmp_path / "a" / "checkpoints").glob("*.ckpt") if path.stem not in ("last", "best"))
     seen = [torch.load(path, weights_only=True)["state_dict"]["_extra_state"]["images_seen"] for path in kept]
     assert sorted(seen) == [64, 128]
     assert not list(tmp_path.glob("*.ckpt")) and len(list(tmp_path.iterdir())) == 1  # all within the run's directory
