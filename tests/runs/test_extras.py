@@ -109,7 +109,7 @@ class Columns(TensorData):
     """Rows of a table."""
 
     def __init__(self, shape):
-        super().__init__(shape=tuple(shape), num_classes=0, batch_size=16)
+        super().__init__(shape=tuple(shape), num_classes=0, batch_size=16, value_range=(0, 1) if len(shape) == 3 else None)
 
     def load(self):
         x = torch.rand(64, *self.shape, generator=torch.Generator().manual_seed(0))
