@@ -100,7 +100,8 @@ class Checkpoints(Periodic):
     def on_train_start(self, trainer, gan):
         super().on_train_start(trainer, gan)
         if self._random_states is not None:
-            set_random_state(self._random_states[trainer.global_rank % len(self._random_states)])
+            if trainer.global_rank < len(self._random_states):  # of more processes than before, the new ones keep their seeds
+                set_random_state(self._random_states[trainer.global_rank])
             self._random_states = None
         self.pending_signal = None
         if threading.current_thread() is threading.main_thread():

@@ -99,6 +99,7 @@ class EnsembleBatches(Batches):
 
     def iter_batches(self, epoch_seed: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         (x, y), n = self.split, self.batch_size
+        # no two members share an order before their epoch 1,000,003
         with ThreadPoolExecutor() as threads:  # hundreds of permutations would keep a GPU waiting
             orders = threads.map(lambda seed: permutation(len(x), seed * 1_000_003 + epoch_seed), self.seeds)
         for part in torch.stack([*orders])[:, start * n : len(self) * n].to(x.device).split(n, 1):

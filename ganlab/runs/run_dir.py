@@ -158,7 +158,7 @@ class RunDir:
 
     @property
     def has_failed(self) -> bool:
-        """Whether training it failed for another reason than its files, as a full disk."""
+        """Whether training failed, and not for want of disk space."""
         summary = self.read_summary()
         return summary.get("status") == "failed" and summary.get("error_type") != "OSError"
 

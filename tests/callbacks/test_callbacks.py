@@ -2,6 +2,7 @@
 
 import math
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from PIL import Image
 from torchmetrics import Metric
 
 from ganlab.callbacks import Checkpoints, Evaluation, MaxImages, Periodic, ProgressBar, SampleGrid, TrainMetrics
+from ganlab.callbacks.checkpoints import random_state
 from ganlab.callbacks.sample_grid import draw_points
 from ganlab.data import Ring, Split, TensorData, to_float, to_uint8
 from ganlab.losses import CGAN
@@ -392,6 +394,24 @@ def test_best_checkpoint_is_the_evaluated_one_with_a_longer_period(make_gan, fit
     evaluation = Evaluation(ScriptedMetric(1.0, 2.0, 3.0), 35)
     fit(make_gan(), Points(), evaluation, Checkpoints(7, str(tmp_path)), MaxImages(77), max_epochs=-1)
     assert images_of(tmp_path / "checkpoints" / "best.ckpt") == 35
+
+
+def test_processes_that_join_at_a_resume_do_not_repeat_another_ones_numbers(tmp_path):
+    """Of a checkpoint of two processes, the third has no state, and must not take that of the first."""
+    states = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        states.append(random_state())
+    torch.manual_seed(3)
+    drawn = []
+    for rank in range(3):
+        callback = Checkpoints(35, str(tmp_path))
+        callback.on_load_checkpoint(None, None, {"random_states": states})
+        with torch.random.fork_rng([]):
+            callback.on_train_start(SimpleNamespace(global_rank=rank), SimpleNamespace(images_seen=0))
+            drawn.append(float(torch.rand(())))
+        callback.teardown(None, None, "fit")
+    assert drawn == [float(torch.rand((), generator=torch.Generator().manual_seed(seed))) for seed in (1, 2, 3)]
 
 
 def test_without_evaluation_there_is_no_best_checkpoint(make_gan, fit, tmp_path):
