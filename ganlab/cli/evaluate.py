@@ -5,8 +5,9 @@
     python -m ganlab evaluate run=latest split=val         # the numbers that training logged at its end
     python -m ganlab evaluate run=latest features=inception out=inception.json
 
-It prints a table and writes evaluation.json (evaluation_val.json), with the protocol of each number and the value of real data. Training measured on
-the validation split, and chose best.ckpt by it; this measures on the test split, which nothing has seen.
+It prints a table and writes evaluation.json (evaluation_val.json), with the protocol of each number and the value of real
+data. Training measured on the validation split, and chose best.ckpt by it; this measures on the test split, which nothing has
+seen.
 """
 
 import time

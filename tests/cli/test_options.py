@@ -91,7 +91,7 @@ def test_help_shows_default_type_and_meaning_of_every_option():
 def test_options_and_help_need_no_torch():
     code = "import sys; from ganlab.cli import main; sys.argv[1:] = ['evaluate', '-h']; main.main(); assert 'torch' not in sys.modules"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.returncode == 0 and "n=10000" in run.stdout, run.stderr
+    assert run.returncode == 0 and "draws=10 " in run.stdout, run.stderr
 
 
 @pytest.mark.parametrize("verb", OPTIONS)
