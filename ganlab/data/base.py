@@ -110,7 +110,7 @@ class TensorData(L.LightningDataModule, ABC):
         loaded, source = self.load(), f"{type(self).__name__}.load()"
         if not isinstance(loaded, tuple) or len(loaded) not in (2, 3) or isinstance(loaded, Split):
             raise ValueError(f"{source} must return (train, test) or (train, val, test), got {type(loaded).__name__}")
-        train, *val, test = (validate_split(source, split, self.value_range) for split in loaded)
+        train, *val, test = (validate_split(source, split, self.shape, self.value_range) for split in loaded)
         self.train, self.val = (train, *val) if val else self._split_off_validation(train, test)
         self.test = test
 
@@ -129,7 +129,9 @@ class TensorData(L.LightningDataModule, ABC):
         n = len(data.x)
         size = self.val_size or max(1, min(len(test.x), n // 5))
         if size >= n:
-            raise ValueError(f"data.val_size is {size} but there are {n} training samples: choose data.val_size={n // 5}")
+            raise ValueError(
+                f"data.val_size is {size} of {n} training samples, which leaves none to train on: choose a smaller one"
+            )
         train, val = (Split(data.x[part], data.y[part]) for part in stratified_split(data.y, size))
         return train, val
 

@@ -45,9 +45,9 @@ class ImageFolder(Images):
 
     Raises:
         FileNotFoundError: in `setup`, there is no such directory, or no image in it or in a class's directory.
-        MemoryError: in `setup`, the images do not fit into the free memory.
         OSError: in `setup`, an image cannot be read.
-        ValueError: in `setup`, `num_classes` is not the number of subdirectories, or a class has no image in a split.
+        ValueError: in `setup`, `num_classes` is not the number of subdirectories, a class has no image in a split, or the
+            images do not fit into the free memory.
     """
 
     rare_class_remedy = "add images of it, remove its directory, or type data.num_classes=0 for unlabeled images"
@@ -132,7 +132,7 @@ class ImageFolder(Images):
     def _validate_memory(self, n: int) -> None:
         needed, free = n * math.prod(self.shape), available_memory(torch.device("cpu"))
         if free is not None and needed > free:
-            raise MemoryError(
+            raise ValueError(
                 f"{n:,} images of {'x'.join(map(str, self.shape))} take {needed:,} bytes of memory but {free:,} are free: "
                 f"type a smaller data.size than {self.size}, or use fewer images"
             )

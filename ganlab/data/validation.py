@@ -30,8 +30,8 @@ def validate_value_range(value_range: Sequence[float] | None, shape: tuple[int, 
     return numbers[0], numbers[1]
 
 
-def validate_split(source: str, split: object, value_range: ValueRange | None = None) -> Split:
-    """The split, its images as uint8.
+def validate_split(source: str, split: object, shape: tuple[int, ...], value_range: ValueRange | None) -> Split:
+    """The split, its images (samples of a `shape` (C, H, W)) as uint8.
 
     Raises:
         ValueError: `split` is no `Split` of the documented types and lengths, it is empty, a label is negative, a value is
@@ -41,10 +41,10 @@ def validate_split(source: str, split: object, value_range: ValueRange | None = 
     if isinstance(split, Split):
         x, y = split
         dtype = getattr(x, "dtype", None)
-        is_image = len(getattr(x, "shape", ())) == 4
-        valid_type = dtype == torch.uint8 or dtype == torch.float32 or (is_image and dtype in (torch.float64, torch.float16))
-        if valid_type and getattr(y, "dtype", None) == torch.int64 and y.shape == x.shape[:1]:
-            return _validate_values(source, x, y, value_range if is_image else None, is_image)
+        is_image = len(shape) == 3
+        valid_types = (torch.uint8, torch.float32, torch.float64, torch.float16) if is_image else (torch.float32,)
+        if dtype in valid_types and getattr(y, "dtype", None) == torch.int64 and y.shape == x.shape[:1]:
+            return _validate_values(source, x, y, value_range, is_image)
         got = " and ".join(f"{part.dtype} {list(part.shape)}" if hasattr(part, "dtype") else str(part) for part in split)
     raise ValueError(
         f"{source} must return (train, test) or (train, val, test), each a ganlab.data.Split(x, y) of samples x (uint8 images "
@@ -112,7 +112,7 @@ def validate_classes(labels: Sequence[Tensor], num_classes: int, names: Sequence
         return
     train, val, test = counts[:, missing[0]].tolist()
     name = repr(names[missing[0]]) if names else missing[0]
-    others = f" ({len(missing) - 1} more classes are missing as well)" if len(missing) > 1 else ""
+    others = f" ({len(missing) - 1} more of {num_classes} classes are missing in a split)" if len(missing) > 1 else ""
     if int(min(y.min() for y in labels)) == 1:
         remedy = "labels count from 0, so subtract 1 from yours"
     raise ValueError(
@@ -121,7 +121,7 @@ def validate_classes(labels: Sequence[Tensor], num_classes: int, names: Sequence
 
 
 def validate_values(train: Tensor, val: Tensor, test: Tensor) -> None:
-    """Raise ValueError for training images of 0 and 1; warn of other values, or of copies, that look like a mistake."""
+    """Raise ValueError for images of 0 and 1 only; warn of other values, or of copies, that look like a mistake."""
     if train.dtype != torch.uint8:
         scale = float(train.double().square().mean().sqrt())
         if not POINT_SCALES[0] <= scale <= POINT_SCALES[1]:
@@ -129,10 +129,13 @@ def validate_values(train: Tensor, val: Tensor, test: Tensor) -> None:
                 f"the training points have a root mean square of {scale:.3g}, networks start at 1: divide them by it"
             )
         return
+    if 1 in (int(images.max()) for images in (train, val, test)):
+        raise ValueError(
+            "the images have gray values of 0 and 1 only, of 0 … 255, black on black: multiply them by 255, or set "
+            "value_range=(0, 1) (data.value_range=[0,1])"
+        )
     low, high = (int(value) for value in train.aminmax())
     levels = f"the training images have gray values from {low} to {high} of 0 … 255"
-    if high == 1:
-        raise ValueError(f"{levels}, black on black: multiply them by 255, or set value_range=(0, 1) (data.value_range=[0,1])")
     if high - low < MIN_CONTRAST:
         rank_zero_warn(f"{levels}; unless that is meant, scale them, or set value_range to (black, white)")
     known = {hash(image.tobytes()) for image in train.numpy()}

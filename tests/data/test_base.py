@@ -29,6 +29,7 @@ def test_valid_splits_are_used_as_they_are():
     [
         ((X, Y), "tuple"),
         (Split(X.double(), Y), r"torch.float64 \[6, 2\] and torch.int64 \[6\]"),
+        (Split(X.byte(), Y), r"torch.uint8 \[6, 2\] and torch.int64 \[6\]"),
         (Split(X, None), r"torch.float32 \[6, 2\] and None"),
         (Split(X, Y.float()), r"torch.float32 \[6, 2\] and torch.float32 \[6\]"),
         (Split(X, Y[:5]), r"torch.float32 \[6, 2\] and torch.int64 \[5\]"),

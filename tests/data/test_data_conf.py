@@ -46,6 +46,9 @@ def test_published_settings():
     ring, grid = build("ring"), build("grid")
     assert (ring.num_classes, ring.std, grid.num_classes, grid.std) == (8, 0.01, 25, 0.05)
     assert (ring.train_size, ring.test_size) == (grid.train_size, grid.test_size) == (50_000, 25_000)
+    assert ring.val_size == grid.val_size == 25_000 and build("stacked_mnist").val_size == 26_000
+    sizes = {"digits": 360, "mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 5_000}
+    assert {name: build(name).val_size for name in sizes} == sizes
     assert build("digits").shape == (1, 8, 8) and build("cifar10").shape == (3, 32, 32)
 
 

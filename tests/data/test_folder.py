@@ -281,7 +281,7 @@ def test_images_larger_than_the_memory_are_refused_before_decoding(zoo, monkeypa
     (zoo / "bee" / "0.png").write_bytes(b"broken")
     monkeypatch.setattr("ganlab.data.folder.available_memory", lambda device: 15 * 3 * 64 - 1)
     with pytest.raises(
-        MemoryError, match="15 images of 3x8x8 take 2,880 bytes of memory but 2,879 are free.*than 8, or use fewer"
+        ValueError, match="15 images of 3x8x8 take 2,880 bytes of memory but 2,879 are free.*than 8, or use fewer"
     ):
         loaded(zoo)
 
@@ -289,9 +289,7 @@ def test_images_larger_than_the_memory_are_refused_before_decoding(zoo, monkeypa
 def test_masks_of_0_and_1_need_their_value_range(tmp_path):
     for i in range(3):
         Image.fromarray((np.random.default_rng(i).random((8, 8)) > 0.5).astype(np.uint8)).save(tmp_path / f"{i}.png")
-    with pytest.raises(
-        ValueError, match=r"gray values from 0 to 1 of 0 … 255.*set value_range=\(0, 1\) \(data.value_range=\[0,1\]\)"
-    ):
+    with pytest.raises(ValueError, match=r"gray values of 0 and 1 only.*set value_range=\(0, 1\) \(data.value_range=\[0,1\]\)"):
         loaded(tmp_path, channels=1)
     assert everything(loaded(tmp_path, channels=1, value_range=[0, 1]))[0].unique().tolist() == [0, 255]
 

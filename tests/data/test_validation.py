@@ -161,11 +161,11 @@ def test_samples_that_are_not_finite_are_named(bad, shape):
 @pytest.mark.parametrize("value_range", [None, (0, 255)])
 def test_masks_of_0_and_1_are_refused_and_can_be_declared(value_range):
     splits = both(high=1)
-    with pytest.raises(
-        ValueError, match=r"gray values from 0 to 1 of 0 … 255, black on black: multiply .*value_range=\(0, 1\)"
-    ):
+    with pytest.raises(ValueError, match=r"gray values of 0 and 1 only, .*black on black: multiply .*value_range=\(0, 1\)"):
         set_up(*splits, value_range=value_range)
     assert set_up(*splits, value_range=(0, 1)).train.x.unique().tolist() == [0, 255]
+    with pytest.raises(ValueError, match="gray values of 0 and 1 only"):  # scaled in one split, forgotten in the other
+        set_up(images(), splits[1], value_range=value_range)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_points_far_from_scale_1_raise_a_warning(scale, word):
         ([0, 1, 5], 3, "data.num_classes is 3 but labels reach 5: type data.num_classes=6"),
         ([0, 1, 2], 0, "data.num_classes is 0 but labels reach 2: type data.num_classes=3"),
         ([0, 1, 2], 4, "class 3 has 0 training, 0 validation and 0 test samples, but needs one in each: add samples of it"),
-        ([0, 2, 4], 5, r"class 1 has 0 training, .* in each \(1 more classes are missing as well\)"),
+        ([0, 2, 4], 5, r"class 1 has 0 training, .* in each \(1 more of 5 classes are missing in a split\)"),
         ([0, 1, -1], 3, "returned the label -1: labels are 0 … num_classes - 1"),
     ],
 )
