@@ -15,18 +15,8 @@ IGNORED = {"data.data_dir", "metrics.batch_size",
                                           "enable_model_summary", "default_root_dir"))}  # fmt: skip
 # Keys that never name a group. Any other names one if SETTINGS depend on it.
 NOT_IN_NAMES = {
-    "seed",
-    "seeds",
-    "threads",
-    "eval_every",
-    "published",
-    "run_dir",
-    "name",
-    "data_dir",
-    "callbacks",
-    "logger",
-    "monitor",
-}
+    "seed", "seeds", "threads", "eval_every", "published", "run_dir", "name", "data_dir", "callbacks", "logger", "monitor",
+}  # fmt: skip
 # Keys of data and metrics that do not change what a result means.
 NOT_IN_PROTOCOL = {"batch_size", "data_dir", "root"}
 

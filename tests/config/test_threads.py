@@ -77,7 +77,7 @@ TINY += ["networks.hidden=[8]", "monitor=[]", "metrics=none", "max_images=32", "
 
 def used(run):
     """How many threads a run has computed with."""
-    return int(re.search(r"(\d+) threads", RunDir(Path(run)).read_summary()["device"])[1])
+    return int(re.search(r"(\d+) threads?", RunDir(Path(run)).read_summary()["device"])[1])
 
 
 def test_resumed_run_and_verbs_keep_the_number(cli):
