@@ -57,6 +57,7 @@ TRAINER_WITHOUT_EFFECT: dict[
     "gradient_clip_val": ((None,), CLIPS),
     "gradient_clip_algorithm": ((None,), CLIPS),
     "use_distributed_sampler": ((True,), "each process takes its own share of each epoch; leave it out"),
+    "barebones": ((False,), "a run logs and measures itself; choose logger=csv, metrics=none and 'monitor=[]'"),
     "logger": ((), "choose loggers with logger=, such as logger=csv or logger=[csv,wandb]"),
     "callbacks": ((), "add a callback with +callbacks.NAME={_target_: MODULE.CLASS}"),
     "plugins": ((), "ganlab sets its own; leave it out"),

@@ -140,7 +140,8 @@ def print_summary(summary: dict, run_dir: RunDir) -> None:
         f"{'of each seed ' if seeds else ''}in {seconds['total']:.0f} s; "
         f"{summary['images_per_second'] or math.nan:,.0f} images/s while training{' over all seeds' if seeds else ''}\n"
         f"evaluation took {share['evaluation']} % of the time, its preparation {share['evaluation_setup']} %\n"
-        f"samples      {run_dir.samples_file}\neverything   {run_dir.path}",
+        + (f"samples      {run_dir.samples_file}\n" if run_dir.samples_file.is_file() else "")
+        + f"everything   {run_dir.path}",
         soft_wrap=True,
     )
 

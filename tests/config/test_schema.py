@@ -117,7 +117,7 @@ def test_more_devices_than_the_machine_has_are_refused(monkeypatch, trainer, lim
 WORKING = {
     "accelerator", "strategy", "devices", "num_nodes", "precision", "fast_dev_run", "max_steps", "max_time", "log_every_n_steps",
     "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "deterministic", "benchmark", "profiler",
-    "detect_anomaly", "barebones", "sync_batchnorm", "default_root_dir", "enable_autolog_hparams", "model_registry",
+    "detect_anomaly", "sync_batchnorm", "default_root_dir", "enable_autolog_hparams", "model_registry",
 }  # fmt: skip
 
 

@@ -36,3 +36,4 @@ def test_ended_by_is_written_and_printed(cli, tmp_path):
     code, printed = cli(*small, "+trainer.max_steps=20", "hydra.run.dir=run")
     assert code == 0 and json.loads((tmp_path / "run" / "summary.json").read_text())["ended_by"] == "trainer.max_steps=20"
     assert "images (ended by trainer.max_steps=20), 10 D and 10 G updates" in printed, printed
+    assert "samples.png" not in printed  # there is no picture
