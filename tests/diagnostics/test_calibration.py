@@ -189,7 +189,7 @@ def test_error_rates_and_mistakes(tmp_path):
     mistaken = mistakes(failing + healthy, thresholds)
     assert "- MODE_DROPPING missed in 1 runs of *s*" in mistaken and "- MODE_DROPPING false alarm in 1 runs of *s*" in mistaken
     write_tables(tmp_path, error_rates(failing + healthy, thresholds), mistaken, "About.")
-    assert "| `MODE_DROPPING` | 66.7% [20.8%, 93.9%] of 3 |" in (tmp_path / "calibration.md").read_text()
+    assert "| `MODE_DROPPING` | 66.7 % [20.8, 93.9] of 3 |" in (tmp_path / "calibration.md").read_text()
     assert (tmp_path / "calibration.csv").read_text().startswith("verdict,true runs,detected")
 
 

@@ -9,7 +9,7 @@ from calibration.thresholds import verdicts
 from calibration.truth import Outcome
 from ganlab.diagnostics.rules import VERDICTS
 from ganlab.utils.files import atomic_write, write_csv
-from ganlab.utils.statistics import wilson_interval
+from ganlab.utils.statistics import percent, wilson_interval
 
 
 def error_rates(runs: Sequence[Outcome], thresholds: Mapping) -> list[dict]:
@@ -68,4 +68,5 @@ def write_tables(folder: Path, rows: list[dict], mistakes: list[str], protocol: 
 def cell(row: dict, name: str, n: int | None) -> str:
     if row.get(name) is None:
         return ""
-    return f"{row[name]:.1%} [{row[name + ' low']:.1%}, {row[name + ' high']:.1%}] of {n}"
+    share, low, high = (percent(row[key]) for key in (name, f"{name} low", f"{name} high"))
+    return f"{share} % [{low}, {high}] of {n}"
