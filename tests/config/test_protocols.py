@@ -55,7 +55,7 @@ def commands(experiment):
     """The command lines in an experiment's comment, each as its overrides."""
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text().replace("\\\n#", " ")
     lines = re.findall(r"^#   python -m ganlab (.*)$", text, re.MULTILINE)
-    return [[word for word in line.split() if not word.startswith(("-m", "+experiment", "seeds="))] for line in lines]
+    return [[word for word in line.split() if not word.startswith(("-m", "+experiment", "seed=", "seeds="))] for line in lines]
 
 
 def full_protocol(experiment):
@@ -137,10 +137,10 @@ class TestRingAlpha:
 
     def test_length(self):
         """400 epochs, about 156,000 steps and 20 million images; the short form is a tenth."""
-        ((_, data, config),) = full_protocol("ring_alpha")
-        batches = len(data.batches())
-        assert batches == 390 and steps(config, data) == 400 * batches == 156_000
-        assert config["max_images"] % config["eval_every"] == 0
+        for _, data, config in full_protocol("ring_alpha"):
+            batches = len(data.batches())
+            assert batches == 390 and steps(config, data) == 400 * batches == 156_000
+            assert config["max_images"] % config["eval_every"] == 0
         _, data, short = built("ring_alpha")
         assert steps(short, data) == 40 * batches
 
