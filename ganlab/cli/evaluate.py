@@ -75,6 +75,10 @@ def choose_metrics(trained: TrainedRun, data: TensorData, n: int, features: str 
 
     With Inception's features, the classifier's metric follows where the data has classes.
     """
+    if len(data.shape) != 3 and not hasattr(data, "centers") and not isinstance(trained.config.get("metrics"), dict):
+        raise ValueError(
+            f"evaluate knows no metric for {type(data).__name__} of shape {data.shape}: train with a metric of your own"
+        )
     by_extractor = {metric.extractor: metric for metric in metric_classes(data)}
     choices, config = list(by_extractor), trained.config.get("metrics")
     if features is not None and features not in choices:

@@ -88,6 +88,11 @@ class ImageFolder(Images):
                 f"data.num_classes is {self.num_classes} but {directory} has {len(classes)} subdirectories: "
                 f"type data.num_classes={len(classes)}"
             )
+        if loose := [path for path in find_images(directory) if path.parent == directory]:
+            raise ValueError(
+                f"{len(loose):,} image(s) lie beside the classes of {directory} ({loose[0].name} …): move them into a class, or "
+                "type data.num_classes=0 for unlabeled images"
+            )
         for path in classes:
             if not find_images(path):
                 raise FileNotFoundError(

@@ -42,7 +42,7 @@ class HeldOut:
         z = torch.randn(len(step) + len(many), gan.generator.latent_dim, generator=random).to(gan.device, gan.dtype)
         self.step_real, self.step_z, self.z = self._prepare(x[step]).to(gan.dtype), z[: len(step)], z[len(step) :]
         self.step_y, self.y = (y[part].to(gan.device) if labeled else None for part in (step, many))
-        self.real = flatten_samples(self._prepare(x[many]))
+        self.real = self.flatten(self._prepare(x[many]))
         distances = pairwise(self.real, self.real)
         self.real_nearest = nearest_other_distance(distances)
         self.real_spacing = float(self.real_nearest.median())
@@ -63,12 +63,16 @@ class HeldOut:
         """The training set [N, d], flat, on the CPU; images in float16: 50,000 of 16 x 16 pixels take 26 MB."""
         dtype = torch.float32 if self.real.shape[1] <= 8 else torch.float16
         blocks = self._datamodule.train.x.split(1000)
-        return torch.cat([flatten_samples(self._prepare(block)).to(dtype).cpu() for block in blocks])
+        return torch.cat([self.flatten(self._prepare(block)).to(dtype).cpu() for block in blocks])
 
     @cached_property
     def real_to_train(self) -> Tensor:
         """Distance [m] from each of `real` to the nearest training sample."""
         return nearest_distance(self.real, self.train)
+
+    def flatten(self, x: Tensor) -> Tensor:
+        """Flatten samples [..., m, *shape] of this data to float32 [..., m, d] (`flatten_samples`)."""
+        return flatten_samples(x, len(self._datamodule.shape))
 
     def modes(self, x: Tensor) -> Tensor:
         """The mode int64 [..., m] of each of x [..., m, d]: that of the nearest prototype."""
@@ -87,7 +91,7 @@ class HeldOut:
             return centers.to(self._device), torch.arange(len(centers), device=self._device)
         x, y = self._datamodule.train
         chosen = torch.randperm(len(x), generator=random)[:PROTOTYPE_SAMPLES]
-        points, y = flatten_samples(self._prepare(x[chosen])), y[chosen].to(self._device)
+        points, y = self.flatten(self._prepare(x[chosen])), y[chosen].to(self._device)
         if not 2 <= self._datamodule.num_classes <= MAX_CLASSES:
             centers = k_means(points, CLUSTERS)
             return centers, torch.arange(len(centers), device=self._device)
@@ -97,14 +101,15 @@ class HeldOut:
         return torch.cat([*per_class.values()]), modes
 
 
-def flatten_samples(x: Tensor) -> Tensor:
-    """Flatten samples [..., m, *shape] to float32 [..., m, d], after averaging images down to at most 16 pixels a side."""
+def flatten_samples(x: Tensor, dims: int) -> Tensor:
+    """Flatten samples [..., m, *shape] to float32 [..., m, d], after averaging images down to at most 16 pixels a side.
+
+    `dims`: of the shape: 1 for points, 3 for images.
+    """
     x = x.float()
-    if x.ndim < 4:
-        return x
-    if max(x.shape[-2:]) > MAX_SIDE:
+    if dims == 3 and max(x.shape[-2:]) > MAX_SIDE:
         x = adaptive_avg_pool2d(x.flatten(0, -4), MAX_SIDE).unflatten(0, x.shape[:-3])
-    return x.flatten(-3)
+    return x.flatten(-dims)
 
 
 def k_means(x: Tensor, k: int) -> Tensor:

@@ -6,7 +6,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from ganlab.callbacks.counterfactual import isolated_rng
 from ganlab.diagnostics.functional import FunctionalGAN
-from ganlab.diagnostics.held_out import HeldOut, flatten_samples
+from ganlab.diagnostics.held_out import HeldOut
 from ganlab.diagnostics.sample_statistics import (
     auc,
     effective_number,
@@ -35,10 +35,10 @@ def probe(gan, held: HeldOut, seed: int = 0) -> tuple[dict[str, Tensor], Tensor]
         numbers = probe_step(functional, held)
         with torch.no_grad():
             numbers |= probe_weights(functional)
-            fakes = flatten_samples(functional.generate(held.z, held.y, average=True))
+            fakes = held.flatten(functional.generate(held.z, held.y, average=True))
             parts = [probe_samples(held, part) for part in fakes.split(MEMBERS_AT_ONCE)]
             numbers |= {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-            samples = flatten_samples(functional.generate(*held.few, average=False))
+            samples = held.flatten(functional.generate(*held.few, average=False))
     return {name: value.detach().double().cpu() for name, value in numbers.items()}, samples
 
 
@@ -161,5 +161,5 @@ def probe_memorization(held: HeldOut, gan, seed: int = 0) -> Tensor:
     the held-out one is to its own: 0.5 for new real data, 1 for copies of training samples.
     """
     with isolated_rng(seed, gan.device), torch.no_grad(), torch.autocast(gan.device.type, enabled=False):
-        fakes = flatten_samples(FunctionalGAN(gan).generate(*held.few, average=True))
+        fakes = held.flatten(FunctionalGAN(gan).generate(*held.few, average=True))
         return auc(held.real_to_train.expand(len(fakes), -1), nearest_distance(fakes, held.train)).double().cpu()

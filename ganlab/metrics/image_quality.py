@@ -78,6 +78,12 @@ class FrechetQuality(QualityMetric):
                 f"the {self.extractor} features of {self.samples:,} images take {seconds:.0f} s, in each evaluation; lower "
                 "metrics.samples, or evaluate less often: raise eval_every"
             )
+        dimensions = self.frechet.real_features_sum.numel()
+        if self.samples < dimensions:
+            log.warning(
+                f"the Fréchet distance of {self.samples:,} samples in {dimensions:,} features is mostly bias, for too few samples: "
+                "compare it with values of as many samples only"
+            )
         self.real_scores = {self.objective: float(self._frechet_distance())}
         self.reset()
         facts = {"resolution": list(datamodule.shape), "extractor": card}

@@ -95,6 +95,8 @@ class EvaluationSuite:
     ):
         limit = min(len(datamodule.train.x), len(getattr(datamodule, split).x))
         if not cas.MIN_SAMPLES <= samples <= limit:
+            if limit < cas.MIN_SAMPLES:
+                raise ValueError(f"an evaluation needs {cas.MIN_SAMPLES} real samples of each split, the smaller has {limit}")
             raise ValueError(f"n must be in {cas.MIN_SAMPLES} … {limit}, the size of the smaller split, got {samples}")
         self.gan, self.data, self.metrics, self.samples, self.seed = gan, datamodule, list(metrics), samples, seed
         self.split, self.held_out = split, getattr(datamodule, split)

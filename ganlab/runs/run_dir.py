@@ -212,10 +212,8 @@ class RunDir:
         self.remove_if_empty()
 
     def remove_if_empty(self) -> None:
-        """Remove the directory if there is nothing in it but an empty log."""
+        """Remove the directory if there is nothing in it but the log of what was printed."""
         if is_first_process() and self.path.is_dir() and {*self.path.iterdir()} <= {self.log_file}:
-            if self.log_file.exists() and self.log_file.stat().st_size:
-                return
             self.log_file.unlink(missing_ok=True)
             self.path.rmdir()
 

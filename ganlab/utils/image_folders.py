@@ -30,17 +30,17 @@ def split_directories(root: Path) -> dict[str, Path]:
 
 
 def count_classes(root: str | None) -> int:
-    """The number of class subdirectories of `root`, or of its `train`.
+    """The number of class subdirectories of `root`, or of its `train`; 0 (unlabeled) if there are fewer than two.
 
-    0 (unlabeled) if there are fewer than two, if images lie beside them, or if there is no such directory.
+    0 also for what `ImageFolder` refuses: no such directory, or other subdirectories beside the splits.
     """
     directory = Path(str(root)).expanduser()
     if root is None or not directory.is_dir():
         return 0
-    directory = split_directories(directory)["train"]
-    if any(path.suffix.lower() in IMAGE_SUFFIXES for path in directory.iterdir()):
+    try:
+        classes = len(subdirectories(split_directories(directory)["train"]))
+    except ValueError:
         return 0
-    classes = len(subdirectories(directory))
     return classes if classes > 1 else 0
 
 

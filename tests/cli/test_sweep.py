@@ -107,8 +107,10 @@ def test_killed_search_with_failing_trials_comes_to_the_same_end(planted, tmp_pa
     if (child := os.fork()) == 0:
         os.environ["KILL_ABOVE"] = "11.5"
         sys.argv, sys.stdout = ["ganlab", *command], open(os.devnull, "w")
-        main()
-        os._exit(0)
+        try:
+            main()
+        finally:
+            os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     done = values("killed")
     assert len(done) == 8 and not Path("killed/optimization_results.yaml").exists()

@@ -246,6 +246,7 @@ def test_subdirectories_named_as_splits_are_the_splits(tmp_path, splits, sizes, 
 
 def test_split_directories_beside_others_are_refused(tmp_path):
     tree(tmp_path, train=ZOO, test=ZOO, extra=ZOO)
+    assert count_classes(str(tmp_path)) == 0  # loading says why
     with pytest.raises(ValueError, match="has the subdirectories extra, test, train: keep train, val and test"):
         loaded(tmp_path, num_classes=2)
 
@@ -361,8 +362,16 @@ def test_count_classes(zoo, tmp_path):
     assert count_classes(str(zoo / "bee")) == count_classes(str(zoo / "nowhere")) == count_classes(None) == 0
     (tmp_path / "parent" / "only").mkdir(parents=True)
     assert count_classes(str(tmp_path / "parent")) == 0  # a single subdirectory says nothing about classes
+
+
+def test_images_beside_the_classes_are_refused_and_hidden_ones_skipped(zoo):
+    save(zoo / ".hidden.png")
+    assert count_classes(str(zoo)) == 3 and loaded(zoo, num_classes=3).num_classes == 3
     save(zoo / "loose.png")
-    assert count_classes(str(zoo)) == 0  # loose.png has no class
+    assert count_classes(str(zoo)) == 3
+    with pytest.raises(ValueError, match=r"1 image\(s\) lie beside the classes of .* \(loose.png …\): move them into a class"):
+        loaded(zoo, num_classes=3)
+    assert loaded(zoo).num_classes == 0
 
 
 def test_conditional_gan_trains_on_class_directories(cli, zoo):

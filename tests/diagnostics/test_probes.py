@@ -231,9 +231,11 @@ def test_images_of_any_size_and_number_of_classes(make_gan, size, classes):
 
 def test_flatten_samples_averages_large_images_only():
     x = torch.arange(2 * 32 * 32.0).view(2, 1, 32, 32)
-    assert flatten_samples(x).shape == (2, 256) and flatten_samples(x).mean() == pytest.approx(x.mean().item())
-    assert flatten_samples(x[None]).shape == (1, 2, 256) and torch.equal(flatten_samples(x[None])[0], flatten_samples(x))
-    assert torch.equal(flatten_samples(torch.ones(3, 2)), torch.ones(3, 2))
+    flat = flatten_samples(x, dims=3)
+    assert flat.shape == (2, 256) and flat.mean() == pytest.approx(x.mean().item())
+    assert torch.equal(flatten_samples(x[None], dims=3), flat[None])
+    assert torch.equal(flatten_samples(torch.ones(4, 3, 2), dims=1), torch.ones(4, 3, 2))
+    assert flatten_samples(torch.ones(4, 3, 2, 64), dims=2).shape == (4, 3, 128)  # signals
 
 
 GANS = {
