@@ -19,6 +19,7 @@ from torchvision.transforms.functional import to_pil_image
 from ganlab.callbacks.sample_grid import tile_images
 from ganlab.cli.options import InterpolateOptions, parse_options
 from ganlab.cli.output import class_labels, class_note, draw_samples, output_path, sample_shape, validate_grid_size
+from ganlab.metrics.sampling import require_finite
 from ganlab.models.gan import GAN
 from ganlab.models.latents import sample_normal, slerp
 from ganlab.runs.open_run import open_run
@@ -51,7 +52,7 @@ def main(words: list[str]) -> None:
         y = y[:, None].expand(-1, steps)
     if is_image:
         validate_grid_size(n, columns, shape[-1], "choose fewer rows= or steps=")
-    samples = generate_rows(gan, slerp(a, b, steps), y)
+    samples = require_finite(generate_rows(gan, slerp(a, b, steps), y))
     if is_gif:
         write_gif(out, samples, columns)
     else:

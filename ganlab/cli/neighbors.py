@@ -20,7 +20,7 @@ from ganlab.cli.options import NeighborsOptions, parse_options
 from ganlab.cli.output import class_labels, class_note, output_path, sample_shape
 from ganlab.data import to_float, to_uint8
 from ganlab.metrics.knn import BLOCK_SIZE, flatten_samples, iter_blocks, nearest_neighbors
-from ganlab.metrics.sampling import evenly_spaced_samples
+from ganlab.metrics.sampling import evenly_spaced_samples, require_finite
 from ganlab.runs.open_run import load_data, open_run
 from ganlab.utils.files import atomic_path, save_figure
 from ganlab.utils.validation import validate_int
@@ -44,7 +44,7 @@ def main(words: list[str]) -> None:
     )
     validate_int("k", k, maximum=len(train))
 
-    samples = to_uint8(trained.gan.sample(n, class_labels(trained.gan, n, label), seed=seed)).cpu()
+    samples = to_uint8(require_finite(trained.gan.sample(n, class_labels(trained.gan, n, label), seed=seed))).cpu()
     distances, indices = k_nearest(samples, train, k, device)
     neighbors = train[indices.flatten()].unflatten(0, indices.shape)
     with atomic_path(out) as partial:

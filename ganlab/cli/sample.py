@@ -7,7 +7,7 @@
 The samples come from the moving average of the generator. A seed gives the same samples on every device.
 out= chooses the format:
 *.png    one grid, a column per class; points are drawn over the real ones
-*.npy    float32 [n, C, H, W] in [-1, 1], of points [n, 2]
+*.npy    float32 [n, C, H, W] as the generator gives them (ganlab's own: in [-1, 1]), of points [n, 2]
 else     a new directory of files 00000.png …, one image each
 *.npy and single files are written in batches, so that memory does not grow with n.
 """
@@ -25,6 +25,7 @@ from torchvision.transforms.functional import to_pil_image
 from ganlab.cli.options import SampleOptions, parse_options
 from ganlab.cli.output import class_labels, class_note, draw_samples, output_path, validate_grid_size
 from ganlab.data import to_uint8
+from ganlab.metrics.sampling import require_finite
 from ganlab.runs.open_run import open_run
 from ganlab.utils.files import atomic_path
 from ganlab.utils.progress import TerminalProgress
@@ -38,7 +39,7 @@ def main(words: list[str]) -> None:
     out = output_path(options.out, trained, "samples.png", parts, (".png", ".npy"), directory=True)
     labels = class_labels(trained.gan, n, label)
     batches = trained.gan.sample_in_batches(n, labels, seed=seed, truncation=options.truncation)
-    first = next(batches)  # what cannot be sampled raises before anything is written
+    first = require_finite(next(batches))  # what cannot be sampled raises before anything is written
     shape, batches = first.shape[1:], with_progress(chain([first], batches), n)
     is_image = len(shape) == 3
     if out.suffix == ".npy":
@@ -59,7 +60,7 @@ def with_progress(batches: Iterable[Tensor], n: int) -> Iterator[Tensor]:
     """The same batches, with a progress bar."""
     with TerminalProgress("sampling", n, stderr=True) as progress:
         for batch in batches:
-            yield batch
+            yield require_finite(batch)
             progress.advance(len(batch))
 
 

@@ -58,11 +58,17 @@ def evaluation_samples(
     share = {} if world_size == 1 else {"rank": rank, "world_size": world_size}
     start = 0
     for samples in gan.sample_in_batches(n, y, seed=seed, batch_size=BATCH_SIZE, **share):
-        if not samples.isfinite().all():
-            raise NonFiniteSamples("the generator's samples are not finite, its training diverged; evaluate another checkpoint")
+        require_finite(samples)
         stop = start + len(samples)
         yield as_saved(samples), None if labels is None else labels[start:stop].to(samples.device)
         start = stop
+
+
+def require_finite(samples: Tensor) -> Tensor:
+    """The samples; raises NonFiniteSamples if one is nan or infinite."""
+    if not samples.isfinite().all():
+        raise NonFiniteSamples("the generator's samples are not finite, its training diverged; choose another checkpoint")
+    return samples
 
 
 def as_saved(samples: Tensor) -> Tensor:

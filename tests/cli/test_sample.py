@@ -1,6 +1,7 @@
 """sample, interpolate and neighbors: right samples, complete files or none, one sentence per error."""
 
 import errno
+import math
 from pathlib import Path
 
 import numpy as np
@@ -273,3 +274,10 @@ def test_neighbors_are_drawn_and_printed(runs, capsys):
 def test_neighbors_errors_are_one_sentence(runs, name, words, sentence):
     with pytest.raises(ValueError, match=sentence):
         neighbors.main([f"run={runs[name][0]}", *words])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_samples_that_are_not_finite_are_not_drawn(bad):
+    batches = [torch.zeros(3, 1, 8, 8), torch.full((3, 1, 8, 8), bad)]
+    with pytest.raises(ValueError, match="samples are not finite, its training diverged; choose another checkpoint"):
+        list(sample_verb.with_progress(batches, 6))
