@@ -14,16 +14,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torchvision.datasets import VisionDataset
 
+from ganlab.data import validation
 from ganlab.data.batches import Batches, EnsembleBatches, InfiniteBatches, Split, is_distributed, to_device_if_fits
 from ganlab.data.splits import stratified_split
-from ganlab.data.validation import (
-    validate_classes,
-    validate_labels,
-    validate_shape,
-    validate_split,
-    validate_value_range,
-    validate_values,
-)
 from ganlab.utils.validation import validate_int
 
 DOWNLOAD_TIMEOUT = 20  # seconds without an answer; torchvision would wait for ever
@@ -95,7 +88,7 @@ class TensorData(L.LightningDataModule, ABC):
         self.num_classes = validate_int("data.num_classes", num_classes, 0)
         self.batch_size = validate_int("data.batch_size", batch_size)
         self.val_size = None if val_size is None else validate_int("data.val_size", val_size)
-        self.value_range = validate_value_range(value_range, self.shape)
+        self.value_range = validation.validate_value_range(value_range, self.shape)
         self.seeds: Sequence[int] = ()
         self.train = self.val = self.test = None  # type: ignore[assignment]
         self._position: tuple[int, int] | None = None
@@ -110,28 +103,26 @@ class TensorData(L.LightningDataModule, ABC):
         loaded, source = self.load(), f"{type(self).__name__}.load()"
         if not isinstance(loaded, tuple) or len(loaded) not in (2, 3) or isinstance(loaded, Split):
             raise ValueError(f"{source} must return (train, test) or (train, val, test), got {type(loaded).__name__}")
-        train, *val, test = (validate_split(source, split, self.shape, self.value_range) for split in loaded)
-        self.train, self.val = (train, *val) if val else self._split_off_validation(train, test)
+        train, *val, test = (validation.validate_split(source, part, self.shape, self.value_range) for part in loaded)
+        self.train, self.val = (train, *val) if val else self._split_off_validation(train, n_test=len(test.x))
         self.test = test
 
     def validate(self) -> None:
         """Raise ValueError if the splits do not have the configured shape and classes; warn of values that are unusual."""
         splits = self.train, self.val, self.test
-        validate_shape(f"{type(self).__name__}.load()", splits, self.shape)
         labels = [split.y for split in splits]
-        validate_labels(torch.cat(labels), self.num_classes)
+        validation.validate_shape(f"{type(self).__name__}.load()", splits, self.shape)
+        validation.validate_labels(torch.cat(labels), self.num_classes)
         if not self.may_miss_classes:
-            validate_classes(labels, self.num_classes, self.classes, self.rare_class_remedy)
+            validation.validate_classes(labels, self.num_classes, self.classes, self.rare_class_remedy)
         if isinstance(self.train.x, Tensor):  # not stacks, whose images are the base set's
-            validate_values(*(split.x for split in splits))
+            validation.validate_values(*(split.x for split in splits))
 
-    def _split_off_validation(self, data: Split, test: Split) -> tuple[Split, Split]:
+    def _split_off_validation(self, data: Split, n_test: int) -> tuple[Split, Split]:
         n = len(data.x)
-        size = self.val_size or max(1, min(len(test.x), n // 5))
+        size = self.val_size or max(1, min(n_test, n // 5))
         if size >= n:
-            raise ValueError(
-                f"data.val_size is {size} of {n} training samples, which leaves none to train on: choose a smaller one"
-            )
+            raise ValueError(f"data.val_size is {size} of {n} training samples, which leaves none to train on: lower it")
         train, val = (Split(data.x[part], data.y[part]) for part in stratified_split(data.y, size))
         return train, val
 

@@ -44,7 +44,7 @@ class ImageFolder(Images):
         background: gray value behind transparent pixels, in 0 … 255.
 
     Raises:
-        FileNotFoundError: in `setup`, there is no such directory, or no image in it or in a class's directory.
+        FileNotFoundError: in `setup`, there is no such directory, or it holds fewer than three images.
         OSError: in `setup`, an image cannot be read.
         ValueError: in `setup`, `num_classes` is not the number of subdirectories, a class has no image in a split, or the
             images do not fit into the free memory.
@@ -73,7 +73,7 @@ class ImageFolder(Images):
         splits = self._divide(root, found)
         labels = [y for _, y in splits]
         validate_classes(labels, self.num_classes, self.classes, self.rare_class_remedy)  # before images are decoded
-        n = len(torch.cat(labels))
+        n = sum(map(len, labels))
         self._validate_memory(n)
         with TerminalProgress("images", n, enabled=is_first_process()) as progress, ThreadPoolExecutor() as pool:
             train, val, test = (self._decode(*split, pool, progress) for split in splits)
@@ -88,16 +88,11 @@ class ImageFolder(Images):
                 f"data.num_classes is {self.num_classes} but {directory} has {len(classes)} subdirectories: "
                 f"type data.num_classes={len(classes)}"
             )
-        if loose := [path for path in find_images(directory) if path.parent == directory]:
+        if loose := find_images(directory, "*"):
             raise ValueError(
                 f"{len(loose):,} image(s) lie beside the classes of {directory} ({loose[0].name} …): move them into a class, or "
                 "type data.num_classes=0 for unlabeled images"
             )
-        for path in classes:
-            if not find_images(path):
-                raise FileNotFoundError(
-                    f"{path} holds no image: remove it, put images there, or type data.num_classes=0 for unlabeled images"
-                )
         return tuple(path.name for path in classes)
 
     def _find(self, directory: Path) -> tuple[list[Path], Tensor]:

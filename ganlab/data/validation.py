@@ -13,6 +13,8 @@ MIN_CONTRAST = 128  # gray levels between the darkest and the brightest training
 POINT_SCALES = 0.01, 100  # root mean squares of points, without a warning: networks start at a scale of 1
 MAX_COPIES = 0.01  # share of held-out images that are training images, without a warning
 
+IMAGE_TYPES = torch.uint8, torch.float32, torch.float64, torch.float16
+
 ValueRange = tuple[float, float]
 
 
@@ -37,24 +39,18 @@ def validate_split(source: str, split: object, shape: tuple[int, ...], value_ran
         ValueError: `split` is no `Split` of the documented types and lengths, it is empty, a label is negative, a value is
             nan or infinite, images are floats without a `value_range`, or values lie outside of it.
     """
-    got = type(split).__name__
-    if isinstance(split, Split):
-        x, y = split
-        dtype = getattr(x, "dtype", None)
-        is_image = len(shape) == 3
-        valid_types = (torch.uint8, torch.float32, torch.float64, torch.float16) if is_image else (torch.float32,)
-        if dtype in valid_types and getattr(y, "dtype", None) == torch.int64 and y.shape == x.shape[:1]:
-            return _validate_values(source, x, y, value_range, is_image)
-        got = " and ".join(f"{part.dtype} {list(part.shape)}" if hasattr(part, "dtype") else str(part) for part in split)
-    raise ValueError(
-        f"{source} must return (train, test) or (train, val, test), each a ganlab.data.Split(x, y) of samples x (uint8 images "
-        f"or float32 points) and labels y (int64 [N], zeros where there are none), got {got}"
-    )
-
-
-def _validate_values(source: str, x: Tensor, y: Tensor, value_range: ValueRange | None, is_image: bool) -> Split:
+    x, y = split if isinstance(split, Split) else (None, None)
+    is_image = len(shape) == 3
+    valid_type = getattr(x, "dtype", None) in (IMAGE_TYPES if is_image else (torch.float32,))
+    if x is None or not valid_type or getattr(y, "dtype", None) != torch.int64 or y.shape != x.shape[:1]:
+        parts = [f"{part.dtype} {list(part.shape)}" if hasattr(part, "dtype") else str(part) for part in (x, y)]
+        got = " and ".join(parts) if isinstance(split, Split) else type(split).__name__
+        raise ValueError(
+            f"{source} must return (train, test) or (train, val, test), each a ganlab.data.Split(x, y) of samples x (uint8 "
+            f"images or float32 points) and labels y (int64 [N], zeros where there are none), got {got}"
+        )
     if not len(y):
-        raise ValueError(f"{source} returned an empty split: each needs one sample at least")
+        raise ValueError(f"{source} returned an empty split: each needs at least one sample")
     if y.min() < 0:
         raise ValueError(f"{source} returned the label {int(y.min())}: labels are 0 … num_classes - 1")
     if not isinstance(x, Tensor):  # stacks of images that are checked themselves
@@ -68,17 +64,17 @@ def _validate_values(source: str, x: Tensor, y: Tensor, value_range: ValueRange 
 
 def _to_gray_levels(source: str, x: Tensor, value_range: ValueRange | None) -> Tensor:
     """Images as uint8, low … high mapped to 0 … 255 and rounded."""
-    found = [float(value) for value in x.float().aminmax()]
-    values = f"{x.dtype} images with values from {found[0]:.5g} to {found[1]:.5g}"
+    darkest, brightest = (float(value) for value in x.float().aminmax())
+    values = f"{x.dtype} images with values from {darkest:.5g} to {brightest:.5g}"
     if value_range is None:
-        usual = ((-1, 1) if found[0] < 0 else (0, 1)) if max(map(abs, found)) <= 1 else (0, 255)
+        usual = (0, 255) if max(-darkest, brightest) > 1 else (-1, 1) if darkest < 0 else (0, 1)
         raise ValueError(
             f"{source} returned {values}: return uint8 images of 0 … 255, or pass value_range=(low, high), the values of black "
             f"and white, to super().__init__, such as value_range={usual}"
         )
     low, high = value_range
     half_level = (high - low) / 510
-    if found[0] < low - half_level or found[1] > high + half_level:
+    if darkest < low - half_level or brightest > high + half_level:
         raise ValueError(f"{source} returned {values}, outside value_range=({low:g}, {high:g}): correct one of them")
     return x.float().sub(low).mul_(255 / (high - low)).round_().clamp_(0, 255).to(torch.uint8)
 

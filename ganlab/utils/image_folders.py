@@ -44,7 +44,7 @@ def count_classes(root: str | None) -> int:
     return classes if classes > 1 else 0
 
 
-def find_images(directory: Path) -> list[Path]:
-    """The image files below `directory`, sorted, without hidden ones."""
-    paths = (path for path in directory.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+def find_images(directory: Path, pattern: str = "**/*") -> list[Path]:
+    """The image files below `directory` that match the pattern, sorted, without hidden ones."""
+    paths = (path for path in directory.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     return sorted(p for p in paths if not any(part.startswith(".") for part in p.relative_to(directory).parts))
