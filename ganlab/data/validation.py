@@ -39,16 +39,16 @@ def validate_split(source: str, split: object, shape: tuple[int, ...], value_ran
         ValueError: `split` is no `Split` of the documented types and lengths, it is empty, a label is negative, a value is
             nan or infinite, images are floats without a `value_range`, or values lie outside of it.
     """
-    x, y = split if isinstance(split, Split) else (None, None)
     is_image = len(shape) == 3
-    valid_type = getattr(x, "dtype", None) in (IMAGE_TYPES if is_image else (torch.float32,))
-    if x is None or not valid_type or getattr(y, "dtype", None) != torch.int64 or y.shape != x.shape[:1]:
-        parts = [f"{part.dtype} {list(part.shape)}" if hasattr(part, "dtype") else str(part) for part in (x, y)]
-        got = " and ".join(parts) if isinstance(split, Split) else type(split).__name__
+    types = IMAGE_TYPES if is_image else (torch.float32,)
+    if not isinstance(split, Split) or not _has_types(split, types):
+        parts: tuple = split if isinstance(split, Split) else (type(split).__name__,)
+        got = " and ".join(f"{part.dtype} {list(part.shape)}" if hasattr(part, "dtype") else str(part) for part in parts)
         raise ValueError(
             f"{source} must return (train, test) or (train, val, test), each a ganlab.data.Split(x, y) of samples x (uint8 "
             f"images or float32 points) and labels y (int64 [N], zeros where there are none), got {got}"
         )
+    x, y = split
     if not len(y):
         raise ValueError(f"{source} returned an empty split: each needs at least one sample")
     if y.min() < 0:
@@ -60,6 +60,11 @@ def validate_split(source: str, split: object, shape: tuple[int, ...], value_ran
     if is_image and (x.is_floating_point() or value_range):
         x = _to_gray_levels(source, x, value_range)
     return Split(x, y)
+
+
+def _has_types(split: Split, types: tuple[torch.dtype, ...]) -> bool:
+    x_type, y_type = (getattr(part, "dtype", None) for part in split)
+    return x_type in types and y_type == torch.int64 and split.y.shape == split.x.shape[:1]
 
 
 def _to_gray_levels(source: str, x: Tensor, value_range: ValueRange | None) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganlab.data import Images, Split, to_float
-from ganlab.data.batches import is_distributed
+from ganlab.data.batches import is_distributed, is_first_process
 from ganlab.metrics.features import validate_features
 from ganlab.metrics.knn import Progress
 from ganlab.metrics.sampling import SPLIT_NAMES
@@ -125,8 +125,7 @@ def load_classifier(datamodule: Images, device: torch.device, split: str = "val"
     if datamodule.shape[1] != datamodule.shape[2]:
         size = "x".join(map(str, datamodule.shape))
         raise ValueError(f"metrics=classifier needs square images, got {size}: use metrics=inception or metrics=none")
-    is_first = not is_distributed() or torch.distributed.get_rank() == 0
-    saved = [_load_or_train(datamodule, data.lower(), device) if is_first else {}]
+    saved = [_load_or_train(datamodule, data.lower(), device) if is_first_process() else {}]
     if is_distributed():
         torch.distributed.broadcast_object_list(saved)
     with torch.random.fork_rng(devices=[]):  # initial weights, overwritten below
@@ -134,7 +133,7 @@ def load_classifier(datamodule: Images, device: torch.device, split: str = "val"
     network.load_state_dict(saved[0]["weights"])
     network = network.requires_grad_(False).eval().to(device)
     share = accuracy(network, getattr(datamodule, split), device)
-    if is_first:
+    if is_first_process():
         log.info("extractor: classifier for %s, accuracy %.3f on the %s", data.lower(), share, SPLIT_NAMES[split])
     return network, saved[0]["card"] | {"accuracy": share}
 

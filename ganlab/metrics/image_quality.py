@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from ganlab.data import TensorData, to_float, to_uint8
-from ganlab.data.batches import is_distributed
+from ganlab.data.batches import is_distributed, is_first_process
 from ganlab.metrics.base import QualityMetric, format_count
 from ganlab.metrics.classifier import Classifier, load_classifier
 from ganlab.metrics.histograms import kl_divergence, perfect_class_scores
@@ -73,27 +73,29 @@ class FrechetQuality(QualityMetric):
         self.reference_classes = self._update_with_images(self.reference.x, real=True)
         start = time.perf_counter()
         self._update_with_images(evenly_spaced_samples(datamodule.train, self.samples).x, real=False)
-        if (seconds := time.perf_counter() - start) > SLOW_SECONDS:
-            log.warning(
-                f"the {self.extractor} features of {self.samples:,} images take {seconds:.0f} s, in each evaluation; lower "
-                "metrics.samples, or evaluate less often: raise eval_every"
-            )
-        dimensions = self.frechet.real_features_sum.numel()
-        if self.samples < dimensions:
-            log.warning(
-                f"the Fréchet distance of {self.samples:,} samples in {dimensions:,} features is mostly bias, for too few samples: "
-                "compare it with values of as many samples only"
-            )
+        if is_first_process():
+            self._warn(seconds=time.perf_counter() - start, dimensions=self.frechet.real_features_sum.numel())
         self.real_scores = {self.objective: float(self._frechet_distance())}
         self.reset()
         facts = {"resolution": list(datamodule.shape), "extractor": card}
         self.protocol = self.base_protocol("frechet", datamodule) | reference_protocol(datamodule, split) | facts
 
+    def _warn(self, seconds: float, dimensions: int) -> None:
+        if seconds > SLOW_SECONDS:
+            log.warning(
+                f"the {self.extractor} features of {self.samples:,} images take {seconds:.0f} s, in each evaluation; lower "
+                "metrics.samples, or evaluate less often: raise eval_every"
+            )
+        if self.samples < dimensions:
+            log.warning(
+                f"the Fréchet distance of {self.samples:,} samples in {dimensions:,} features is mostly bias: compare it only "
+                "with values of as many samples, or raise metrics.samples"
+            )
+
     @torch.no_grad()
     def _update_with_images(self, x: Tensor, real: bool) -> list[Tensor | None]:
         """Each process updates with its share, since torchmetrics sums the states over the processes."""
-        is_first = not is_distributed() or torch.distributed.get_rank() == 0
-        with TerminalProgress(enabled=is_first) as progress:
+        with TerminalProgress(enabled=is_first_process()) as progress:
             blocks = progress.track(self._share_of_process(x).split(self.batch_size), f"{self.extractor} features of real data")
             return [self.update_frechet(to_float(block.to(self.device)), real) for block in blocks]
 

@@ -29,6 +29,11 @@ def count_modes(samples: Tensor, centers: Tensor, std: float) -> Tensor:
     return torch.bincount(bins, minlength=len(centers) + 1)
 
 
+def smallest_gap(centers: Tensor) -> float:
+    """The smallest distance between two of the centers [K, 2], in float64; inf of a single one."""
+    return min(torch.pdist(centers.double()).tolist(), default=math.inf)
+
+
 def target_with_off_mode(modes: int) -> Tensor:
     """The data's probability of each of the K + 1 bins of `count_modes`, float64 [K + 1]."""
     mass = torch.full((modes + 1,), (1 - OFF_MODE_MASS) / modes, dtype=torch.float64)
@@ -99,7 +104,7 @@ class ToyQuality(QualityMetric):
             instead = "classifier" if len(datamodule.shape) == 3 else "none, or your own metric"
             raise ValueError(f"metrics=toy needs data with known modes (ring, grid), got {data}: use metrics={instead}")
         self.centers, self.std = datamodule.centers.to(device), float(datamodule.std)
-        modes, gap = len(self.centers), float(torch.pdist(self.centers.double()).min())
+        modes, gap = len(self.centers), smallest_gap(self.centers)
         if gap <= 2 * RADIUS * self.std:
             raise ValueError(
                 f"metrics=toy needs modes more than {2 * RADIUS:g} std apart, got {gap:.3g} at data.std={self.std:g}: "

@@ -18,6 +18,7 @@ from ganlab.metrics.image_quality import FrechetQuality
 from ganlab.metrics.kid import kernel_distance
 from ganlab.metrics.knn import Progress
 from ganlab.metrics.memorization import MemorizationResult, memorization
+from ganlab.metrics.mode_coverage import smallest_gap
 from ganlab.metrics.prdc import K_DENSITY_COVERAGE, K_PRECISION_RECALL, prdc
 from ganlab.metrics.sampling import (
     BATCH_SIZE,
@@ -103,6 +104,8 @@ class EvaluationSuite:
         self.draws = draws if samples <= MAX_REPEATED_SAMPLES else 1
         self.progress = progress or (lambda blocks, description: blocks)
         self.is_points = len(datamodule.shape) == 1
+        centers = getattr(datamodule, "centers", None)
+        self.vendi_width = math.inf if centers is None else smallest_gap(centers) / 4  # of the kernel for points
         self.results = SuiteResults()
         self.device = torch.device(gan.device)
         real = "as many train samples in place of the generated ones"
@@ -116,12 +119,13 @@ class EvaluationSuite:
         self.labels = reference_labels(self.gan, self.data, self.split, self.samples)
         self.train_part = evenly_spaced_samples(self.data.train, self.samples)
         self.held_out_part = evenly_spaced_samples(self.held_out, self.samples).x
-        self.real, self.reference = (self._features(x) for x in (self.train_part.x, self.held_out_part))
-        self.quality, self.fake, self.fake_samples = self._draw(self.seed, self._progress("samples"))
-        scores = self._feature_scores(self.fake, "generated data")
-        self._repeat_draws(self.quality | scores)
-        self._add_quality()
-        self._add_feature_scores(scores, self._feature_scores(self.real, "real data"))
+        real, self.reference = (self._features(x) for x in (self.train_part.x, self.held_out_part))
+        quality, fake, self.fake_samples = self._draw(self.seed, self._progress("samples"))
+        scored_by = {name: metric for metric in self.metrics for name in metric.compute()}  # as torchmetrics remembers it
+        scores = self._feature_scores(fake, "generated data")
+        self._repeat_draws(quality | scores)
+        self._add_quality(quality, scored_by)
+        self._add_feature_scores(scores, self._feature_scores(real, "real data"))
         self._memorization()
         self._classification_accuracy()
         return self.results
@@ -161,14 +165,10 @@ class EvaluationSuite:
         scores |= prdc(self.reference, x, progress("precision and recall"))
         if not self.is_points:
             scores["vendi"] = vendi_score(x)
-        elif (width := self._vendi_width()) is not None:
-            scores["vendi"] = vendi_score_of_points(x[permutation(len(x), self.seed)[:MAX_VENDI_POINTS].to(x.device)], width)
+        elif self.vendi_width < math.inf:
+            chosen = permutation(len(x), self.seed)[:MAX_VENDI_POINTS].to(x.device)
+            scores["vendi"] = vendi_score_of_points(x[chosen], self.vendi_width)
         return scores
-
-    def _vendi_width(self) -> float | None:
-        """Of the kernel for points: a quarter of the modes' smallest distance."""
-        centers = getattr(self.data, "centers", None)
-        return None if centers is None else float(torch.pdist(centers.double()).min()) / 4
 
     def _repeat_draws(self, first: dict[str, float]) -> None:
         """Collect the values of all draws by name."""
@@ -192,17 +192,16 @@ class EvaluationSuite:
         facts = {"interval": f"95 % of draws, Student's t from {len(values)}", "mean of draws": sum(values) / len(values)}
         return Estimate(value, low, high), protocol | facts
 
-    def _add_quality(self) -> None:
+    def _add_quality(self, quality: dict[str, float], scored_by: dict) -> None:
         """The metrics that are also logged during training."""
-        for metric in self.metrics:
-            for name in metric.compute():
-                value = self.quality[name]
-                if name.startswith("label_agreement"):  # reported as gan_test, with an interval
-                    self.label_agreement, self.labeling_metric = value, metric
-                else:
-                    estimate, protocol = self._of_draws(name, value, metric.protocol | self.sampling_protocol)
-                    real = metric.real_scores.get(name)
-                    self.results.metrics[name] = MetricResult(value, real, protocol, estimate.low, estimate.high)
+        for name, value in quality.items():
+            metric = scored_by[name]
+            if name.startswith("label_agreement"):  # reported as gan_test, with an interval
+                self.label_agreement, self.labeling_metric = value, metric
+            else:
+                estimate, protocol = self._of_draws(name, value, metric.protocol | self.sampling_protocol)
+                real = metric.real_scores.get(name)
+                self.results.metrics[name] = MetricResult(value, real, protocol, estimate.low, estimate.high)
 
     def _add_feature_scores(self, scores: dict[str, float], real: dict[str, float]) -> None:
         sizes = [self.samples // 10, self.samples]
@@ -213,19 +212,19 @@ class EvaluationSuite:
             **dict.fromkeys(("density", "coverage"), {"k": K_DENSITY_COVERAGE}),
             "vendi": {"kernel": "cosine"},
         }
-        n = self.samples
-        if self.is_points and (width := self._vendi_width()) is not None:
-            n = min(MAX_VENDI_POINTS, n)
-            kernel = f"Gaussian of width {width:.4g}, a quarter of the modes' smallest distance"
-            protocols["vendi"] = {"kernel": kernel, "samples": n}
+        counts = {}
+        if self.is_points:
+            counts["vendi"] = min(MAX_VENDI_POINTS, self.samples)
+            kernel = f"Gaussian of width {self.vendi_width:.4g}, a quarter of the modes' smallest distance"
+            protocols["vendi"] = {"kernel": kernel, "samples": counts["vendi"]}
         for name, value in scores.items():
             estimate, protocol = self._of_draws(name, value, protocols.get(name, {}))
-            self._add(name, estimate, real[name], protocol, n=n if name == "vendi" else 0)
+            self._add(name, estimate, real[name], protocol, n=counts.get(name))
         if "frechet_infinity" not in scores:
-            reason = f"fewer than {MIN_SAMPLES_PER_FEATURE} for each of the {self.fake.shape[1]:,} features"
+            reason = f"fewer than {MIN_SAMPLES_PER_FEATURE} for each of the {self.reference.shape[1]:,} features"
             self.results.not_measured["frechet_infinity"] = f"{self.samples:,} samples are {reason}"
         if "vendi" not in scores:
-            self.results.not_measured["vendi"] = "the kernel's width follows from the modes, which are unknown for this data"
+            self.results.not_measured["vendi"] = "the kernel's width follows from the distance of modes, which this data lacks"
 
     def _memorization(self) -> None:
         train, progress = self.data.train.x, self._progress("nearest training samples")
@@ -291,13 +290,19 @@ class EvaluationSuite:
         return partial(self.progress, description=description)
 
     def _add(
-        self, name: str, value: float | Estimate, real: float, protocol: dict, space: str = "", metric=None, n: int = 0
+        self,
+        name: str,
+        value: float | Estimate,
+        real: float,
+        protocol: dict,
+        space: str = "",
+        metric=None,
+        n: int | None = None,
     ) -> None:
         """Add a result as `<name>_<space>_<n>`, by default of the first metric, in its features and of all samples."""
         metric, n = metric or self.metrics[0], n or self.samples
         space = space or metric.extractor
-        facts = {"metric": name} | self.reference_protocol | self.sampling_protocol
-        protocol = metric.protocol | facts | protocol
+        protocol = metric.protocol | {"metric": name} | self.reference_protocol | self.sampling_protocol | protocol
         if space == "pixels" or "classifier" in protocol:  # no use of the extractor
             protocol.pop("extractor", None)
         estimate = value if isinstance(value, Estimate) else Estimate(value)

@@ -288,6 +288,10 @@ def test_slow_extractor_is_told_once(digits, monkeypatch, caplog):
     InceptionQuality(samples=20, network=Corners()).setup(digits, "cpu")
     (message,) = [r.getMessage() for r in caplog.records if "in each evaluation" in r.getMessage()]
     assert message.startswith("the inception features of 20 images take 0 s") and "metrics.samples" in message
+    caplog.clear()
+    monkeypatch.setattr(quality_module, "is_first_process", lambda: False)
+    ClassifierQuality(samples=20).setup(digits, "cpu")
+    assert not caplog.records, "the other processes of a run are silent"
 
 
 def test_features_that_are_not_finite_are_refused(digits):

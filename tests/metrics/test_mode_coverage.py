@@ -6,7 +6,7 @@ import torch
 
 from ganlab.data import Split, TensorData
 from ganlab.metrics import ClassifierQuality, ToyQuality
-from ganlab.metrics.mode_coverage import OFF_MODE_MASS, count_modes, mode_scores, perfect_sampler_scores
+from ganlab.metrics.mode_coverage import OFF_MODE_MASS, count_modes, mode_scores, perfect_sampler_scores, smallest_gap
 
 
 def ring(std=0.01):
@@ -121,3 +121,8 @@ class Moons(TensorData):
 def test_points_without_known_modes_are_rejected(metric):
     with pytest.raises(ValueError, match="got Moons.* use metrics=none, or your own metric"):
         metric(10).setup(Moons(shape=(2,), num_classes=0, batch_size=5), "cpu")
+
+
+def test_smallest_gap_of_modes():
+    assert smallest_gap(torch.tensor([[0.0, 0.0], [9.0, 0.0], [9.0, 2.5]])) == 2.5
+    assert smallest_gap(torch.zeros(1, 2)) == math.inf

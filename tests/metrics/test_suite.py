@@ -195,6 +195,13 @@ def test_collapsed_sampler_of_points_with_wrong_labels(ring):
     assert results.memorization.memorized
 
 
+def test_single_mode_has_no_vendi_score():
+    data = Ring(num_classes=1, dim=2, std=0.01, batch_size=10, train_size=300, test_size=200, data_seed=0)
+    data.setup()
+    results = run(sampler(data._draw(100, torch.Generator().manual_seed(9)).x), data, ToyQuality(100))
+    assert results.metrics["modes_100"].value == 1 and "vendi" in results.not_measured
+
+
 def test_vendi_score_of_points_needs_known_modes(ring):
     class Points(ToyQuality):
         def setup(self, datamodule, device, split):
