@@ -42,17 +42,17 @@ def main(words: list[str]) -> None:
     out = output_path(options.out, trained, name, {"seed": trained.member})
     data = load_data(trained, options.data_dir, options.root)
     size, split = min((len(getattr(data, name).x), name) for name in ("train", options.split))
-    wanted = options.n or samples_in_training(trained)
+    wanted = options.n or (trained.config.get("metrics") or {}).get("samples", DEFAULT_SAMPLES)
     n = min(wanted, size)  # every number compares as many real samples as generated ones
     if n < wanted:
         print(f"n = {n:,} instead of {wanted:,}: the {SPLIT_NAMES[split]} has no more real samples to compare with")
     metrics = choose_metrics(trained, data, n, options.features)
     started = time.perf_counter()
     with TerminalProgress() as progress:
-        settings = {"split": options.split, "draws": options.draws, "progress": progress.track}
-        suite = EvaluationSuite(trained.gan, data, metrics, n, options.seed, **settings)
+        settings = {"seed": options.seed, "split": options.split, "draws": options.draws}
+        suite = EvaluationSuite(trained.gan, data, metrics, n, **settings, progress=progress.track)
         results = suite.run()
-    facts = {"samples": n, "seed": options.seed, "split": options.split, "draws": suite.draws}
+    facts = {"samples": n, **settings, "draws": suite.draws}
     evaluation = as_json(trained, results, facts, time.perf_counter() - started)
     with atomic_path(out) as partial:
         write_json(partial, evaluation)
@@ -64,27 +64,22 @@ def main(words: list[str]) -> None:
     print(f"{evaluation['seconds']:.0f} s; every number's protocol: {out}")
 
 
-def samples_in_training(trained: TrainedRun) -> int:
-    """The sample count in the run's config; 10,000 without a metric."""
-    config = trained.config.get("metrics")
-    return config.get("samples", DEFAULT_SAMPLES) if isinstance(config, dict) else DEFAULT_SAMPLES
-
-
 def choose_metrics(trained: TrainedRun, data: TensorData, n: int, features: str | None) -> list[Metric]:
     """The metric whose features all numbers use: by the name of its extractor, else the run's own, else the data's default.
 
     With Inception's features, the classifier's metric follows where the data has classes.
     """
-    if len(data.shape) != 3 and not hasattr(data, "centers") and not isinstance(trained.config.get("metrics"), dict):
-        raise ValueError(
-            f"evaluate knows no metric for {type(data).__name__} of shape {data.shape}: train with a metric of your own"
-        )
     by_extractor = {metric.extractor: metric for metric in metric_classes(data)}
     choices, config = list(by_extractor), trained.config.get("metrics")
     if features is not None and features not in choices:
-        raise ValueError(f"features= must be {' or '.join(choices)} for {type(data).__name__}, got {features!r}")
-    if features is None and isinstance(config, dict):
+        allowed = " or ".join(choices) or "left out"
+        raise ValueError(f"features= must be {allowed} for {type(data).__name__}, got {features!r}")
+    if features is None and config:
         metric = build_trusted(config | {"samples": n}, trained.trust)
+    elif not choices:
+        raise ValueError(
+            f"evaluate knows no metric for {type(data).__name__} of shape {data.shape}: train with a metric of your own"
+        )
     else:
         metric = by_extractor[features or choices[0]](n)
     if not hasattr(metric, "features"):
@@ -96,8 +91,8 @@ def choose_metrics(trained: TrainedRun, data: TensorData, n: int, features: str 
 
 def metric_classes(data: TensorData) -> tuple[type[Any], ...]:
     """The quality metrics that the data allows, the default first."""
-    if len(data.shape) == 1:
-        return (ToyQuality,)
+    if len(data.shape) != 3:
+        return (ToyQuality,) if hasattr(data, "centers") else ()
     if isinstance(data, Stacked):
         return StackedQuality, InceptionQuality
     return (ClassifierQuality, InceptionQuality) if data.num_classes >= 2 else (InceptionQuality,)

@@ -179,7 +179,8 @@ class Images(TensorData):
         data: the other arguments of `TensorData`.
 
     Raises:
-        ValueError: in `setup`, the loaded images do not have the configured channels, size or number of classes.
+        ValueError: in `setup`, the loaded images do not have the configured channels or size, or `classes` names another
+            number of classes.
     """
 
     def __init__(self, *, channels: int, size: int, data_dir: str | Path, **data):
@@ -212,7 +213,7 @@ class Images(TensorData):
                 f"the images are {channels}x{height}x{width}, not {self.channels}x{self.size}x{self.size}: "
                 f"type data.channels={channels} data.size={height}"
             )
-        if self.num_classes != len(self.classes):
+        if self.classes and self.num_classes != len(self.classes):
             raise ValueError(
                 f"data.num_classes is {self.num_classes} but the data has {len(self.classes)} classes: "
                 f"type data.num_classes={len(self.classes)}"

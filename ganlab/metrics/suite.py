@@ -35,8 +35,8 @@ from ganlab.utils.statistics import Estimate, percent, prediction_interval, wils
 
 MAX_VENDI_POINTS = 2000  # the kernel matrix of points needs n² memory and n³ time
 DRAWS, MAX_REPEATED_SAMPLES = 10, 2500  # with more samples, draws differ less than checkpoints do
-SHARES = ("precision", "recall", "coverage", "high_quality")  # in [0, 1]; other values are at least 0 but for these:
-SIGNED = ("kid", "frechet_infinity")
+SHARES = ("precision", "recall", "coverage", "high_quality")  # in [0, 1]
+SIGNED = ("kid", "frechet_infinity")  # other values are at least 0
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,9 @@ class EvaluationSuite:
         low, high = prediction_interval(values)
         low, high = min(low, value), max(high, value)  # the value is one of the draws
         kind = name.removesuffix(f"_{format_count(self.samples)}")
+        largest = dict.fromkeys(SHARES, 1.0) | {"modes": protocol.get("modes"), "classes": self.data.num_classes}
         low = low if kind in SIGNED or min(values) < 0 else max(low, 0.0)
-        high = min(high, 1.0) if kind in SHARES else high
+        high = min(high, largest.get(kind) or math.inf)
         facts = {"interval": f"95 % of draws, Student's t from {len(values)}", "mean of draws": sum(values) / len(values)}
         return Estimate(value, low, high), protocol | facts
 

@@ -276,3 +276,16 @@ def test_images_that_are_not_contiguous_are_the_same_data():
     batch, _ = next(iter(first.batches()))
     torch.manual_seed(0)
     assert torch.equal(batch, next(iter(second.batches()))[0])
+
+
+def test_images_need_no_class_names():
+    """A subclass of Images that names no classes is told the number of its labels, not of its names."""
+
+    class Nameless(Digits):
+        classes = ()
+
+    data = Nameless(**DIGITS)
+    data.setup()
+    assert data.train.y.unique().tolist() == [*range(10)]
+    with pytest.raises(ValueError, match="num_classes is 7 but labels reach 9: type data.num_classes=10"):
+        Nameless(**DIGITS | {"num_classes": 7}).setup()

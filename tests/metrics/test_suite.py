@@ -149,6 +149,20 @@ def test_values_at_small_n_have_intervals_of_their_draws(ring, make_gan):
     assert wide["copies_points_200"].protocol["interval"] == "Wilson 95 %"
 
 
+def test_intervals_end_at_the_number_of_modes_and_at_1(ring):
+    """Draws with seven or eight of the modes."""
+
+    def draw(n, asked, *, seed, batch_size):
+        rare = (ring.train.y != 0) | (torch.arange(len(ring.train.y)) < 100)
+        pool, random = ring.train.x[rare], torch.Generator().manual_seed(seed)
+        return iter(pool[torch.randint(len(pool), (n,), generator=random)].split(batch_size))
+
+    gan = SimpleNamespace(device=torch.device("cpu"), conditioning=Unconditional(), sample_in_batches=draw)
+    results = run(gan, ring, ToyQuality(100)).metrics
+    assert 7 < results["modes_100"].protocol["mean of draws"] < 8 and results["modes_100"].high == 8
+    assert results["high_quality_100"].value < results["high_quality_100"].high == 1
+
+
 def test_each_metric_has_its_protocol(digits):
     data, new = digits
     results = run(sampler(to_float(new.x), new.y, 10), data, ClassifierQuality(100), seed=4)
