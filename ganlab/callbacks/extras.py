@@ -20,12 +20,11 @@ def attempt(name: str, call: Callable, *args) -> None:
     try:
         call(*args)
     except Exception as error:
-        _warn(f"{name} failed", error)
+        _warn(f"{name} failed ({describe_error(error)})")
 
 
-def _warn(what: str, error: Exception) -> None:
-    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    log.warning(f"{what} ({describe_error(error)}); the run goes on without it", exc_info=show_traceback)
+def _warn(message: str) -> None:
+    log.warning(message, exc_info=os.environ.get("HYDRA_FULL_ERROR") == "1")
 
 
 class Extra:
@@ -50,10 +49,9 @@ class Extra:
 
     def __getattr__(self, name: str):
         value = getattr(object.__getattribute__(self, "_wrapped"), name)
-        if not isinstance(value, (MethodType, FunctionType)):
-            return value
-        self.__dict__[name] = partial(self._call, name)  # Lightning calls ten hooks in each batch
-        return self.__dict__[name]
+        if isinstance(value, (MethodType, FunctionType)):
+            value = self.__dict__[name] = partial(self._call, name)  # kept: Lightning calls ten hooks in each batch
+        return value
 
     def _call(self, name: str, *args, **kwargs):
         if self.error is not None and name != "state_dict":
@@ -72,8 +70,8 @@ class Extra:
 
     def _switch_off(self, error: Exception) -> None:
         if self.error is None:
-            _warn(f"{self.name_in_config} failed and is switched off", error)
             self.error = describe_error(error)
+            _warn(f"{self.name_in_config} failed and is switched off ({self.error}); the run goes on without it")
 
 
 class ExtraLogger(Extra):
@@ -91,9 +89,8 @@ class ExtraLogger(Extra):
         try:
             return super().__getattr__(name)
         except Exception as error:  # `experiment` connects to a server
-            if isinstance(error, AttributeError) and not hasattr(type(self._wrapped), name):
-                raise
-            if self._must_raise(name, error, ()):
+            is_missing = isinstance(error, AttributeError) and not hasattr(type(self._wrapped), name)
+            if is_missing or self._must_raise(name, error, ()):
                 raise
             self._switch_off(error)
             return getattr(self._wrapped, name)
@@ -109,8 +106,6 @@ class ExtraLogger(Extra):
     def _switch_off(self, error):
         super()._switch_off(error)
         self._wrapped = DummyLogger()
-        for name in [name for name, value in self.__dict__.items() if isinstance(value, partial)]:
-            del self.__dict__[name]
 
 
 def failed_extras(parts) -> dict[str, str]:

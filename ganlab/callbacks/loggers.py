@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.loggers.logger import DummyExperiment, rank_zero_experiment
+from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from ganlab.utils.files import atomic_write, write_csv
@@ -94,7 +94,7 @@ class TensorBoard(TensorBoardLogger):
 
 
 class Wandb(WandbLogger):
-    """Weights & Biases with `images_seen` as the x-axis; never asks a question and never stops a run.
+    """Weights & Biases with `images_seen` as the x-axis; never asks a question.
 
     Online where a key is configured (WANDB_API_KEY, `wandb login`), else offline; WANDB_MODE overrides this. Where the server
     does not answer within WANDB_INIT_TIMEOUT seconds (default 30), the run is logged offline. A resumed run continues its
@@ -132,11 +132,7 @@ class Wandb(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics, step=None):
-        try:  # with `step`, W&B ignores rows that a resumed run logs again
-            self.experiment.log({**metrics, "images_seen": step}, step=step)
-        except Exception as error:
-            disable_wandb(error)
-            self._experiment = DummyExperiment()
+        self.experiment.log({**metrics, "images_seen": step}, step=step)  # W&B ignores what a resumed run logs again
 
 
 def has_api_key(base_url: str) -> bool:
@@ -153,23 +149,17 @@ def first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def disable_wandb(error: Exception) -> None:
-    """Warn, and end W&B after its service process failed (a crash, out of memory); the next run starts a new one."""
-    import wandb
-
-    log.warning(
-        f"W&B failed ({type(error).__name__}: {first_line(error)}); the run continues without it. All numbers are in "
-        "metrics.csv, and `wandb sync` uploads what W&B wrote before"
-    )
-    wandb.run = None
-    with suppress(Exception):
-        wandb.teardown()
-
-
 def finish_wandb() -> None:
     """End the current W&B run, if there is one: otherwise it would collect the numbers of the next job."""
-    if "wandb" in sys.modules:
-        try:
-            sys.modules["wandb"].finish()
-        except Exception as error:
-            disable_wandb(error)
+    if (wandb := sys.modules.get("wandb")) is None:
+        return
+    try:
+        wandb.finish()
+    except Exception as error:  # its service process crashed; the next run starts a new one
+        log.warning(
+            f"W&B failed ({type(error).__name__}: {first_line(error)}). All numbers are in metrics.csv, and `wandb sync` "
+            "uploads what W&B wrote before"
+        )
+        wandb.run = None  # type: ignore[attr-defined]
+        with suppress(Exception):
+            wandb.teardown()

@@ -1,7 +1,6 @@
 """The report's tables and numbers in Weights & Biases, offline: what W&B itself leaves on the disk."""
 
 import json
-import logging
 
 import pytest
 from run_factory import scores, write_run
@@ -74,7 +73,12 @@ def test_nothing_without_wandb(sweep, monkeypatch):
     wandb_report.log_sweep_report(sweep, {"csv": {"_target_": "ganlab.callbacks.loggers.CSV"}, "wandb": None})
 
 
-def test_errors_are_logged_and_stop_nothing(tmp_path, caplog):
-    with caplog.at_level(logging.WARNING):
-        wandb_report.log_report_tables(Live(), tmp_path / "nowhere")
-    assert "did not go to W&B" in caplog.text and "nowhere is not there" in caplog.text
+def test_errors_are_logged_and_stop_nothing(tmp_path, caplog, monkeypatch):
+    """No run is left to report, and W&B does not start."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    settings = {"_target_": "ganlab.callbacks.loggers.Wandb", "project": "ganlab"}
+    wandb_report.log_sweep_report(tmp_path, {"wandb": settings})
+    monkeypatch.setattr("wandb.init", lambda **_: (_ for _ in ()).throw(RuntimeError("it broke")))
+    wandb_report.log_sweep_report(tmp_path, {"wandb": settings})
+    told = "the sweep's report for W&B failed ("
+    assert f"{told}there is no run in" in caplog.text and f"{told}RuntimeError: it broke)" in caplog.text

@@ -155,7 +155,12 @@ def test_run_survives_the_death_of_wandb_s_process(cli, tmp_path, secrets, monke
     code, out = cli(*TINY)
     monkeypatch.setattr(Evaluation, "run", run)
     assert killed and code == 0 and status(tmp_path / "run") == "finished", out
-    assert out.count("W&B failed (") == 1 and "metrics.csv" in out and "Traceback" not in out
+    assert (
+        out.count("W&B failed (") == 1
+        and out.count("logger.wandb failed") == 1
+        and "metrics.csv" in out
+        and "Traceback" not in out
+    )
     assert [row.split(",")[0] for row in (tmp_path / "run" / "metrics.csv").read_text().split()][-1] == "512"
     assert cli(*TINY, "hydra.run.dir=next")[0] == 0 and list((tmp_path / "next" / "wandb").glob("offline-run-*/*.wandb"))
 
