@@ -77,16 +77,13 @@ class Checkpoints(Periodic):
     def on_train_batch_start(self, trainer, gan, batch, batch_idx):
         self._has_trained = True
 
-    def _is_at_batch_end(self, trainer) -> bool:
-        """Whether the newest batch is trained, and its callbacks are running."""
-        progress = trainer.fit_loop.epoch_loop.batch_progress.current
-        return self._has_trained and progress.processed > progress.completed
-
     def on_exception(self, trainer, gan, exception):
-        is_saved, is_worse = isinstance(exception, Interrupted), isinstance(exception, FloatingPointError)
-        if is_saved or is_worse or not isinstance(exception, Exception) or trainer.world_size > 1 or not self._has_trained:
+        if not isinstance(exception, Exception) or isinstance(exception, (Interrupted, FloatingPointError)):
             return
-        if self._is_at_batch_end(trainer) or trainer.fit_loop.done:  # in a step, one network is ahead of the other
+        if trainer.world_size > 1 or not self._has_trained:
+            return
+        progress = trainer.fit_loop.epoch_loop.batch_progress.current
+        if progress.processed > progress.completed or trainer.fit_loop.done:  # in a step, one network is ahead of the other
             with suppress(Exception):  # the first error is the one to report; a non-finite loss is not saved
                 gan.check_finite()
                 self._save(trainer, "last.ckpt")

@@ -62,16 +62,13 @@ def run_job(cfg: DictConfig, show_traceback: bool) -> float:
         except Exception as error:
             if not is_sweep:
                 run.remove_if_empty()
-            if not is_sweep or searched and is_disk_full(error):  # the settings are not to blame
+            is_disk_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if not is_sweep or searched and is_disk_full:  # the settings are not to blame
                 raise
             value = record_failure(run, about, error)
     if searched and math.isnan(value):
         raise failure
     return value
-
-
-def is_disk_full(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def record_failure(run: RunDir, about: DictConfig, error: Exception) -> float:

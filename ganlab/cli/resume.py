@@ -8,9 +8,11 @@
 A run continues in its directory, from its last checkpoint and with its saved config.yaml. A run that trainer.max_time,
 trainer.max_steps, a verdict or a callback ended before max_images goes on to max_images: the limit is lifted, the verdict only
 warns, and the callback decides again. A lengthened run ends with the weights of a run of that length; what the shorter one
-measured at its end stays in metrics.csv, and settings that were computed from the shorter max_images keep their values. Classes outside ganlab, torch.optim,
-lightning and torchmetrics are built only if their module is named: trust=my_gan. The same holds for a sweep's `--config-dir`
-and for its overrides of Hydra, except those that choose launcher and sweeper; a refusal says what to type.
+measured at its end stays in metrics.csv, and settings that were computed from the shorter max_images keep their values.
+
+Classes outside ganlab, torch.optim, lightning and torchmetrics are built only if their module is named: trust=my_gan. The same
+holds for a sweep's `--config-dir` and for its overrides of Hydra, except those that choose launcher and sweeper; a refusal says
+what to type.
 """
 
 import logging
@@ -33,17 +35,15 @@ log = logging.getLogger(__name__)
 def main(words: list[str]) -> None:
     """
     Raises:
-        ValueError: the directory holds no run, the run is finished, or it names a class that is not trusted; max_images is not
-            more than the run has seen, or is given for a sweep.
+        ValueError: the directory holds no run, the run is finished, or it names a class that is not trusted; the run has seen
+            max_images already, or is a sweep.
     """
     options = parse_options(ResumeOptions, words)
     path = latest_unfinished().path if options.resume == "latest" else Path(options.resume).expanduser()
     path = path.resolve()
     if (path / "multirun.yaml").is_file():
         if options.max_images is not None:
-            raise ValueError(
-                f"max_images= lengthens a run, and {path} is a sweep; resume its runs one by one, or start a longer sweep"
-            )
+            raise ValueError(f"max_images= lengthens a run, and {path} is a sweep; resume its runs one by one")
         command, cwd = sweep_command(path, options.trust)
         sys.exit(run_ganlab(command, cwd, options.trust))
     run = RunDir(path)
@@ -67,13 +67,11 @@ def resume_run(run: RunDir, config: dict, max_images: int | None = None) -> None
 
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     with errors_as_sentences("resume", show_traceback, run), append_to_log(run):
-        overrides, presets = None, None
+        command, overrides = run.read_command(), None
         if max_images is not None:
-            command, presets = run.read_command(), run.read_command().presets
-            overrides = [word for word in command.overrides if not word.startswith("max_images=")] + [
-                f"max_images={max_images}"
-            ]
-        train(config, resume=True, overrides=overrides, presets=presets, on_finish=log_run_report)
+            others = (word for word in command.overrides if not word.startswith("max_images="))
+            overrides = [*others, f"max_images={max_images}"]
+        train(config, resume=True, overrides=overrides, presets=command.presets, on_finish=log_run_report)
 
 
 @contextmanager

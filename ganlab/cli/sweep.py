@@ -12,6 +12,7 @@ from hydra.experimental.callback import Callback
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from ganlab.cli.handler import errors_as_sentences
 from ganlab.runs.run_dir import RunDirInUse
 from ganlab.utils.files import atomic_write
 
@@ -22,21 +23,16 @@ class SweepTable(Callback):
     A sweep that ends early (it was interrupted, or a launcher's process died) prints the jobs that there are. Where Weights &
     Biases is on, the tables are logged there, as a run of the sweep's name.
 
-    A search (hydra/sweeper=optuna) tells its sampler that a trial failed and goes on, with exit code 0 if any trial has a value.
-    `resume=` asks for the same trials again, since a sampler without a seed gets the run's; trials that are done or failed keep
-    what they have. Remove a failed trial's directory to try it again.
+    A search (hydra/sweeper=optuna) goes on after a failed trial, of which its sampler is told, and ends with exit code 0 if any
+    trial has a value. `resume=` asks for the same trials again, since a sampler without a seed gets the run's; those that are
+    done or failed are not trained again. To try a failed one again, remove its directory.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
         folder = Path(config.hydra.sweep.dir)
-        if is_search(config.hydra):
-            try:
-                with read_write(config), open_dict(config):
-                    prepare_search(config, is_resumed=(folder / "multirun.yaml").exists())
-            except Exception as error:  # Hydra would make a warning of it
-                from ganlab.cli.errors import explain  # start-up time: it is rarely needed
-
-                raise SystemExit(f"ganlab: {explain(error)}") from error
+        if is_search(config.hydra):  # Hydra would make a warning of another exception than SystemExit
+            with errors_as_sentences("the search", show_traceback=False), read_write(config), open_dict(config):
+                prepare_search(config, is_resumed=(folder / "multirun.yaml").exists())
         with suppress(OSError):  # the first job says so
             folder.mkdir(parents=True, exist_ok=True)
             atomic_write(folder / "multirun.yaml", OmegaConf.to_yaml(config))  # Hydra's own sweeper does; Optuna's does not
@@ -83,8 +79,8 @@ def require_objective(config: DictConfig | dict) -> None:
     """
     if not any(callback and callback.get("metric") for callback in (config.get("callbacks") or {}).values()):
         raise ValueError(
-            "a search needs an objective: the metric's, which is lower for better samples; leave metrics=none out, or train every "
-            "setting with a plain sweep (leave hydra/sweeper out)"
+            "a search needs an objective: the metric's, which is lower for better samples; leave metrics=none out, or train "
+            "every setting with a plain sweep (leave hydra/sweeper out)"
         )
 
 

@@ -37,9 +37,8 @@ ENDLESS = "training is one endless epoch; set its length in real images with max
 EVALUATES = "ganlab evaluates by itself; set the interval in real images with eval_every=, the samples with metrics.samples="
 NO_TEST = "training neither tests nor predicts; leave it out"
 CLIPS = "gan.gradient_clip=NUMBER clips the gradients of both networks"
-TRAINER_WITHOUT_EFFECT: dict[
-    str, tuple[tuple, str]
-] = {  # argument of lightning.Trainer: (values that ask for nothing, instead)
+# Argument of lightning.Trainer: (values that ask for nothing, what to use instead)
+TRAINER_WITHOUT_EFFECT: dict[str, tuple[tuple, str]] = {
     "max_epochs": ((None, -1), ENDLESS),
     "min_epochs": ((None,), ENDLESS),
     "min_steps": ((None,), ENDLESS),
@@ -134,8 +133,7 @@ def expected_types(conf: Path) -> dict[str, tuple]:
     for key in SECTION_OR_NULL:
         types[key] |= {dict, NoneType}
     unchecked = {key for key, found in types.items() if str in found or found <= {NoneType}}.union(SEVERAL_TYPES, TOP_LEVEL)
-    below = {key: tuple(found) for key, found in types.items() if key not in unchecked}
-    return below
+    return {key: tuple(found) for key, found in types.items() if key not in unchecked}
 
 
 def _type(value) -> type | GenericAlias:

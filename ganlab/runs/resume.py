@@ -19,18 +19,19 @@ HARMLESS = re.compile(r"hydra/(launcher|sweeper)(/\w+)?=\w+|hydra\.(launcher|swe
 
 
 def config_to_resume(run: RunDir, trust: Sequence[str] = (), max_images: int | None = None) -> dict:
-    """The saved configuration of a run that goes on, with the run's directory where it is now.
+    """The saved configuration, with which a run goes on, and with the run's directory where it is now.
 
     Args:
         max_images: the new length of the run; None keeps it.
 
     Raises:
-        ValueError: the run is complete (and is to get no longer), is none of this version of ganlab, or names a class of an
-            untrusted module; max_images is not more than it has seen.
+        ValueError: the run is complete and max_images is not given, is of another version of ganlab, or names a class of an
+            untrusted module; the run has seen max_images already.
     """
-    if run.is_complete and not run.ended_early and (max_images is None or run.status != "finished"):
-        longer = f"python -m ganlab resume={run.path} max_images=NUMBER lengthens it" if run.status == "finished" else ""
-        raise ValueError(f"{run.path} is {run.status}, there is nothing to continue; {longer or 'start a new run'}")
+    is_finished = run.status == "finished"
+    if run.is_complete and not run.ended_early and (max_images is None or not is_finished):
+        way_out = f"python -m ganlab resume={run.path} max_images=NUMBER lengthens it" if is_finished else "start a new run"
+        raise ValueError(f"{run.path} is {run.status}, there is nothing to continue; {way_out}")
     config = run.read_config()
     if "look_every" in config:
         raise ValueError(f"{run.config_file} is of ganlab 0.1, whose runs this version does not continue; train again")
@@ -76,12 +77,20 @@ def without_limit(config: dict, ended_by: str) -> dict:
     """The configuration without the trainer's limit that ended the run; a verdict that ended it now warns."""
     limits = {key: off for key, off in TRAINER_LIMITS.items() if f"trainer.{key}=" in ended_by}
     config = config | {"trainer": config["trainer"] | limits}
-    if (verdicts := config["callbacks"].get("verdicts")) and ended_by.isupper():
-        actions = verdicts["on_verdict"]
-        actions = {"default": actions} if isinstance(actions, str) else actions
-        verdicts = verdicts | {"on_verdict": actions | {ended_by.lower(): "warn"}}
-        config["callbacks"] = config["callbacks"] | {"verdicts": verdicts}
+    if config["callbacks"].get("verdicts") and ended_by.isupper():
+        config = with_actions(config, verdict_actions(config) | {ended_by.lower(): "warn"})
     return config
+
+
+def verdict_actions(config: dict) -> dict[str, str]:
+    """Verdict or "default" -> action."""
+    actions = (config["callbacks"].get("verdicts") or {}).get("on_verdict") or {}
+    return {"default": actions} if isinstance(actions, str) else actions
+
+
+def with_actions(config: dict, actions: str | dict[str, str]) -> dict:
+    verdicts = config["callbacks"]["verdicts"] | {"on_verdict": actions}
+    return config | {"callbacks": config["callbacks"] | {"verdicts": verdicts}}
 
 
 def matches_saved_config(run: RunDir, config: dict) -> bool:
@@ -94,6 +103,9 @@ def matches_saved_config(run: RunDir, config: dict) -> bool:
         limits = {key: ours[key] for key, off in TRAINER_LIMITS.items() if key in {*ours} & {*theirs} and theirs[key] == off}
         saved = with_length(saved, min(saved["max_images"], config["max_images"]))
         saved["trainer"] = theirs | limits
+        warnings = {name: action for name, action in verdict_actions(saved).items() if action == "warn"}
+        if warnings and verdict_actions(config) | warnings == verdict_actions(saved):
+            saved = with_actions(saved, config["callbacks"]["verdicts"]["on_verdict"])
     return relocate_paths(saved, str(saved.get("run_dir")), config["run_dir"]) == config
 
 

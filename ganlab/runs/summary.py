@@ -110,7 +110,7 @@ def device_name(trainer) -> str:
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         model = names[0] if names else model
     threads = torch.get_num_threads()
-    return f"{model}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{model}, {threads} thread{'s' * (threads > 1)}"
 
 
 def snake_case(name: str) -> str:

@@ -106,9 +106,9 @@ def _fit(config: dict, run_dir: RunDir, checkpoint: Path | None, on_finish: OnFi
         if trainer.is_global_zero:
             run_dir.write_config(config)  # before W&B, which may take its time
             run_dir.summary_file.unlink(missing_ok=True)
-            for logger in (logger for logger in loggers if hasattr(logger, "drop_rows_after")):
-                logger.drop_rows_after(images_seen)
         for logger in loggers:
+            if trainer.is_global_zero and hasattr(logger, "drop_rows_after"):
+                logger.drop_rows_after(images_seen)
             logger.log_hyperparams(config)
         if trainer.is_global_zero:
             log.info(_first_line(config, gan, run_dir, images_seen))
@@ -143,11 +143,8 @@ def _fit(config: dict, run_dir: RunDir, checkpoint: Path | None, on_finish: OnFi
 
 def build_callbacks(config: dict) -> list:
     """The callbacks, those that the run can do without as `Extra`."""
-    callbacks = []
-    for key, part in config["callbacks"].items():
-        if part:
-            callback = build(part)
-            callbacks.append(Extra(callback, f"callbacks.{key}") if getattr(callback, "extra", False) else callback)
+    built = {f"callbacks.{key}": build(part) for key, part in config["callbacks"].items() if part}
+    callbacks = [Extra(callback, key) if getattr(callback, "extra", False) else callback for key, callback in built.items()]
     return sorted(callbacks, key=lambda c: isinstance(c, Checkpoints))  # last: a checkpoint holds what the others did
 
 
@@ -156,13 +153,9 @@ def require_evaluation(config: dict, callbacks: list) -> None:
     Raises:
         ValueError: something waits for the values of an evaluation, and the run has none.
     """
-    plateau = [
-        key for key in ("generator_scheduler", "discriminator_scheduler") if "ReduceLROnPlateau" in str(config["gan"].get(key))
-    ]
-    waiting = [
-        *(type(c).__name__ for c in monitoring_callbacks(callbacks)),
-        *(f"gan.{key}=ReduceLROnPlateau" for key in plateau),
-    ]
+    waiting = [type(callback).__name__ for callback in monitoring_callbacks(callbacks)]
+    schedulers = {key: str(config["gan"].get(key)) for key in ("generator_scheduler", "discriminator_scheduler")}
+    waiting += [f"gan.{key}=ReduceLROnPlateau" for key, part in schedulers.items() if "ReduceLROnPlateau" in part]
     if waiting and not any(isinstance(callback, Evaluation) for callback in callbacks):
         raise ValueError(f"{waiting[0]} acts on evaluations, and metrics=none evaluates nothing; choose a metric with metrics=")
 

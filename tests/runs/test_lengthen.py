@@ -212,6 +212,10 @@ def test_verdict_that_ended_a_run_then_warns(tmp_path, monkeypatch):
     assert (actions["mode_collapse"], actions["exploding"]) == ("warn", "stop")
     assert train.train(going_on, resume=True).summary["ended_by"] is None
     assert_same_weights(tmp_path / "whole", tmp_path / "a")
+    run = RunDir(tmp_path / "a")
+    assert matches_saved_config(run, settings)  # so that its sweep does not refuse it
+    assert not matches_saved_config(run, config(run.path, *overrides, "monitor.on_verdict.default=log"))
+    assert not matches_saved_config(run, config(run.path))
 
 
 # Settings under which G is never trained
