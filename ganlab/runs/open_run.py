@@ -1,5 +1,6 @@
 """Open a trained run for the verbs that use one: `evaluate`, `sample`, `interpolate`, `neighbors`, `export`."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from ganlab.data import TensorData
 from ganlab.models.gan import GAN
 from ganlab.runs.loading import build_trusted, gan_from_checkpoint, read_checkpoint, set_threads
 from ganlab.runs.run_dir import RunDir, find_checkpoint, run_dir_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class TrainedRun:
         member: the same for ensembles, None for single runs.
         trust: modules whose classes may be built.
         state: the rest of the checkpoint: its version, seeds, and what the callbacks saved.
+        data_fingerprint: of the training data, as saved with the checkpoint; None if it was not.
     """
 
     gan: GAN
@@ -34,6 +38,7 @@ class TrainedRun:
     member: int | None
     trust: tuple[str, ...]
     state: dict
+    data_fingerprint: str | None
 
 
 def open_run(run: str, seed: int | None = None, trust: Sequence[str] = ()) -> TrainedRun:
@@ -69,11 +74,12 @@ def open_run(run: str, seed: int | None = None, trust: Sequence[str] = ()) -> Tr
         member=member,
         trust=tuple(trust),
         state={key: value for key, value in content.items() if key in ("ganlab", "callbacks")},
+        data_fingerprint=next((v["fingerprint"] for v in content.values() if isinstance(v, dict) and "fingerprint" in v), None),
     )
 
 
 def load_data(trained: TrainedRun, data_dir: str | None = None, root: str | None = None) -> TensorData:
-    """The run's data, set up; built from the checkpoint's config, and only from trusted classes.
+    """The run's data, set up; built from the checkpoint's config, and only from trusted classes. Warns if the data has changed.
 
     Args:
         data_dir: where data sets and extractors are kept, if not where the run had them.
@@ -97,4 +103,9 @@ def load_data(trained: TrainedRun, data_dir: str | None = None, root: str | None
         raise ValueError(f"{trained.checkpoint} has a config whose data is a {type(data).__name__}; give another run")
     data.prepare_data()
     data.setup()
+    if trained.data_fingerprint not in (None, data.fingerprint):
+        log.warning(
+            f"the data of {trained.name} has changed since it was trained ({len(data.train.x):,} training samples now): it may "
+            "have been trained on samples that are now held out; restore the data for comparable numbers"
+        )
     return data

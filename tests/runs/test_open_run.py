@@ -87,6 +87,19 @@ def test_opened_run_has_its_gan_and_data(cwd, make_run):
         load_data(trained)
 
 
+def test_changed_data_are_told(cwd, make_run, caplog):
+    make_run(cwd / "outputs" / "r")
+    path = cwd / "outputs" / "r" / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["Digits"] = {"position": None, "fingerprint": load_data(open_run(str(path))).fingerprint}
+    torch.save(content, path)
+    load_data(open_run(str(path)))
+    assert "has changed" not in caplog.text
+    torch.save(content | {"Digits": {"position": None, "fingerprint": "another"}}, path)
+    load_data(open_run(str(path)))
+    assert "has changed since it was trained (1,077 training samples now)" in caplog.text
+
+
 def test_diverged_generator_is_refused(cwd, make_run):
     make_run(cwd / "outputs" / "r")
     path = cwd / "outputs" / "r" / "checkpoints" / "last.ckpt"
