@@ -17,6 +17,7 @@ from ganlab.utils.files import save_figure
 
 INK, FAINT, BLUE, ORANGE, GREEN, RED = "#1f2430", "#c9ced8", "#2563c9", "#e07b1a", "#2a9d5c", "#cc3333"
 GRAY = "#9aa1ad"
+MARKS = {"fail": ("✗", RED, RED), "notice": ("!", ORANGE, INK), "pass": ("✓", GREEN, INK)}  # worst first
 
 
 def draw(path: Path, inspection, others: Sequence[Saturation]) -> None:
@@ -110,15 +111,16 @@ def _draw_optimal_discriminator(axis: Axes, own: OptimalDiscriminator) -> str:
 
 def _draw_checks(axis: Axes, checks: Sequence[Check]) -> str:
     axis.set_axis_off()
-    answers: dict[str, list[bool | None]] = {}  # the same check is made of several parts
+    answers: dict[str, set[str]] = {}  # the same check is made of several parts
     for check in checks:
-        answers.setdefault(check.name, []).append(check.ok)
+        answers.setdefault(check.name, set()).add(check.state)
     rows = max((len(answers) + 1) // 2, 1)
-    for i, (name, oks) in enumerate(answers.items()):
+    for i, (name, states) in enumerate(answers.items()):
         column, row = divmod(i, rows)
-        mark, mark_color, color = ("✗", RED, RED) if False in oks else ("✓", GREEN, INK) if True in oks else ("–", GRAY, GRAY)
+        state = next((state for state in MARKS if state in states), "not applicable")
+        mark, mark_color, color = MARKS.get(state, ("–", GRAY, GRAY))
         x, y = 0.52 * column, 0.97 - row * min(0.075, 0.97 / rows)
         axis.text(x, y, mark, color=mark_color, fontweight="bold", va="center", transform=axis.transAxes)
         axis.text(x + 0.035, y, name, color=color, fontsize=9, va="center", transform=axis.transAxes)
-    passed, failed = (sum(check.ok is ok for check in checks) for ok in (True, False))
-    return f"{passed} checks passed, {failed} failed"
+    passed, noticed, failed = (sum(check.state == state for check in checks) for state in ("pass", "notice", "fail"))
+    return f"{passed} checks passed, {noticed} noticed, {failed} failed"

@@ -56,10 +56,12 @@ def shipped_families() -> dict[str, type[GAN]]:
 def minimal_gan(family: Family, generator: nn.Module | None = None, discriminator: nn.Module | None = None) -> GAN:
     """A GAN of this family with these players, SGD, the family's settings, and copies of its regularizers.
 
-    The default players are a point and a critic of slope 0. A family that requires labels gets two classes, and its
-    batches need labels.
+    The default players are a point and a critic of slope 0. A family that requires labels and has no conditioning gets two
+    classes; its batches need labels.
     """
-    regularizers = getattr(family, "keywords", {}).get("regularizers") or {}
+    settings = getattr(family, "keywords", {})
+    regularizers = settings.get("regularizers") or {}
+    default = ClassLabels(2) if family_class(family).requires_labels else None
     sgd = partial(torch.optim.SGD, lr=0.1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*without a Lipschitz constraint.*")
@@ -68,7 +70,7 @@ def minimal_gan(family: Family, generator: nn.Module | None = None, discriminato
             discriminator or LinearCritic(torch.zeros(1)),
             generator_optimizer=sgd,
             discriminator_optimizer=sgd,
-            conditioning=ClassLabels(2) if family_class(family).requires_labels else None,
+            conditioning=copy.deepcopy(settings.get("conditioning")) or default,
             regularizers={name: copy.deepcopy(r) for name, r in regularizers.items()},
         )
 

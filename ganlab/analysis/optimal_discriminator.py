@@ -135,10 +135,11 @@ def _violated_constraint(at: Tensor, largest: Tensor) -> Tensor | None:
 
 def _only_differences_matter(gan: GAN) -> bool:
     real, fake = torch.tensor([[0.3, -1.2, 0.8], [-0.5, 0.9, 2.1]], dtype=torch.float64)
-    original, shifted = (
-        validate_scalar("discriminator_loss", gan.discriminator_loss(real + shift, fake + shift)).item() for shift in (0, 1.7)
-    )
-    return math.isclose(original, shifted, rel_tol=1e-9, abs_tol=1e-9)
+    values = [
+        validate_scalar("discriminator_loss", gan.discriminator_loss(real + shift, fake + shift)).item()
+        for shift in (0, 1.7, RADIUS)  # beyond the margin of a wide hinge, too
+    ]
+    return all(math.isclose(values[0], value, rel_tol=1e-9, abs_tol=1e-9) for value in values)
 
 
 def _counts(total: int, k: int, random: torch.Generator) -> Tensor:

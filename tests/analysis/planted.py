@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy, logsigmoid, mse_loss, relu
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from ganlab import GAN, LSGAN, WGAN, HingeGAN, MinimaxGAN, NonSaturatingGAN, PearsonGAN, RaGAN
-from ganlab.regularizers import R1, GradientPenalty, InstanceNoise, Regularizer, WeightClipping
+from ganlab.regularizers import R1, GradientPenalty, InstanceNoise, LeCam, Regularizer, WeightClipping
 
 
 class Planted(NamedTuple):
@@ -78,7 +78,7 @@ class NSGAN(GAN):
 @plant(
     "epsilon inside the log",
     "no epsilon, no clamp",
-    message="NonSaturatingGAN's for small logits, but at a fake logit of -18 its gradient is -0.6",
+    message="NonSaturatingGAN's for small logits, but its gradient by fake logits is -9.358e-06 at -30",
     where="generator_loss",
     in_the_wild=True,
 )
@@ -95,7 +95,7 @@ class Epsilon(GAN):
     "no epsilon, no clamp",
     "exact in float32",
     "exact in bf16",
-    message="at a real logit of -30",
+    message="MinimaxGAN's for small logits, but its gradient by fake logits is 0 at 40",
     where="discriminator_loss",
 )
 class ClampedCrossEntropy(GAN):
@@ -110,7 +110,7 @@ class ClampedCrossEntropy(GAN):
 @plant(
     "clamped logits",
     "no epsilon, no clamp",
-    message="at a real logit of -18 its gradient is 0, expected -1",
+    message="its gradient by fake logits is 0 at 18, where it differs most, instead of 1",
     where="discriminator_loss",
 )
 class ClampedLogits(NonSaturatingGAN):
@@ -136,6 +136,7 @@ class LogOfZero(GAN):
 
 @plant(
     "LSGAN on sigmoid outputs",
+    "declared optimal_logit",
     "logits, not probabilities",
     "the loss its name says",
     message="is LSGAN's generator loss on sigmoid outputs",
@@ -170,6 +171,7 @@ class TwoSigmoids(GAN):
 
 @plant(
     "Wasserstein on sigmoid outputs",
+    "declared divergence",
     "the loss its name says",
     message="descends from WGAN, but its discriminator gradient is WGAN's on sigmoid outputs",
     where="discriminator_loss",
@@ -196,6 +198,7 @@ class LeastSquaresGAN(GAN):
 
 @plant(
     "a doubled discriminator loss",
+    "declared divergence",
     "the loss its name says",
     message="is 2 times MinimaxGAN's",
     where="discriminator_loss",
@@ -208,6 +211,7 @@ class Doubled(NonSaturatingGAN):
 
 @plant(
     "another conjugate under the same name",
+    "declared divergence",
     "the loss its name says",
     message="descends from PearsonGAN, but its discriminator gradient is that of no known loss",
     where="discriminator_loss",
@@ -430,7 +434,6 @@ class Probit(GAN):
 @plant(
     "computed in float16",
     "finite up to 1e4",
-    "autograd agrees with the value",
     message="in float64 the loss is inf at real [600, 0.25], fake [-600, -0.75], expected a finite number",
     where="discriminator_loss",
 )
@@ -455,6 +458,7 @@ class Unbounded(GAN):
 
 @plant(
     "more than the declared divergence allows",
+    "declared divergence",
     "bounded where it should be",
     message="is -1 for real logits of 30 and fake of -30, expected at least",
     where="discriminator_loss",
@@ -470,6 +474,7 @@ class BelowItsDivergence(GAN):
 
 @plant(
     "Pearson's conjugate without its bend, minimized",
+    "sign and order",
     "bounded where it should be",
     message="falls without bound as D recognizes the fakes",
     where="generator_loss",
@@ -898,6 +903,125 @@ plant(
 )(partial(ClipsFirst, regularizers={"clip": WeightClipping(0.05)}))
 
 
+# What is remembered, drawn and changed
+
+
+@plant("a hidden counter", "the same at each call", message="its call no. 3 with the same logits", where="generator_loss")
+class Counts(NonSaturatingGAN):
+    calls = 0
+
+    def generator_loss(self, fake_logits, real_logits=None):
+        self.calls += 1
+        return (-1 if self.calls == 3 else 1) * softplus(-fake_logits).mean()
+
+
+@plant(
+    "logits changed in place", "the same at each call", message="changes the real logits in place", where="discriminator_loss"
+)
+class InPlace(NonSaturatingGAN):
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return softplus(real_logits.neg_()).mean() + softplus(fake_logits).mean()
+
+
+@plant(
+    "one latent for all", "latents are fresh", message="gives each sample of a batch the same latents", where="training_step"
+)
+class OneLatent(NonSaturatingGAN):
+    def sample_latents(self, n):
+        return super().sample_latents(1).expand(n, -1)
+
+
+@plant("weights clipped in a term", "terms have no side effects", message="changes D's weights", where="training_step")
+class ClipsInG(NonSaturatingGAN):
+    def generator_terms(self, outputs):
+        for p in self.discriminator.parameters():
+            p.data.clamp_(-0.01, 0.01)
+        return super().generator_terms(outputs)
+
+
+@plant(
+    "fakes weighted by real labels",
+    "labels stay with their side",
+    message="exchanged: fakes are weighted",
+    where="training_step",
+)
+class RareLabels(GAN):
+    requires_labels = True
+    discriminator_loss = staticmethod(NonSaturatingGAN.discriminator_loss)
+    generator_loss = staticmethod(NonSaturatingGAN.generator_loss)
+
+    def discriminator_terms(self, outputs):
+        weights = 1 / torch.bincount(outputs.real_y)[outputs.real_y]
+        real, fake = softplus(-outputs.real_logits), softplus(outputs.fake_logits)
+        return {"d/real": (weights * real).sum(), "d/fake": (weights * fake).sum(), **self.penalties(outputs)}
+
+
+def plant_regularizer(name, *failed, message, **settings):
+    return lambda kind: plant(name, *failed, message=message, where="regularizers")(
+        partial(NonSaturatingGAN, regularizers={"mine": kind(**settings)})
+    )
+
+
+@plant_regularizer(
+    "noise on real samples only", "augmentation treats both sides alike", message="treats real samples and fakes differently",
+    sigma=0.5,
+)  # fmt: skip
+class OnRealOnly(InstanceNoise):
+    def augment(self, x):
+        return x if x.requires_grad else super().augment(x)
+
+
+@plant_regularizer(
+    "noise that grows", "augmentation treats both sides alike", message="adds noise of size 0 in step 0, expected 0.49", sigma=0.5,
+    fade=100,
+)  # fmt: skip
+class Grows(InstanceNoise):
+    def on_step_start(self, step):
+        self.left.fill_(min(1.0, step / self.fade))
+
+
+@plant_regularizer("half a clip", "critic's slope is bounded", message="as WeightClipping with the same bound", bound=0.01)
+class HalfClip(WeightClipping):
+    def project(self, discriminator):
+        for p in discriminator.parameters():
+            p.data.clamp_(max=self.bound)
+
+
+@plant_regularizer(
+    "averages without buffers", "state is saved with checkpoints", message="remembers something that checkpoints lose"
+)
+class Forgets(Regularizer):
+    average = 0.0
+
+    def penalty(self, discriminator, outputs):
+        self.average = 0.9 * self.average + 0.1 * outputs.real_logits.detach().mean()
+        return relu(outputs.real_logits - self.average).square().mean()
+
+
+@plant_regularizer(
+    "a one-sided penalty the other way round", "penalty on a linear critic", message="expected GradientPenalty's closed form",
+    weight=10.0, one_sided=True,
+)  # fmt: skip
+class BelowOne(GradientPenalty):
+    def _value(self, norm):
+        return self.weight * relu(self.center - torch.as_tensor(norm)).square()
+
+
+@plant_regularizer(
+    "LeCam against its own side",
+    "penalty on a linear critic",
+    message="descends from LeCam, but in step 0",
+    weight=0.3,
+    start=0,
+)
+class OwnSide(LeCam):
+    def penalty(self, discriminator, outputs):
+        super().penalty(discriminator, outputs)
+        real, fake = outputs.real_logits - self.real_average, self.fake_average - outputs.fake_logits
+        return self.weight * (relu(real).square().mean() + relu(fake).square().mean())
+
+
 # Right, but unusual: no check may fail
 
 RIGHT = {}
@@ -1044,13 +1168,13 @@ class Balanced(GAN):
 
     def __init__(self, *players, **settings):
         super().__init__(*players, **settings)
-        self.k = 0.5
+        self.register_buffer("k", torch.tensor(0.5))
         self.register_buffer("average", torch.zeros(()))
 
     def discriminator_loss(self, real_logits, fake_logits):
         real, fake = softplus(-real_logits).mean(), softplus(fake_logits).mean()
-        loss = real + (self.k - 0.1 * self.average) * fake
-        self.k = min(max(self.k + 0.1 * (0.7 * real.item() - fake.item()), 0.3), 1.0)
+        loss = real + (self.k.clone() - 0.1 * self.average.clone()) * fake
+        self.k.copy_((self.k + 0.1 * (0.7 * real - fake)).detach().clamp(0.3, 1))
         self.average.mul_(0.9).add_(0.1 * fake.detach())
         return loss
 

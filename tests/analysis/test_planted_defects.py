@@ -37,7 +37,7 @@ IN_THE_WILD = {
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_defect_fails_the_checks_that_name_it(name):
     defect = PLANTED[name]
-    failed = [check for check in checks(name) if check.ok is False]
+    failed = [check for check in checks(name) if check.state == "fail"]
     found = "\n".join(f"{c.where}: {c.name}: {c.message}" for c in failed)
     assert {check.name for check in failed} == defect.failed, found
     assert any(c.where.startswith(defect.where) and defect.message in c.message for c in failed), found
@@ -49,9 +49,10 @@ def test_defects_of_well_known_libraries_are_planted():
 
 def test_every_check_fails_on_some_defect():
     names = {check.name for check in checks("ByTorchsNorm")}  # all, since it has a regularizer
-    assert names == set().union(*(defect.failed for defect in PLANTED.values()))
+    noticed = {"within float32 up to 100", "every sample counts"}  # these only notice
+    assert names - noticed == set().union(*(defect.failed for defect in PLANTED.values()))
 
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_code_fails_no_check(name):
-    assert not [check for check in checks(name) if check.ok is False]
+    assert not [check for check in checks(name) if check.state == "fail"]

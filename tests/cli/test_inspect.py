@@ -80,7 +80,7 @@ def test_broken_loss_is_inspected_completely_and_exits_with_1(cli, tmp_path, def
     assert "[n, 1] or [/n]" in printed or "rich" not in defect
     results, picture = written_files(tmp_path)
     assert picture.exists()
-    failed = [check for check in results["checks"] if check["ok"] is False]
+    failed = [check for check in results["checks"] if check["state"] == "fail"]
     assert results["failed"] == len(failed) > 0
     assert any(check["where"] == "generator_loss" for check in failed)
     assert all(check["message"] for check in failed)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ganlab.utils.errors import is_user_code, line_in_user_code
 
+PASS, FAIL, NOTICE, NOT_APPLICABLE = "pass", "fail", "notice", "not applicable"
 REQUIRED = ("can be built", "finite scalar", "uses its logits", "penalty takes every shape", "training step runs")
 
 
@@ -16,14 +17,16 @@ class Check:
 
     Attributes:
         name: what was checked.
-        ok: True; False; None where the question does not apply or could not be asked.
+        state: "pass"; "fail"; "notice": unusual, right or wrong depending on what is meant, which nothing claims; "not
+            applicable" where the question does not apply or could not be asked.
         where: the loss, regularizer or step that was checked.
-        message: what is wrong, the value found and the value expected; for None, why it does not apply. Empty if ok.
+        message: what is wrong or unusual, the value found and the value expected; or why the question does not apply.
+            Empty for "pass".
         paper: what the literature says.
     """
 
     name: str
-    ok: bool | None
+    state: str
     where: str
     message: str
     paper: str
@@ -33,6 +36,10 @@ class CheckFailed(Exception):
     """The check failed; the message says why."""
 
 
+class Noticed(Exception):
+    """Something unusual, of which only the author knows whether it is meant; the message says what."""
+
+
 class NotApplicable(Exception):
     """The question does not apply; the message says why."""
 
@@ -40,32 +47,36 @@ class NotApplicable(Exception):
 def run_checks(questions: Mapping[str, Callable], where: str, subject: object) -> list[Check]:
     """Ask named questions about a loss, a regularizer or a family; once a required one has failed, the rest are not asked.
 
-    A question returns if all is well, and raises CheckFailed or NotApplicable if not. Its docstring is the check's paper.
+    A question returns if all is well, and raises CheckFailed, Noticed or NotApplicable if not. Its docstring is the check's
+    paper.
     """
     checks: list[Check] = []
     for name, question in questions.items():
         failed = failed_requirement(checks)
-        ok, message = (None, f"not asked: the check {failed!r} failed") if failed else _ask(question, subject)
+        not_asked = NOT_APPLICABLE, f"not asked: the check {failed!r} failed"
+        state, message = not_asked if failed else _ask(question, subject)
         paper = " ".join((getattr(question, "func", question).__doc__ or "").split())
-        checks.append(Check(name, ok, where, message, paper))
+        checks.append(Check(name, state, where, message, paper))
     return checks
 
 
 def failed_requirement(checks: Sequence[Check]) -> str | None:
     """The name of a check that failed and without which others mean nothing."""
-    return next((check.name for check in checks if check.ok is False and check.name in REQUIRED), None)
+    return next((check.name for check in checks if check.state == FAIL and check.name in REQUIRED), None)
 
 
-def _ask(question: Callable, subject: object) -> tuple[bool | None, str]:
+def _ask(question: Callable, subject: object) -> tuple[str, str]:
     try:
         question(subject)
     except NotApplicable as reason:
-        return None, str(reason)
+        return NOT_APPLICABLE, str(reason)
+    except Noticed as notice:
+        return NOTICE, str(notice)
     except CheckFailed as failure:
-        return False, str(failure)
+        return FAIL, str(failure)
     except Exception as error:  # noqa: BLE001 - a user's code may raise anything
-        return False, f"raises {error_and_line(error)}"
-    return True, ""
+        return FAIL, f"raises {error_and_line(error)}"
+    return PASS, ""
 
 
 def error_and_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """The two losses of a family as functions of logits, with their exact values and gradients."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -41,16 +42,18 @@ class Loss:
         return (_LOW, _HIGH) if self.player == "discriminator" else (_HIGH, _LOW)
 
     def value_and_gradient(
-        self, real: Tensor, fake: Tensor, dtype: torch.dtype = torch.float64, seed: int = 0
+        self, real: Tensor, fake: Tensor, dtype: torch.dtype = torch.float64, seed: int = 0, gan: GAN | None = None
     ) -> tuple[Tensor, Tensor]:
         """The loss [] of logits [n] and its gradient [sides, n], computed in `dtype` from a fixed random state, in float64.
+
+        `gan`: whose losses are called, and may change it; by default a clone.
 
         Raises:
             CheckFailed: the loss is not a scalar tensor of floats.
         """
         leaves = [x.detach().to(dtype).requires_grad_() for x in (real, fake)]
-        real, fake = (x.sigmoid() if self.on_sigmoids else x.clone() for x in leaves)  # which the loss may change in place
-        gan = clone_for_eval(self.gan)
+        real, fake = (x.sigmoid() if self.on_sigmoids else x.clone() for x in leaves)
+        gan = gan or clone_for_eval(self.gan)
         torch.default_generator.manual_seed(seed)
         if self.player == "discriminator":
             value = gan.discriminator_loss(real, fake)
@@ -66,9 +69,22 @@ class Loss:
         return value.detach().double(), gradient[-len(self.sides) :]
 
     def require_deterministic(self) -> None:
-        values = [self.value_and_gradient(*self.typical_logits, seed=seed)[0] for seed in (0, 1)]
-        if not torch.equal(*values):
+        state = torch.default_generator.manual_seed(0).get_state()
+        values = [self.value_and_gradient(*self.typical_logits, seed=seed)[0] for seed in (1, 0)]
+        if not torch.equal(*values) or not torch.equal(torch.default_generator.get_state(), state):
             raise NotApplicable("the loss draws random numbers")
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether D's loss is the same with real and fake exchanged: a distance, as MMD, in which no side is the high one."""
+        loss, (real, fake) = Loss(self.gan, "discriminator"), self.typical_logits
+        try:
+            answers = [loss.value_and_gradient(*batch) for batch in ((real, fake), (fake, real), (real, fake + 1))]
+        except Exception:  # noqa: BLE001 - the checks of D's loss say so
+            return False
+        (value, gradient), (exchanged, _), (_, elsewhere) = answers
+        compares = not torch.allclose(gradient[0], elsewhere[0], rtol=1e-3)  # the gradient by real logits depends on the fakes
+        return compares and torch.allclose(value, exchanged, rtol=1e-9, atol=1e-9)
 
 
 def clone_for_eval(gan: GAN, kind: type[GAN] | None = None) -> GAN:
@@ -79,7 +95,8 @@ def clone_for_eval(gan: GAN, kind: type[GAN] | None = None) -> GAN:
     kind = kind or type(gan)
     clone = kind.__new__(kind)
     buffers = {name: None if buffer is None else buffer.clone() for name, buffer in gan._buffers.items()}
-    clone.__dict__.update(gan.__dict__, _buffers=buffers)
+    attributes = {name: copy.deepcopy(x) for name, x in vars(gan).items() if isinstance(x, (list, dict)) and name[0] != "_"}
+    clone.__dict__.update(vars(gan) | attributes, _buffers=buffers)
     return clone
 
 

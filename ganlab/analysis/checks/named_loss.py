@@ -8,10 +8,11 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn.functional import relu
 
 import ganlab.losses
-from ganlab.analysis.checks.base import CheckFailed, NotApplicable
-from ganlab.analysis.checks.loss_functions import Loss, clone_for_eval
+from ganlab.analysis.checks.base import CheckFailed, NotApplicable, Noticed
+from ganlab.analysis.checks.loss_functions import Loss, clone_for_eval, format_logits
 from ganlab.analysis.minimal import minimal_gan, shipped_families
 from ganlab.models.gan import GAN
 
@@ -26,6 +27,20 @@ NAMES = {
     "RpGAN": ("rp", "r3", "relativisticpairing"),
     "RaGAN": ("ra", "relativisticaverage"),
 }
+
+
+def _relativistic_average(d: Callable[[Tensor, Tensor], Tensor]) -> tuple[Callable, Callable]:
+    """Both players' losses from one of differences to the other side's mean (Jolicoeur-Martineau 2018, sec. 4.2)."""
+    loss = lambda high, low: d(high - low.mean(), low - high.mean()) / 2
+    return loss, lambda fake, real=None: loss(fake, real)
+
+
+# Published losses that ganlab does not ship, D's and G's, by their names: compared up to a factor, since conventions differ
+PUBLISHED = {
+    "rals": _relativistic_average(lambda r, f: ((r - 1).square() + (f + 1).square()).mean()),
+    "rahinge": _relativistic_average(lambda r, f: (relu(1 - r) + relu(1 + f)).mean()),
+    "totalvariation": (lambda r, f: (f.tanh() - r.tanh()).mean() / 2, lambda f, r=None: -f.tanh().mean() / 2),
+}
 # Smooth losses: whoever agrees with one at small logits and not at large ones has clamped something.
 SMOOTH = ("MinimaxGAN", "NonSaturatingGAN", "RpGAN", "RaGAN")
 # On sigmoid outputs these are wrong under any name; WGAN's would be the alpha-loss at infinity, which is right.
@@ -38,8 +53,16 @@ def named_family(kind: type[GAN]) -> tuple[type[GAN] | None, str]:
         if ancestor.__module__.startswith("ganlab.losses") and not inspect.isabstract(ancestor):
             return ancestor, "descends from" if ancestor is not kind else "is"
     plain = re.sub(r"^(my|our|the|simple|custom)|(gan|gp|loss)+$", "", kind.__name__.replace("_", "").lower())
+    if plain in PUBLISHED:
+        return _published(plain), "is named like"
     name = next((name for name, others in NAMES.items() if plain in others), None)
     return (getattr(ganlab.losses, name), "is named like") if name else (None, "")
+
+
+@cache
+def _published(name: str) -> type[GAN]:
+    d, g = map(staticmethod, PUBLISHED[name])
+    return type(name, (GAN,), {"discriminator_loss": d, "generator_loss": g, "generator_sees_real": name.startswith("ra")})
 
 
 def is_named_loss(loss: Loss) -> None:
@@ -51,46 +74,72 @@ def is_named_loss(loss: Loss) -> None:
         match = _matching_loss(loss, gradients)
         raise NotApplicable("its name is no known loss's" + (f"; its gradient is {match}" if match else ""))
     is_subclass = issubclass(kind, family)
-    reference = replace(loss, gan=clone_for_eval(loss.gan, family) if is_subclass else reference_gans()[family.__name__])
-    if _agree(gradients, _gradients(reference, SMALL_LOGITS), 1e-6):
+    reference = _reference(loss, family)
+    expected = _gradients(reference, SMALL_LOGITS)
+    if family.__name__ in PUBLISHED:
+        expected = expected * (gradients * expected).sum() / expected.square().sum()
+    if _agree(gradients, expected, 1e-6):
         return
     raise CheckFailed(
         f"{kind.__name__} {relation} {family.__name__}, but its {loss.player} gradient is "
         f"{_matching_loss(loss, gradients) or 'that of no known loss'}: {_compare(loss, reference)}"
         + ("; if it is meant to be another loss, derive it from GAN" if is_subclass else "")
-        + f". {family.__name__}: {(family.__doc__ or '').splitlines()[0]}"
+        + f". {family.__name__}: {(family.__doc__ or '').partition(chr(10))[0]}"
     )
+
+
+def _reference(loss: Loss, family: type[GAN]) -> Loss:
+    """The named family's loss: with the settings of a subclass, and with its own methods."""
+    if issubclass(type(loss.gan), family):
+        return replace(loss, gan=clone_for_eval(loss.gan, family))
+    return replace(loss, gan=minimal_gan(family) if family.__name__ in PUBLISHED else reference_gans()[family.__name__])
 
 
 def takes_logits(loss: Loss) -> None:
     """Mao et al. 2017 use raw outputs, never sigmoid outputs; s(-r) + s(f) contains its sigmoid."""
     if match := _find_family(loss, _gradients(loss, SMALL_LOGITS), NEVER_ON_SIGMOIDS, on_sigmoids=True):
         family, factor = match
-        raise CheckFailed(
-            f"is {_times(factor)}{family}'s {loss.player} loss on sigmoid outputs: "
-            f"{_compare(loss, replace(loss, gan=reference_gans()[family]))}; give it the raw logits"
+        named, _ = named_family(type(loss.gan))
+        message = (
+            f"is {_times(factor)}{family}'s {loss.player} loss on sigmoid outputs, whose gradients vanish: "
+            f"{_compare(loss, replace(loss, gan=reference_gans()[family]))}"
         )
+        if named is None and family == "LSGAN":
+            raise Noticed(f"{message}; nothing here claims to be {family}")
+        raise CheckFailed(f"{message}; give it the raw logits")
 
 
 def is_not_clamped(loss: Loss) -> None:
-    """-log sigma(f) = s(-f) keeps its gradient of -1 as f -> -inf; -log(sigma(f) + 1e-8) loses it below -18."""
+    """-log sigma(f) = s(-f) keeps its gradient of -1 as f -> -inf; -log(sigma(f) + 1e-8) loses it below -18. Pearson's
+    conjugate is constant below -2."""
     family, _ = named_family(type(loss.gan))
-    if family and family.__name__ not in [*SMOOTH, "CGAN"]:
-        raise NotApplicable(f"{family.__name__} is not a logistic loss")
-    match = _find_family(loss, _gradients(loss, SMALL_LOGITS), SMOOTH, tolerance=1e-4)
-    if match is None:
-        return
-    smooth, factor = match
-    found = _gradients(loss, LARGE_LOGITS)
-    expected = factor * _gradients(replace(loss, gan=reference_gans()[smooth]), LARGE_LOGITS)
-    is_off = found.isfinite() & ((found - expected).abs() > 0.01 * (expected.abs() + abs(factor)))
+    small = _gradients(loss, SMALL_LOGITS)
+    reference, factor, name = loss, 1.0, ""
+    if family and family.__name__ not in PUBLISHED:
+        reference, name = _reference(loss, family), family.__name__
+    if not name or not _agree(small, _gradients(reference, SMALL_LOGITS), 1e-4):
+        match = _find_family(loss, small, SMOOTH, tolerance=1e-4) or _find_family(loss, small, SMOOTH, tolerance=0.05)
+        if match is None:
+            return
+        name, factor = match
+        reference = replace(loss, gan=reference_gans()[name])
+    is_near = not _agree(small / factor, _gradients(reference, SMALL_LOGITS), 1e-4)  # and not the same: it may have other tails
+    found, expected = _gradients(loss, LARGE_LOGITS), factor * _gradients(reference, LARGE_LOGITS)
+    difference = (found - expected).abs().where(found.isfinite() & expected.isfinite(), 0)
+    allowed = 0.5 * expected.abs().clamp(min=abs(factor)) if is_near else 0.01 * (expected.abs() + abs(factor))
+    is_off = difference > allowed
     if is_off.any():
-        batch, row, sample = is_off.nonzero()[0].tolist()
+        usual = is_off & (LARGE_LOGITS.abs().amax((1, 2), keepdim=True) <= 100)
+        excess = (difference / (expected.abs() + abs(factor))).where(usual if usual.any() else is_off, 0)
+        batch, row, sample = (excess > 0.99 * excess.max()).nonzero()[0].tolist()
         side = loss.sides[row]
         logit = LARGE_LOGITS[batch, ("real", "fake").index(side), sample]
+        x, y = found[batch, row, sample], expected[batch, row, sample]
+        vanishes = abs(x) < 0.5 * abs(y)
+        cause = "it vanishes, as by an epsilon in the log or a clamp" if vanishes else "a case is missing, or its sign is wrong"
         raise CheckFailed(
-            f"is {_times(factor)}{smooth}'s for small logits, but at a {side} logit of {logit:g} its gradient is "
-            f"{found[batch, row, sample]:.4g}, expected {expected[batch, row, sample]:.4g}: an epsilon in the log, or a clamp"
+            f"is {'about ' * is_near}{_times(factor)}{name}'s for small logits, but its gradient by {side} logits is {x:.4g} at "
+            f"{logit:g}, where it differs most, instead of {y:.4g}: {cause}"
         )
 
 
@@ -99,8 +148,11 @@ SMALL_LOGITS = torch.tensor(
     [[[1.3, -0.4, 0.7], [0.6, -1.9, -0.2]], [[-1.1, 0.3, -1.8], [1.7, 0.9, -0.5]], [[0.2, 1.9, -0.6], [-1.4, 0.1, 1.2]]],
     dtype=torch.float64,
 )
-SCALES = [sign * magnitude for magnitude in (10, 18, 22, 30, 40, 100, 1e3, 1e4) for sign in (1, -1)]
-LARGE_LOGITS = torch.stack([scale * torch.tensor([[1.0, 0.6, 0.9], [-1.0, -0.7, -0.8]]).double() for scale in SCALES])
+SCALES = [sign * magnitude for magnitude in (3, 5, 7, 10, 18, 22, 30, 40, 60, 100, 1e3, 1e4) for sign in (1, -1)]
+RATIOS = torch.tensor([[[1.0, 0.6, 0.9], [-1.0, -0.7, -0.8]], [[1.0, 0.6, 0.9], [0.8, 0.7, 1.0]]], dtype=torch.float64)
+LARGE_LOGITS = torch.cat([scale * RATIOS for scale in SCALES])
+GRID = [sign * magnitude for magnitude in (0.5, 1, 2, 3, 5, 10) for sign in (-1, 1)]
+SINGLE_LOGITS = torch.tensor([[[real], [fake]] for real in GRID for fake in GRID], dtype=torch.float64)
 
 
 def _gradients(loss: Loss, batches: Tensor) -> Tensor:
@@ -136,14 +188,27 @@ def _matching_loss(loss: Loss, gradients: Tensor) -> str:
 
 
 def _compare(loss: Loss, reference: Loss) -> str:
-    """Both gradients at one pair of logits where the usual mistakes differ."""
-    logits = {"real": 10.0, "fake": -10.0} if loss.player == "generator" else {"real": -2.0, "fake": 2.0}
-    real, fake = torch.tensor(list(logits.values()), dtype=torch.float64).split(1)
-    gradients = (x.value_and_gradient(real, fake)[1].flatten().tolist() for x in (loss, reference))
-    return ", ".join(
-        f"d{loss.player[0].upper()}/d{side[0]} = {found:.5g} at {side[0]} = {logits[side]:g} instead of {expected:.5g}"
-        for side, found, expected in zip(loss.sides, *gradients)
-    )
+    """Both gradients where they differ most: at one pair of logits, or in a batch if the losses agree on every pair."""
+    for batches in (SINGLE_LOGITS, SMALL_LOGITS):
+        found, expected = _gradients(loss, batches), _gradients(reference, batches)
+        texts = []
+        for k, side in enumerate(loss.sides):
+            x, y = found[:, k], expected[:, k]
+            difference = (x - y).abs().nan_to_num(posinf=0)
+            if difference.max() <= 1e-6:
+                continue
+            i = tuple((difference > 0.99 * difference.max()).nonzero()[0].tolist())
+            logit = batches[i[0], ("real", "fake").index(side), i[1]]
+            text = f"d{loss.player[0].upper()}/d{side[0]} = {x[i]:.5g} at {side[0]} = {logit:g} instead of {y[i]:.5g}"
+            factor = float((x * y).sum() / y.square().sum())
+            if (x - factor * y).abs().max() <= 1e-4 * x.abs().max():
+                text += f" (the {side} logits' gradient is {factor:.4g} times that everywhere: a weight, or a sign)"
+            texts.append(
+                text if len(batches) == len(SINGLE_LOGITS) else f"{text} in a batch of {format_logits(*batches[i[0]])}"
+            )
+        if texts:
+            return ", ".join(texts)
+    return "equal at logits of up to 10"
 
 
 def _agree(found: Tensor, expected: Tensor, tolerance: float) -> bool:

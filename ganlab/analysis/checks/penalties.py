@@ -9,11 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ganlab.analysis.checks.base import CheckFailed, NotApplicable, error_and_line
+from ganlab.analysis.checks.base import CheckFailed, NotApplicable, Noticed, error_and_line
 from ganlab.analysis.minimal import LinearCritic, derivative, minimal_gan
 from ganlab.losses import NonSaturatingGAN
 from ganlab.models.gan import StepOutputs
-from ganlab.regularizers import Regularizer
+from ganlab.regularizers import InstanceNoise, Regularizer
 
 IMAGE_SHAPE = (2, 8, 8)
 LATE_STEP = 9_999  # D's updates before a check: schedules (LeCam's start) have begun by then; a multiple of LAZY_EVERY
@@ -50,7 +50,13 @@ def linear_critic(shape: tuple[int, ...], slope: float) -> LinearCritic:
 
 
 def penalty_value(
-    regularizer: Regularizer, critic: nn.Module, real: Tensor, fake: Tensor, seed: int = 0, method: Callable | None = None
+    regularizer: Regularizer,
+    critic: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    seed: int = 0,
+    pack: int = 1,
+    method: Callable | None = None,
 ) -> Tensor:
     """The penalty late in training, from a fixed random state; of a copy, since a regularizer may have a memory.
 
@@ -60,18 +66,35 @@ def penalty_value(
         NotApplicable: there is no penalty.
         CheckFailed: it is not a scalar tensor.
     """
-    outputs = StepOutputs(real, fake, None, None, critic(real), critic(fake), LATE_STEP)
+    outputs = StepOutputs(real, fake, None, None, critic(real), critic(fake), LATE_STEP, pack=pack)
     if isinstance(critic, QuadraticCritic):
         critic.inputs.clear()
     torch.default_generator.manual_seed(seed)
     regularizer = copy.deepcopy(regularizer)
     value = method(regularizer, critic, outputs) if method else regularizer.penalty(critic, outputs)
-    if value is None:
+    if value is None or (isinstance(value, (int, float)) and value == 0):  # a sum over no weights
         raise NotApplicable("it adds no penalty to D's loss")
     if not isinstance(value, Tensor) or value.shape != ():
         what = f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
         raise CheckFailed(f"returns {what} for {format_shape(real)}; a penalty is a scalar tensor, the mean over the samples")
     return value
+
+
+def shipped_ancestor(regularizer: Regularizer) -> type[Regularizer]:
+    """The regularizer of ganlab from which a user's one descends; its own class if it is ganlab's, Regularizer if none."""
+    return next(base for base in type(regularizer).__mro__ if base.__module__.startswith("ganlab.regularizers"))
+
+
+def as_ancestor(regularizer: Regularizer) -> Regularizer:
+    """An instance of its ancestor with the same settings, in which no method is overridden."""
+    clone = copy.deepcopy(regularizer)
+    clone.__class__ = shipped_ancestor(regularizer)
+    return clone
+
+
+def is_derived(regularizer: Regularizer) -> bool:
+    """Whether it descends from a regularizer of ganlab other than the base class."""
+    return shipped_ancestor(regularizer) not in (Regularizer, type(regularizer))
 
 
 def is_random(regularizer: Regularizer, critic: nn.Module, real: Tensor, fake: Tensor) -> bool:
@@ -109,19 +132,97 @@ def matches_closed_form(regularizer: Regularizer) -> None:
     # On linear critics of every shape, against `closed_form_linear`; without one, the shapes against each other.
     shapes = takes_every_shape(regularizer)
     if regularizer.closed_form_linear is None:
+        if is_derived(regularizer):
+            _matches_its_ancestor(regularizer)
         _is_equal_in_every_shape(regularizer, shapes)
+        if shipped_ancestor(regularizer) is Regularizer:
+            raise Noticed(f"claims nothing that could be compared (closed_form_linear). {_describe(regularizer)}")
         return
+    closed_forms = [form.closed_form_linear for form in _claimed_forms(regularizer)]
     for shape in shapes:
         for slope in SLOPES:
             critic, batch = linear_critic(shape, slope), samples(shape, 64)
-            expected = float(regularizer.closed_form_linear(torch.tensor(slope)))
             value, error = _mean_value(regularizer, critic, *batch)
-            if not abs(value - expected) <= 1e-3 * abs(expected) + 1e-5 + error:
+            expected = [float(form(torch.tensor(slope))) for form in closed_forms]
+            matching = [abs(value - x) <= 1e-3 * abs(x) + 1e-5 + error for x in expected]
+            if not any(matching):
+                owner = f"{shipped_ancestor(regularizer).__name__}'s" if is_derived(regularizer) else "its"
                 raise CheckFailed(
-                    f"is {value:.5g} on a linear critic of slope {slope:g} for {format_shape(batch[0])}, expected its "
-                    f"closed form, {expected:.5g}"
-                    + _likely_cause(regularizer.closed_form_linear, critic.weight.detach(), value, expected, len(batch[0]))
+                    f"is {value:.5g} on a linear critic of slope {slope:g} for {format_shape(batch[0])}, expected {owner} "
+                    f"closed form, {expected[0]:.5g}"
+                    + _likely_cause(closed_forms[0], critic.weight.detach(), value, expected[0], len(batch[0]))
                 )
+            closed_forms = [form for form, is_match in zip(closed_forms, matching) if is_match]
+    _ignores_pack(regularizer)
+
+
+def _claimed_forms(regularizer: Regularizer) -> list[Regularizer]:
+    """Instances whose closed form the regularizer may have: its own if its class defines one, else its ancestor's."""
+    owner = next(base for base in type(regularizer).__mro__ if "closed_form_linear" in vars(base))
+    if not owner.__module__.startswith("ganlab."):
+        return [regularizer]
+    forms = [as_ancestor(regularizer)]
+    if is_derived(regularizer) and hasattr(regularizer, "one_sided"):
+        forms.append(as_ancestor(regularizer))
+        forms[1].one_sided = not regularizer.one_sided
+    return forms
+
+
+def _ignores_pack(regularizer: Regularizer) -> None:
+    """Lin et al. 2018 (PacGAN): a pack is one sample of D, whose penalty counts once."""
+    critic, batch = linear_critic(IMAGE_SHAPE, 2.5), samples(IMAGE_SHAPE, 64)
+    single, packed = (penalty_value(regularizer, critic, *batch, pack=pack).item() for pack in (1, 2))
+    if not math.isclose(single, packed, rel_tol=1e-3, abs_tol=1e-6):
+        raise CheckFailed(
+            f"is {packed:.5g} where the samples are packs of 2 and {single:.5g} for the same values as single samples, expected "
+            "equal values: the mean over packs must not be divided by the pack's size again"
+        )
+
+
+def _matches_its_ancestor(regularizer: Regularizer) -> None:
+    """Several steps with its memory (LeCam's averages), against an instance of the ancestor with the same settings."""
+    ancestor = shipped_ancestor(regularizer).__name__
+    own, reference = copy.deepcopy(regularizer), as_ancestor(regularizer)
+    for k, step in enumerate((0, 1, 2, LATE_STEP, LATE_STEP + 1)):
+        critic, batch = linear_critic(IMAGE_SHAPE, (2.5, 0.3, 1.2)[k % 3]), samples(IMAGE_SHAPE, 64, seed=k)
+        values, errors = zip(*(_value_in_step(r, critic, *batch, step) for r in (own, reference)))
+        if None not in values and not abs(values[0] - values[1]) <= 1e-3 * abs(values[1]) + 1e-6 + sum(errors):
+            states = [
+                ", ".join(f"{name} {x.item():.4g}" for name, x in r.named_buffers() if x.ndim == 0) for r in (own, reference)
+            ]
+            raise CheckFailed(
+                f"descends from {ancestor}, but in step {step} on a linear critic of slope {(2.5, 0.3, 1.2)[k % 3]} its value is "
+                f"{values[0]:.5g}, {ancestor}'s is {values[1]:.5g}: another sign or factor, or another mean over samples"
+                + (f"; it remembers {states[0]}, expected {states[1]}" if states[0] != states[1] else "")
+            )
+
+
+def _value_in_step(regularizer: Regularizer, critic: nn.Module, real: Tensor, fake: Tensor, step: int):
+    """The penalty's mean over draws (or None) and 5 standard errors; its memory then has this step in it."""
+    regularizer.on_step_start(step)
+    draws = []
+    for seed in range(12):
+        torch.default_generator.manual_seed(seed)
+        r = regularizer if seed == 11 else copy.deepcopy(regularizer)
+        value = r.penalty(critic, StepOutputs(real, fake, None, None, critic(real), critic(fake), step))
+        if value is None:
+            return None, 0.0
+        draws.append(float(value))
+    draws = torch.tensor(draws)
+    return draws.mean().item(), 5 * draws.std().item() / len(draws) ** 0.5
+
+
+def _describe(regularizer: Regularizer) -> str:
+    """The penalty on linear critics and on the Dirac-GAN, so that its author sees what it is."""
+    slopes, batch = (0.5, 1.0, 2.0, 4.0), samples(IMAGE_SHAPE, 64)
+    linear = [_mean_value(regularizer, linear_critic(IMAGE_SHAPE, slope), *batch)[0] for slope in slopes]
+    text = f"On linear critics of slope {', '.join(f'{s:g}' for s in slopes)} it is {', '.join(f'{v:.4g}' for v in linear)}"
+    try:  # D(x) = slope * x, real samples at 0, fakes at 1
+        points = torch.zeros(64, 1), torch.ones(64, 1)
+        dirac = [_mean_value(regularizer, LinearCritic(torch.tensor([slope])), *points)[0] for slope in slopes]
+    except Exception:  # noqa: BLE001 - it may be for images only
+        return text
+    return f"{text}; on the Dirac-GAN, real at 0 and fakes at 1, {', '.join(f'{v:.4g}' for v in dirac)}"
 
 
 def _mean_value(regularizer: Regularizer, critic: LinearCritic, real: Tensor, fake: Tensor) -> tuple[float, float]:
@@ -158,7 +259,7 @@ def _is_equal_in_every_shape(regularizer: Regularizer, shapes: list[tuple[int, .
         batch = real.view(-1, *shape), fake.view(-1, *shape)
         critic = LinearCritic(weight.view(shape))
         if is_random(regularizer, critic, *batch):
-            raise NotApplicable("the penalty is random and declares no closed form (closed_form_linear)")
+            raise Noticed(f"is random and claims nothing that could be compared (closed_form_linear). {_describe(regularizer)}")
         values[format_shape(batch[0])] = penalty_value(regularizer, critic, *batch).item()
     if not math.isclose(min(values.values()), max(values.values()), rel_tol=1e-3, abs_tol=1e-6):
         listed = ", ".join(f"{v:.5g} for {shape}" for shape, v in values.items())
@@ -173,6 +274,14 @@ def is_mean_over_samples(regularizer: Regularizer) -> None:
     critic, (real, fake) = linear_critic(IMAGE_SHAPE, 2.5), samples(IMAGE_SHAPE, 8)
     if is_random(regularizer, critic, real, fake):
         raise NotApplicable("the penalty is random on a linear critic")
+    if not is_random(regularizer, QuadraticCritic(), real, fake):
+        order = torch.tensor([5, 2, 7, 0, 3, 6, 1, 4])
+        values = [penalty_value(regularizer, QuadraticCritic(), *x).item() for x in ((real, fake), (real[order], fake[order]))]
+        if not math.isclose(*values, rel_tol=1e-3, abs_tol=1e-6):
+            raise CheckFailed(
+                f"depends on the samples' order in the batch: {values[0]:.5g}, and {values[1]:.5g} reordered; take the mean over "
+                "all samples"
+            )
     once = penalty_value(regularizer, critic, real, fake).item()
     twice = penalty_value(regularizer, critic, torch.cat([real, real]), torch.cat([fake, fake])).item()
     if not math.isclose(once, twice, rel_tol=1e-3, abs_tol=1e-6):
@@ -180,16 +289,16 @@ def is_mean_over_samples(regularizer: Regularizer) -> None:
             f"is {once:.5g} on 8 samples and {twice:.5g} on the same 8 repeated twice, expected equal values; take one norm "
             "per sample, then the mean"
         )
-    if regularizer.closed_form_linear is None or is_random(regularizer, QuadraticCritic(), real, real):
+    if is_random(regularizer, QuadraticCritic(), real, real) or list(regularizer.buffers()):
         return
     # real = fake, so that every point between them is known, and a critic whose slope differs from sample to sample
     batch = penalty_value(regularizer, QuadraticCritic(), real, real).item()
     single = sum(penalty_value(regularizer, QuadraticCritic(), x[None], x[None]).item() for x in real) / len(real)
     if not math.isclose(batch, single, rel_tol=1e-3, abs_tol=1e-5):
-        raise CheckFailed(
-            f"is {batch:.5g} on a batch, expected {single:.5g}, the mean over its samples one by one; "
-            "penalize each sample's norm, then take the mean"
-        )
+        message = f"is {batch:.5g} on a batch and {single:.5g} as the mean over its samples one by one"
+        if is_derived(regularizer):
+            raise CheckFailed(f"{message}, expected equal values; penalize each sample's norm, then take the mean")
+        raise Noticed(f"{message}: it is no mean over samples")
 
 
 def interpolates_per_sample(regularizer: Regularizer) -> None:
@@ -222,8 +331,7 @@ def evaluates_where_its_ancestor_does(regularizer: Regularizer) -> None:
     """R1 is evaluated at real samples, R2 at fakes (Mescheder et al. 2018, eq. 9-10), the gradient penalty in between
     (Gulrajani et al. 2017)."""
     # A subclass of a regularizer of ganlab must evaluate D at the same kind of points.
-    kind = type(regularizer)
-    ancestor = next(k for k in kind.__mro__ if issubclass(k, Regularizer) and k.__module__.startswith("ganlab.regularizers"))
+    kind, ancestor = type(regularizer), shipped_ancestor(regularizer)
     if ancestor in (Regularizer, kind):
         raise NotApplicable("it is ganlab's own" if ancestor is kind else "it descends from no regularizer of ganlab")
     real, fake = samples(IMAGE_SHAPE, 64)
@@ -265,11 +373,14 @@ def trains_the_critic(regularizer: Regularizer) -> None:
     expected = (higher - lower) / 0.1
     found = float((derivative(penalty, critic.weight)[0] * critic.weight.detach()).sum() / slope)
     if abs(found - expected) > 0.02 * abs(expected) + 1e-4 * (1 + abs(higher)):
-        reason = "autograd.grad needs create_graph=True" if found == 0 else "a part is detached"
-        raise CheckFailed(
+        reason = (
+            "the gradient by D's weights is cut; autograd.grad needs create_graph=True" if found == 0 else "a part is detached"
+        )
+        message = (
             f"has by autograd the derivative {found:.4g} by the critic's slope at 2.5, expected {expected:.4g} from "
             f"its values; {reason}"
         )
+        raise (Noticed if found * expected > 0 else CheckFailed)(message)
 
 
 def is_finite_on_a_constant_critic(regularizer: Regularizer) -> None:
@@ -339,8 +450,7 @@ def augments_differentiably(regularizer: Regularizer) -> None:
     if type(regularizer).augment is Regularizer.augment:
         raise NotApplicable("it does not augment")
     x = samples(IMAGE_SHAPE, 16)[0].requires_grad_()
-    torch.default_generator.manual_seed(0)
-    augmented = regularizer.augment(x)
+    augmented = _augment(regularizer, x)
     if augmented.shape != x.shape:
         raise CheckFailed(f"turns {format_shape(x)} into {format_shape(augmented)}, expected the same shape")
     (gradient,) = derivative(augmented.square().sum(), x)
@@ -350,8 +460,139 @@ def augments_differentiably(regularizer: Regularizer) -> None:
         raise CheckFailed(f"gives G the gradient {gradient.flatten()[0].item()}, expected a finite one")
 
 
+def _augment(regularizer: Regularizer, x: Tensor, seed: int = 0) -> Tensor:
+    torch.default_generator.manual_seed(seed)
+    return regularizer.augment(x)
+
+
+def augments_both_sides_alike(regularizer: Regularizer) -> None:
+    """Zhao et al. 2020; Sønderby et al. 2017: real samples and fakes are transformed by the same distribution, each sample
+    by a draw of its own; otherwise D learns to recognize the transform."""
+    if type(regularizer).augment is Regularizer.augment:
+        raise NotApplicable("it does not augment")
+    regularizer = copy.deepcopy(regularizer)
+    x = samples(IMAGE_SHAPE, 16)[0]
+    before = x.clone()
+    real = _augment(regularizer, x)
+    if not torch.equal(x, before):
+        raise CheckFailed("changes its input in place: the batch, which may be the data set itself, keeps the change")
+    after = torch.default_generator.get_state()
+    other = _augment(regularizer, x, seed=1)
+    if torch.equal(after, torch.default_generator.get_state()):
+        if not torch.equal(torch.default_generator.manual_seed(1).get_state(), after):
+            raise CheckFailed("sets torch's random state (a seed): noise and latents are the same in every step")
+    fake = _augment(regularizer, x.clone().requires_grad_())
+    if not torch.allclose(real, fake):
+        raise CheckFailed(
+            f"treats real samples and fakes differently: the same values are moved by {(real - x).std():.4g} (standard "
+            f"deviation), and by {(fake - x).std():.4g} where they have a gradient"
+        )
+    _keeps_samples_apart(regularizer, x, is_random=not torch.equal(real, other))
+    if is_derived(regularizer) and shipped_ancestor(regularizer).augment is InstanceNoise.augment:
+        _is_noise_of_its_ancestor(regularizer)
+
+
+def _keeps_samples_apart(regularizer: Regularizer, x: Tensor, is_random: bool) -> None:
+    x = x.clone().requires_grad_()
+    augmented = _augment(regularizer, x)
+    for i in range(4):
+        by_rows = derivative(augmented[i].square().sum(), x)[0].flatten(1).abs().sum(1)
+        if not by_rows[i] and by_rows.any():
+            raise CheckFailed(
+                f"changes the order of samples: no. {i} becomes no. {int(by_rows.argmax())}, whose label and place in the batch it "
+                "does not get; a permutation of the batch gives D the wrong labels"
+            )
+        if by_rows.count_nonzero() > 1:
+            raise Noticed(f"mixes the samples of a batch: sample no. {i} depends on others")
+    equal = x.detach()[:1].expand_as(x)
+    moved = _augment(regularizer, equal.clone()) - equal
+    if is_random and torch.allclose(moved, moved[:1].expand_as(moved), atol=1e-6):
+        message = "draws once per batch: all samples get the same noise or transform, expected one draw per sample"
+        raise (CheckFailed if is_derived(regularizer) else Noticed)(message)
+
+
+def _is_noise_of_its_ancestor(regularizer: Regularizer) -> None:
+    x, ancestor = torch.zeros(64, *IMAGE_SHAPE), as_ancestor(regularizer)
+    fade = getattr(regularizer, "fade", None) or 100
+    for step in (0, fade // 4, fade // 2, fade, 4 * fade):
+        sizes = []
+        for noise in (regularizer, ancestor):
+            noise.on_step_start(step)
+            sizes.append(_augment(noise, x).square().mean().sqrt().item())
+        if abs(sizes[0] - sizes[1]) > 0.05 * sizes[1] + 1e-6:
+            raise CheckFailed(
+                f"adds noise of size {sizes[0]:.4g} in step {step}, expected {sizes[1]:.4g} as {type(ancestor).__name__} with "
+                "the same settings: another size, or another schedule (fade)"
+            )
+
+
+class _NestedCritic(nn.Module):
+    """An MLP within a module, with weights of a given size."""
+
+    def __init__(self, size: float):
+        super().__init__()
+        random = torch.Generator().manual_seed(6)
+        layers = nn.Linear(2, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1)
+        self.body = nn.Sequential(nn.Sequential(*layers))
+        for p in self.parameters():
+            p.data = size * torch.randn(p.shape, generator=random)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.body(x).squeeze(1)
+
+
+def bounds_the_slope(regularizer: Regularizer) -> None:
+    """Arjovsky et al. 2017, alg. 1: clip every weight after each step. Gulrajani et al. 2017, eq. 3: a steep critic costs more."""
+    if type(regularizer).project is Regularizer.project:
+        if not regularizer.lipschitz:
+            raise NotApplicable("it claims no bound on the critic's slope (lipschitz), and does not project")
+        batch = samples(IMAGE_SHAPE, 64)
+        flat, steep = (penalty_value(regularizer, linear_critic(IMAGE_SHAPE, slope), *batch).item() for slope in (1.0, 100.0))
+        if not steep > flat + 1e-6:
+            raise CheckFailed(
+                f"claims to bound the critic's slope (lipschitz = True), but costs {flat:.4g} at a slope of 1 and {steep:.4g} at 100; "
+                "it must penalize slopes above its bound"
+            )
+        return
+    critics = _NestedCritic(10.0), _NestedCritic(1e6)
+    for critic in critics:
+        regularizer.project(critic)
+    x = torch.tensor([[-1.0, 2.0], [3.0, 0.5]])
+    moderate, large = ((critic(x)[0] - critic(x)[1]).abs().item() for critic in critics)
+    if regularizer.lipschitz and large > 100 * moderate + 1:
+        raise CheckFailed(
+            f"claims to bound the critic's slope (lipschitz = True), but its projection leaves the weights of nested layers "
+            f"unbounded: D's outputs differ by {large:.3g} with weights of size 1e6; clip all of discriminator.parameters()"
+        )
+    if is_derived(regularizer):
+        critic = _NestedCritic(10.0)
+        as_ancestor(regularizer).project(critic)
+        for (name, found), expected in zip(critics[0].named_parameters(), critic.parameters()):
+            if not torch.allclose(found, expected):
+                raise CheckFailed(
+                    f"projects {name} onto {found.min():.4g} … {found.max():.4g}, expected {expected.min():.4g} … "
+                    f"{expected.max():.4g} as {shipped_ancestor(regularizer).__name__} with the same bound"
+                )
+
+
+def state_is_saved(regularizer: Regularizer) -> None:
+    """A checkpoint holds what a penalty remembers (its buffers), so that a resumed run goes on as it was."""
+    trained, fresh = copy.deepcopy(regularizer), copy.deepcopy(regularizer)
+    critic = linear_critic(IMAGE_SHAPE, 2.5)
+    for step in range(3):
+        _value_in_step(trained, critic, *samples(IMAGE_SHAPE, 16, seed=step), step)
+    fresh.load_state_dict(trained.state_dict())
+    (resumed, _), (expected, _) = (_value_in_step(r, critic, *samples(IMAGE_SHAPE, 16), LATE_STEP) for r in (fresh, trained))
+    if resumed is not None and expected is not None and not math.isclose(resumed, expected, rel_tol=1e-6, abs_tol=1e-9):
+        raise CheckFailed(
+            f"remembers something that checkpoints lose: {expected:.6g} in a run, {resumed:.6g} after a resume; keep its state in "
+            "buffers (register_buffer), so that it is saved"
+        )
+
+
 QUESTIONS: dict[str, Callable[[Regularizer], object]] = {
     "augmentation lets gradients through": augments_differentiably,
+    "augmentation treats both sides alike": augments_both_sides_alike,
     "penalty takes every shape": takes_every_shape,
     "penalty on a linear critic": matches_closed_form,
     "penalty is a mean over samples": is_mean_over_samples,
@@ -359,6 +600,8 @@ QUESTIONS: dict[str, Callable[[Regularizer], object]] = {
     "penalty is evaluated where its name says": evaluates_where_its_ancestor_does,
     "penalty trains the critic": trains_the_critic,
     "penalty is finite on a constant critic": is_finite_on_a_constant_critic,
+    "critic's slope is bounded": bounds_the_slope,
+    "state is saved with checkpoints": state_is_saved,
     "lambda scales the penalty": is_proportional_to_lambda,
     "lazy penalty keeps its mean": counts_every_times_if_lazy,
 }
