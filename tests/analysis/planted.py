@@ -302,7 +302,7 @@ class ByPosition(GAN):
         return (ranks.to(fake_logits) * softplus(-fake_logits)).mean()
 
 
-@plant("one sample for all", "mean over samples", message="half of the gradient by the batch alone", where="generator_loss")
+@plant("one sample for all", "mean over samples", message="depends on the samples' order: 1.463", where="generator_loss")
 class FirstOnly(GAN):
     discriminator_loss = staticmethod(NonSaturatingGAN.discriminator_loss)
 
@@ -973,12 +973,25 @@ class OnRealOnly(InstanceNoise):
 
 
 @plant_regularizer(
-    "noise that grows", "augmentation treats both sides alike", message="adds noise of size 0 in step 0, expected 0.49", sigma=0.5,
+    "noise that grows", "augmentation treats both sides alike", message="adds noise of size 0 in step 0, expected 0.5009 as InstanceNoise", sigma=0.5,
     fade=100,
 )  # fmt: skip
 class Grows(InstanceNoise):
     def on_step_start(self, step):
         self.left.fill_(min(1.0, step / self.fade))
+
+
+@plant_regularizer("R1 with the fakes' labels", "penalty passes labels", message="gives D the labels [1, 2, 0", gamma=1.0)
+class OtherLabels(R1):
+    def penalty(self, discriminator, outputs):
+        squared = gradient(discriminator, outputs.real, outputs.fake_y).flatten(1).square().sum(1)
+        return self.gamma / 2 * squared.mean()
+
+
+@plant("a loss divided by the pack", "the same at each call", message="depends on gan.pack", where="generator_loss")
+class ByPack(NonSaturatingGAN):
+    def generator_loss(self, fake_logits, real_logits=None):
+        return softplus(-fake_logits).mean() / self.pack
 
 
 @plant_regularizer("half a clip", "critic's slope is bounded", message="as WeightClipping with the same bound", bound=0.01)
@@ -1000,7 +1013,7 @@ class Forgets(Regularizer):
 
 
 @plant_regularizer(
-    "a one-sided penalty the other way round", "penalty on a linear critic", message="expected GradientPenalty's closed form",
+    "a one-sided penalty the other way round", "penalty on a linear critic", "critic's slope is bounded", message="expected GradientPenalty's closed form",
     weight=10.0, one_sided=True,
 )  # fmt: skip
 class BelowOne(GradientPenalty):

@@ -113,9 +113,9 @@ def test_checks_of_a_family_with_a_gradient_penalty():
     }
     assert Counter(where for where, _ in found) == {
         "__init__": 1,
-        "discriminator_loss": 17,
-        "generator_loss": 15,
-        "regularizers.gp (GradientPenalty)": 13,
+        "discriminator_loss": 18,
+        "generator_loss": 16,
+        "regularizers.gp (GradientPenalty)": 14,
         "training_step": 7,
     }
 

@@ -1,6 +1,7 @@
 """The two losses of a family as functions of logits, with their exact values and gradients."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -76,15 +77,23 @@ class Loss:
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether D's loss is the same with real and fake exchanged: a distance, as MMD, in which no side is the high one."""
+        """Whether D's loss compares real and fake logits, and is the same with the two exchanged: a distance, as MMD."""
+        return self._is_unchanged(lambda real, fake: (fake, real))
+
+    @property
+    def is_even(self) -> bool:
+        """Whether D's loss compares logits, and is the same for minus all of them: one of distances between logits."""
+        return self._is_unchanged(lambda real, fake: (-real, -fake))
+
+    def _is_unchanged(self, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> bool:
         loss, (real, fake) = Loss(self.gan, "discriminator"), self.typical_logits
         try:
-            answers = [loss.value_and_gradient(*batch) for batch in ((real, fake), (fake, real), (real, fake + 1))]
+            answers = [loss.value_and_gradient(*batch) for batch in ((real, fake), change(real, fake), (real, fake + 1))]
         except Exception:  # noqa: BLE001 - the checks of D's loss say so
             return False
-        (value, gradient), (exchanged, _), (_, elsewhere) = answers
+        (value, gradient), (changed, _), (_, elsewhere) = answers
         compares = not torch.allclose(gradient[0], elsewhere[0], rtol=1e-3)  # the gradient by real logits depends on the fakes
-        return compares and torch.allclose(value, exchanged, rtol=1e-9, atol=1e-9)
+        return compares and torch.allclose(value, changed, rtol=1e-9, atol=1e-9)
 
 
 def clone_for_eval(gan: GAN, kind: type[GAN] | None = None) -> GAN:

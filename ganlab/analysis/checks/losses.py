@@ -1,5 +1,6 @@
 """Checks of a single loss: does it push logits the right way, is it a mean over samples, is it bounded and exact."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -91,6 +92,7 @@ def is_same_at_each_call(loss: Loss) -> None:
             ) from error
     _does_not_seed(loss)
     _keeps_its_logits(loss)
+    _ignores_settings(loss)
     moved = next((call for call, value in enumerate(values, 1) if abs(value - values[0]) > 1e-9 * (1 + abs(values[0]))), None)
     if moved:
         message = (
@@ -136,6 +138,21 @@ def _keeps_its_logits(loss: Loss) -> None:
             )
 
 
+def _ignores_settings(loss: Loss) -> None:
+    """A loss gets one logit per pack (Lin et al. 2018), and one batch per update, whatever the step's settings are."""
+    for setting in ("pack", "n_critic"):
+        values = []
+        for number in (1, 2):
+            gan = clone_for_eval(loss.gan)
+            setattr(gan, setting, number)
+            values.append(loss.value_and_gradient(*loss.typical_logits, gan=gan)[0].item())
+        if not math.isclose(*values, rel_tol=1e-9, abs_tol=1e-12):
+            raise CheckFailed(
+                f"depends on gan.{setting}: {values[0]:.6g} for 1 and {values[1]:.6g} for 2 with the same logits; the step has taken "
+                "account of it, so that a factor here counts it twice"
+            )
+
+
 def _state_is_saved(before: GAN, after: GAN) -> bool:
     """Whether every plain attribute that the calls have changed is a buffer or part of `get_extra_state`."""
     changed = [
@@ -154,7 +171,8 @@ def has_the_right_signs(loss: Loss) -> None:
     in the fakes."""
     if loss.is_symmetric:
         _is_zero_where_equal(loss)
-        raise Noticed("D's loss is the same with real and fake exchanged: a distance, for which a high logit need not say real")
+    if loss.is_symmetric or loss.is_even:
+        raise Noticed("D's loss is one of distances between logits (as MMD), for which a high logit need not say real")
     for scale in (1.0, 3.0):
         real, fake = (scale * x for x in loss.typical_logits)
         value, gradient = _mean_over_draws(loss, real, fake)
@@ -194,6 +212,12 @@ def is_mean_over_samples(loss: Loss) -> None:
     loss.require_deterministic()
     real, fake = loss.typical_logits
     value, gradient = loss.value_and_gradient(real, fake)
+    order = torch.tensor([2, 0, 3, 1])
+    reordered, _ = loss.value_and_gradient(real[order], fake[order])
+    if not _close(reordered, value):
+        raise CheckFailed(
+            f"depends on the samples' order: {value:.6g} at {format_logits(real, fake)}, {reordered:.6g} reordered"
+        )
     twice, gradient_of_twice = loss.value_and_gradient(real.repeat(2), fake.repeat(2))
     if not _close(twice, value):
         raise CheckFailed(
@@ -205,12 +229,6 @@ def is_mean_over_samples(loss: Loss) -> None:
         raise CheckFailed(
             f"has the gradient {format_numbers(halves)} by a batch repeated twice, expected {format_numbers(gradient / 2)}, "
             "half of the gradient by the batch alone"
-        )
-    order = torch.tensor([2, 0, 3, 1])
-    reordered, _ = loss.value_and_gradient(real[order], fake[order])
-    if not _close(reordered, value):
-        raise CheckFailed(
-            f"depends on the samples' order: {value:.6g} at {format_logits(real, fake)}, {reordered:.6g} reordered"
         )
 
 

@@ -61,8 +61,8 @@ def named_family(kind: type[GAN]) -> tuple[type[GAN] | None, str]:
 
 @cache
 def _published(name: str) -> type[GAN]:
-    d, g = map(staticmethod, PUBLISHED[name])
-    return type(name, (GAN,), {"discriminator_loss": d, "generator_loss": g, "generator_sees_real": name.startswith("ra")})
+    losses = dict(zip(("discriminator_loss", "generator_loss"), map(staticmethod, PUBLISHED[name])))  # type: ignore[arg-type]
+    return type(name, (GAN,), {**losses, "generator_sees_real": name.startswith("ra")})
 
 
 def is_named_loss(loss: Loss) -> None:
@@ -141,6 +141,22 @@ def is_not_clamped(loss: Loss) -> None:
             f"is {'about ' * is_near}{_times(factor)}{name}'s for small logits, but its gradient by {side} logits is {x:.4g} at "
             f"{logit:g}, where it differs most, instead of {y:.4g}: {cause}"
         )
+
+
+def has_its_generators_temperature(loss: Loss) -> None:
+    """A temperature T makes s(l) into T s(l/T), for both players alike; D's logits otherwise have other units than G's."""
+    if loss.player == "generator" or _find_family(loss, _gradients(loss, SMALL_LOGITS), SMOOTH):
+        return
+    of_g = replace(loss, player="generator")
+    try:
+        gradients_of_g = _gradients(of_g, SMALL_LOGITS)
+    except Exception:  # noqa: BLE001 - the checks of G's loss say so
+        return
+    if not _find_family(of_g, gradients_of_g, SMOOTH):
+        return
+    for temperature in (0.1, 0.2, 0.25, 0.5, 2, 3, 4, 5, 10):
+        if match := _find_family(loss, _gradients(loss, SMALL_LOGITS * temperature), SMOOTH):
+            raise Noticed(f"is {match[0]}'s at temperature {temperature:g}, which G's loss does not have")
 
 
 # Gradients on fixed batches of three real and three fake logits identify a loss
@@ -223,4 +239,5 @@ QUESTIONS: dict[str, Callable[[Loss], None]] = {
     "the loss its name says": is_named_loss,
     "logits, not probabilities": takes_logits,
     "no epsilon, no clamp": is_not_clamped,
+    "one temperature for both players": has_its_generators_temperature,
 }

@@ -30,9 +30,11 @@ class QuadraticCritic(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(1))
         self.inputs: list[Tensor] = []
+        self.labels: list[Tensor | None] = []
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         self.inputs.append(x.detach().clone())
+        self.labels.append(y)
         return self.scale / 2 * x.flatten(1).square().sum(1)
 
 
@@ -191,8 +193,8 @@ def _matches_its_ancestor(regularizer: Regularizer) -> None:
                 ", ".join(f"{name} {x.item():.4g}" for name, x in r.named_buffers() if x.ndim == 0) for r in (own, reference)
             ]
             raise CheckFailed(
-                f"descends from {ancestor}, but in step {step} on a linear critic of slope {(2.5, 0.3, 1.2)[k % 3]} its value is "
-                f"{values[0]:.5g}, {ancestor}'s is {values[1]:.5g}: another sign or factor, or another mean over samples"
+                f"descends from {ancestor}, but in step {step} on a linear critic of slope {(2.5, 0.3, 1.2)[k % 3]} its penalty value is "
+                f"{values[0]:.5g}, {ancestor}'s is {values[1]:.5g}: another sign or factor, another order or mean over samples"
                 + (f"; it remembers {states[0]}, expected {states[1]}" if states[0] != states[1] else "")
             )
 
@@ -557,13 +559,6 @@ def bounds_the_slope(regularizer: Regularizer) -> None:
     critics = _NestedCritic(10.0), _NestedCritic(1e6)
     for critic in critics:
         regularizer.project(critic)
-    x = torch.tensor([[-1.0, 2.0], [3.0, 0.5]])
-    moderate, large = ((critic(x)[0] - critic(x)[1]).abs().item() for critic in critics)
-    if regularizer.lipschitz and large > 100 * moderate + 1:
-        raise CheckFailed(
-            f"claims to bound the critic's slope (lipschitz = True), but its projection leaves the weights of nested layers "
-            f"unbounded: D's outputs differ by {large:.3g} with weights of size 1e6; clip all of discriminator.parameters()"
-        )
     if is_derived(regularizer):
         critic = _NestedCritic(10.0)
         as_ancestor(regularizer).project(critic)
@@ -573,6 +568,34 @@ def bounds_the_slope(regularizer: Regularizer) -> None:
                     f"projects {name} onto {found.min():.4g} … {found.max():.4g}, expected {expected.min():.4g} … "
                     f"{expected.max():.4g} as {shipped_ancestor(regularizer).__name__} with the same bound"
                 )
+    x = torch.tensor([[-1.0, 2.0], [3.0, 0.5]])
+    moderate, large = ((critic(x)[0] - critic(x)[1]).abs().item() for critic in critics)
+    if regularizer.lipschitz and large > 100 * moderate + 1:
+        raise CheckFailed(
+            f"claims to bound the critic's slope (lipschitz = True), but its projection leaves the weights of nested layers "
+            f"unbounded: D's outputs differ by {large:.3g} with weights of size 1e6; clip all of discriminator.parameters()"
+        )
+
+
+def passes_labels(regularizer: Regularizer) -> None:
+    """Mirza & Osindero 2014, eq. 2: D(x, y) at a real sample has its label, at a fake the fake's, in between one of the two."""
+    real, fake = samples(IMAGE_SHAPE, 12)
+    critic, labels = QuadraticCritic(), {"real": torch.arange(12) % 3, "fake": (torch.arange(12) + 1) % 3}
+    outputs = StepOutputs(real, fake, *labels.values(), critic(real), critic(fake), LATE_STEP)
+    critic.inputs.clear()
+    critic.labels.clear()
+    torch.default_generator.manual_seed(0)
+    copy.deepcopy(regularizer).penalty(critic, outputs)
+    for x, y in zip(critic.inputs, critic.labels):
+        kind = _kind_of_point(real, fake, x)
+        if kind not in ("at real samples", "at fakes", "between real and fake"):
+            continue
+        right = [side for side in labels if side in kind]
+        if y is None or not any(torch.equal(y, labels[side]) for side in right):
+            given = "no labels" if y is None else f"the labels {y.tolist()}"
+            raise CheckFailed(
+                f"gives D {given} {kind}, expected {' or '.join(f'{side}_y {labels[side].tolist()}' for side in right)}"
+            )
 
 
 def state_is_saved(regularizer: Regularizer) -> None:
@@ -600,6 +623,7 @@ QUESTIONS: dict[str, Callable[[Regularizer], object]] = {
     "penalty is evaluated where its name says": evaluates_where_its_ancestor_does,
     "penalty trains the critic": trains_the_critic,
     "penalty is finite on a constant critic": is_finite_on_a_constant_critic,
+    "penalty passes labels": passes_labels,
     "critic's slope is bounded": bounds_the_slope,
     "state is saved with checkpoints": state_is_saved,
     "lambda scales the penalty": is_proportional_to_lambda,
