@@ -581,7 +581,7 @@ def passes_labels(regularizer: Regularizer) -> None:
     """Mirza & Osindero 2014, eq. 2: D(x, y) at a real sample has its label, at a fake the fake's, in between one of the two."""
     real, fake = samples(IMAGE_SHAPE, 12)
     critic, labels = QuadraticCritic(), {"real": torch.arange(12) % 3, "fake": (torch.arange(12) + 1) % 3}
-    outputs = StepOutputs(real, fake, *labels.values(), critic(real), critic(fake), LATE_STEP)
+    outputs = StepOutputs(real, fake, labels["real"], labels["fake"], critic(real), critic(fake), LATE_STEP)
     critic.inputs.clear()
     critic.labels.clear()
     torch.default_generator.manual_seed(0)
