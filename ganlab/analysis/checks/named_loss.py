@@ -61,7 +61,7 @@ def named_family(kind: type[GAN]) -> tuple[type[GAN] | None, str]:
 
 @cache
 def _published(name: str) -> type[GAN]:
-    losses = dict(zip(("discriminator_loss", "generator_loss"), map(staticmethod, PUBLISHED[name])))  # type: ignore[arg-type]
+    losses: dict = dict(zip(("discriminator_loss", "generator_loss"), map(staticmethod, PUBLISHED[name])))  # type: ignore[arg-type]
     return type(name, (GAN,), {**losses, "generator_sees_real": name.startswith("ra")})
 
 

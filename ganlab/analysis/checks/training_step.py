@@ -36,9 +36,8 @@ class _Critic(LinearCritic):
         self.by_class = nn.Parameter(torch.linspace(-0.3, 0.6, num_classes)) if num_classes else None
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return super().forward(x) + (
-            0 if y is None else self.by_class[y].flatten(1 if y.ndim > 1 else 0).reshape(len(x), -1).sum(1)
-        )
+        logits = super().forward(x)
+        return logits if y is None or self.by_class is None else logits + self.by_class[y].reshape(len(x), -1).sum(1)
 
     def forward_with_classes(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         logits = self(x)
