@@ -207,12 +207,10 @@ class Images(TensorData):
             socket.setdefaulttimeout(default_timeout)
 
     def validate(self) -> None:
-        channels, height, width = shape = tuple(self.train.x.shape[1:])
-        if shape != self.shape:
-            raise ValueError(
-                f"the images are {channels}x{height}x{width}, not {self.channels}x{self.size}x{self.size}: "
-                f"type data.channels={channels} data.size={height}"
-            )
+        shape = tuple(self.train.x.shape[1:])
+        if shape != self.shape and len(shape) == 3 and shape[1] == shape[2]:
+            got, expected = ("x".join(map(str, numbers)) for numbers in (shape, self.shape))
+            raise ValueError(f"the images are {got}, not {expected}: type data.channels={shape[0]} data.size={shape[1]}")
         if self.classes and self.num_classes != len(self.classes):
             raise ValueError(
                 f"data.num_classes is {self.num_classes} but the data has {len(self.classes)} classes: "

@@ -31,7 +31,7 @@ def count_modes(samples: Tensor, centers: Tensor, std: float) -> Tensor:
 
 def smallest_gap(centers: Tensor) -> float:
     """The smallest distance between two of the centers [K, 2], in float64; inf of a single one."""
-    return min(torch.pdist(centers.double()).tolist(), default=math.inf)
+    return float(torch.pdist(centers.double()).min()) if len(centers) > 1 else math.inf
 
 
 def target_with_off_mode(modes: int) -> Tensor:
@@ -87,8 +87,8 @@ def perfect_sampler_scores(modes: int, n: int) -> dict[str, float]:
 class ToyQuality(QualityMetric):
     """`mode_scores` of `samples` points, under names with their number: `modes_2500`, `kl_with_off_mode_2500` …
 
-    `real_scores` are those of a sampler that draws its modes. A conditional one gets equally many labels of each, which alone
-    brings its divergences below them.
+    `real_scores` are those of a sampler that draws its modes. The divergences of a conditional one may be below them: its
+    labels have the proportions of the reference split.
 
     Raises:
         ValueError: in `setup`, the data's modes are unknown or overlap; in `compute`, the number of points is wrong.

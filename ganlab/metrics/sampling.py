@@ -55,13 +55,11 @@ def evaluation_samples(
         NonFiniteSamples: a sample is nan or infinite.
     """
     labels = None if y is None else y[rank::world_size]
-    share = {} if world_size == 1 else {"rank": rank, "world_size": world_size}
     start = 0
-    for samples in gan.sample_in_batches(n, y, seed=seed, batch_size=BATCH_SIZE, **share):
-        require_finite(samples)
-        stop = start + len(samples)
-        yield as_saved(samples), None if labels is None else labels[start:stop].to(samples.device)
-        start = stop
+    for samples in gan.sample_in_batches(n, y, seed=seed, batch_size=BATCH_SIZE, rank=rank, world_size=world_size):
+        batch_labels = None if labels is None else labels[start : start + len(samples)].to(samples.device)
+        yield as_saved(require_finite(samples)), batch_labels
+        start += len(samples)
 
 
 def require_finite(samples: Tensor) -> Tensor:

@@ -68,12 +68,8 @@ def test_split_is_fixed_and_has_the_test_fraction(zoo):
     first = loaded(zoo, num_classes=3, test_fraction=0.4, val_fraction=0.2)
     torch.manual_seed(7)
     second = loaded(zoo, num_classes=3, test_fraction=0.4, val_fraction=0.2)
-    assert [len(split.x) for split in (first.train, first.val, first.test)] == [
-        6,
-        3,
-        6,
-    ] and first.fingerprint == second.fingerprint
-    assert torch.equal(first.test.x, second.test.x)
+    assert (len(first.train.x), len(first.val.x), len(first.test.x)) == (6, 3, 6)
+    assert first.fingerprint == second.fingerprint and torch.equal(first.test.x, second.test.x)
     rows = {tuple(row) for row in everything(first)[0].flatten(1).tolist()}
     assert len(rows) == 15  # no image in both
 
@@ -304,17 +300,12 @@ ALPHA[2:4], ALPHA[4:6] = 0, 255
 
 def transparent(mode):
     """An image of the mode whose pixels of alpha 0 have colors, and its RGBA values."""
-    if mode == "RGBA":
-        image = Image.fromarray(np.concatenate([COLORS, ALPHA], 2))
-    elif mode == "LA":
-        image = Image.fromarray(np.concatenate([COLORS[..., :1], ALPHA], 2))
-    else:
-        image = (
-            Image.fromarray(COLORS).convert("P" if mode == "P" else "RGB").quantize(8)
-            if mode == "P"
-            else Image.fromarray(COLORS)
-        )
-        image.info["transparency"] = 3 if mode == "P" else tuple(int(v) for v in COLORS[0, 0])
+    if mode in ("RGBA", "LA"):
+        return Image.fromarray(np.concatenate([COLORS if mode == "RGBA" else COLORS[..., :1], ALPHA], 2))
+    image = Image.fromarray(COLORS)
+    if mode == "P":
+        image = image.quantize(8)
+    image.info["transparency"] = 3 if mode == "P" else tuple(int(v) for v in COLORS[0, 0])
     return image
 
 

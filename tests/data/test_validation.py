@@ -278,6 +278,24 @@ def test_images_that_are_not_contiguous_are_the_same_data():
     assert torch.equal(batch, next(iter(second.batches()))[0])
 
 
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda x: x[:, 0], r"shape \(8, 8\), not \(1, 8, 8\): add a channel axis"),
+        (lambda x: x.permute(0, 2, 3, 1), r"shape \(8, 8, 1\), not \(1, 8, 8\): x.permute"),
+        (lambda x: x[..., :6], r"shape \(1, 8, 6\), not \(1, 8, 8\)$"),
+        (lambda x: x[..., :6, :6], "the images are 1x6x6, not 1x8x8: type data.channels=1 data.size=6"),
+    ],
+)
+def test_a_setting_is_suggested_only_where_it_helps(change, message):
+    class Changed(Digits):
+        def load(self):
+            return tuple(Split(change(x), y) for x, y in super().load())
+
+    with pytest.raises(ValueError, match=message):
+        Changed(**DIGITS).setup()
+
+
 def test_images_need_no_class_names():
     """A subclass of Images that names no classes is told the number of its labels, not of its names."""
 

@@ -27,7 +27,7 @@ def sampler(x, y=None, classes=0):
     """A stand-in for a GAN that returns x in order, or samples of x whose labels y are asked for if it is conditional."""
     conditioning = ClassLabels(classes) if classes else Unconditional()
 
-    def sample_in_batches(n, asked=None, *, seed, batch_size):
+    def sample_in_batches(n, asked=None, *, seed, batch_size, **_):
         """The next unused sample of each label that is asked for, modulo the classes of x; without labels, in order."""
         if asked is None:
             return iter(x[:n].split(batch_size))
@@ -152,7 +152,7 @@ def test_values_at_small_n_have_intervals_of_their_draws(ring, make_gan):
 def test_intervals_end_at_the_number_of_modes_and_at_1(ring):
     """Draws with seven or eight of the modes."""
 
-    def draw(n, asked, *, seed, batch_size):
+    def draw(n, asked, *, seed, batch_size, **_):
         rare = (ring.train.y != 0) | (torch.arange(len(ring.train.y)) < 100)
         pool, random = ring.train.x[rare], torch.Generator().manual_seed(seed)
         return iter(pool[torch.randint(len(pool), (n,), generator=random)].split(batch_size))
