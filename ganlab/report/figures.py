@@ -110,7 +110,7 @@ def plot_curves(ranking: Ranking, metric: str, against: str) -> bytes | None:
         figure = Figure(figsize=(6.2, 4.4), dpi=150, layout="constrained")
         axes = figure.add_subplot()
         for place, (name, (x, low, middle, high)) in enumerate(bands.items()):
-            above = 1.0 * (len(bands) - 1 - place)  # the first curves are wider: equal ones show as stripes
+            above = len(bands) - 1 - place  # the first curves are wider: equal ones show as stripes
             style = {"marker": MARKERS[place], "ms": 4 + 0.8 * above, "lw": 1.5 + above, "color": COLORS[place]}
             axes.plot(x, middle, **style, label=textwrap.fill(name, 40))
             axes.fill_between(x, low, high, color=COLORS[place], alpha=0.15, lw=0)

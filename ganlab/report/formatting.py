@@ -27,13 +27,13 @@ def format_estimate(estimate: Estimate, sign: bool = False) -> Cell:
 
 def format_mean(values: Sequence[float]) -> Cell:
     """The mean over its interval; "–" without values. Of an infinite mean, how many values are infinite, and the median."""
-    if not values or any(math.isnan(value) for value in values):
+    if not values:
         return "–"
     estimate = mean_interval(values)
     if math.isfinite(estimate.value):
         return format_estimate(estimate)
-    infinite = sum(math.isinf(value) for value in values)
-    return "∞", f"∞ in {infinite} of {len(values)}; median {format_number(median(values))}" if len(values) > 1 else ""
+    infinite = sum(map(math.isinf, values))
+    return ("∞", f"∞ in {infinite} of {len(values)}; median {format_number(median(values))}") if len(values) > 1 else "∞"
 
 
 def format_p_value(p: float) -> str:

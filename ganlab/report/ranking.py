@@ -45,8 +45,11 @@ class Ranking:
         self.real_name = "real data" if self.modes is None else "a perfect sampler"  # what scores `real`
         self._estimates: dict[tuple[int, str], Estimate | None] = {}
         self.metric = self.full_name(metric) or self.objective
-        values = {id(group): self.values(group, self.metric).values() if self.metric else () for group in groups}
-        self.groups = sorted(groups, key=lambda group: (rank_key(group, values[id(group)], self.metric), group.name))
+        self.groups = sorted(groups, key=self._sort_key)
+
+    def _sort_key(self, group: RunGroup) -> tuple:
+        values = self.values(group, self.metric).values() if self.metric else ()
+        return *rank_key(group, values, self.metric), group.name
 
     @property
     def title(self) -> str:
@@ -109,9 +112,9 @@ class Ranking:
 
     @cached_property
     def comparisons(self) -> dict[frozenset[str], float]:
-        """The corrected p-value of each pair of ranked groups, by their names: every pair that has shared seeds is tested.
+        """Names of two ranked groups -> their corrected p-value, for every pair that shares at least two seeds.
 
-        Not only pairs with the leader: the leader was chosen by the same numbers, so that any pair could have been tested.
+        Not for pairs with the leader alone: the leader was chosen by the same numbers, so that any pair could have been tested.
         """
         if self.metric is None:
             return {}
@@ -144,8 +147,7 @@ class Ranking:
         difference = self.paired(leader, second, self.metric) if leader and second and self.metric else None
         p = self.p_value(leader, second) if leader and second else 1.0
         facts = {"leader": leader, "second": second, "pairs": difference and difference.pairs, "p": p, "rates": RATES}
-        facts |= {"is_significant": p <= SIGNIFICANT}
-        return " ".join(render_notes("conclusion", ranking=self, **facts))
+        return " ".join(render_notes("conclusion", ranking=self, is_significant=p <= SIGNIFICANT, **facts))
 
 
 def rank_runs(paths: list[Path], metric: str | None = None) -> list[Ranking]:

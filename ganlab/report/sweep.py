@@ -96,8 +96,7 @@ def sweep_table(jobs: list[Run], console: Console) -> Table:
 
 def _objective(jobs: list[Run]) -> str:
     """The metric that settings are sorted by; "" if no job has one."""
-    objectives = (job.summary["objective"]["name"] for job in jobs if job.summary.get("objective"))
-    return next(objectives, "").removeprefix(PREFIX)
+    return next((job.summary["objective"]["name"] for job in jobs if job.summary.get("objective")), "").removeprefix(PREFIX)
 
 
 def rank_settings(jobs: list[Run]) -> list[RunGroup]:
@@ -136,7 +135,7 @@ def _values(group: RunGroup, metric: str, protocol: dict) -> list[float]:
 
 def _metric_cell(group: RunGroup, metric: str, protocol: dict) -> str:
     cell = format_mean(_values(group, metric, protocol))
-    return cell if isinstance(cell, str) else f"{cell[0]}\n[dim]{cell[1]}[/]" if cell[1] else cell[0]
+    return cell if isinstance(cell, str) else f"{cell[0]}\n[dim]{cell[1]}[/]"
 
 
 def _seeds_cell(group: RunGroup) -> str:

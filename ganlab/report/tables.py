@@ -118,7 +118,7 @@ def paired_differences(ranking: Ranking) -> Table | None:
         better_in = f"{better} of {difference.pairs}", f"{difference.equal} equal" if difference.equal else ""
         p = format_p_value(ranking.p_value(leader, other)) if difference.pairs > 1 else "–"
         detectable = "–"
-        if difference.std and difference.pairs > 1:
+        if difference.std:
             detectable = format_number(detectable_difference(difference.std, difference.pairs, len(ranking.comparisons)))
         mean = "–" if math.isnan(difference.mean.value) else format_estimate(difference.mean, sign=True)
         rows.append([other.name, str(difference.pairs), mean, p, better_in, detectable])

@@ -16,7 +16,6 @@ import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,39 +47,15 @@ class Command(NamedTuple):
     starts: list[int]
 
 
-@dataclass(frozen=True)
 class RunDir:
     """The files of one run below `path`."""
 
-    path: Path
-
-    @property
-    def config_file(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def command_file(self) -> Path:
-        return self.path / "command.yaml"
-
-    @property
-    def summary_file(self) -> Path:
-        return self.path / "summary.json"
-
-    @property
-    def metrics_file(self) -> Path:
-        return self.path / "metrics.csv"
-
-    @property
-    def seeds_file(self) -> Path:
-        return self.path / "seeds.csv"
-
-    @property
-    def samples_file(self) -> Path:
-        return self.path / "samples.png"
-
-    @property
-    def log_file(self) -> Path:
-        return self.path / "ganlab.log"
+    def __init__(self, path: Path):
+        self.path = path
+        self.config_file, self.command_file = path / "config.yaml", path / "command.yaml"
+        self.summary_file, self.log_file = path / "summary.json", path / "ganlab.log"
+        self.metrics_file, self.seeds_file = path / "metrics.csv", path / "seeds.csv"
+        self.samples_file = path / "samples.png"
 
     @property
     def best_or_last_checkpoint(self) -> Path | None:
