@@ -84,7 +84,9 @@ def validate_grid_size(n: int, columns: int, size: int, advice: str) -> None:
 
 
 def draw_samples(path: Path, trained: TrainedRun, samples: Tensor, columns: int, data_dir: str | None) -> None:
-    """Write samples as one PNG: images [n, C, H, W] as a grid, points [n, 2] over the real ones."""
+    """Write samples as one PNG: images [n, C, H, W] as a grid, points [n, 2] over the real ones; ValueError for others."""
+    if samples.ndim != 4 and samples.shape[1:] != (2,):
+        raise ValueError(f"samples of shape {tuple(samples.shape[1:])} cannot be drawn; choose out=*.npy")
     data = load_data(trained, data_dir) if samples.ndim == 2 else None
     with atomic_path(path) as partial:
         if data is None:

@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 
 from ganlab.cli import interpolate, neighbors
 from ganlab.cli import sample as sample_verb
+from ganlab.cli.output import draw_samples
 from ganlab.models.latents import DRAW_SIZE, sample_normal
 from ganlab.networks import DCGANGenerator, MLPGenerator, ResNetGenerator
 
@@ -281,3 +282,10 @@ def test_samples_that_are_not_finite_are_not_drawn(bad):
     batches = [torch.zeros(3, 1, 8, 8), torch.full((3, 1, 8, 8), bad)]
     with pytest.raises(ValueError, match="samples are not finite, its training diverged; choose another checkpoint"):
         list(sample_verb.with_progress(batches, 6))
+
+
+@pytest.mark.parametrize("shape", [(7,), (1, 64)])
+def test_samples_of_other_shapes_are_not_drawn(tmp_path, shape):
+    with pytest.raises(ValueError, match="cannot be drawn; choose out=\\*.npy"):
+        draw_samples(tmp_path / "a.png", None, torch.zeros(3, *shape), 2, None)
+    assert not list(tmp_path.iterdir())
