@@ -48,7 +48,7 @@ class TensorData(L.LightningDataModule, ABC):
     `evaluate`. The position in the stream of batches is saved in checkpoints, with a fingerprint of the data.
 
     Args:
-        shape: shape of a sample, (C, H, W) or (2,).
+        shape: shape of a sample: (C, H, W) of images, (2,) of points in the plane, or another of float32 samples.
         num_classes: labels are 0 … num_classes - 1; 0 for unlabeled data, whose labels are all 0.
         batch_size: samples per batch and per process.
         val_size: samples of the training data that become the validation split, stratified and always the same ones;

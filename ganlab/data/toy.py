@@ -19,23 +19,13 @@ class GaussianMixture(TensorData):
         std: standard deviation of each mode along each axis.
         train_size, val_size, test_size: number of points in the splits; `val_size` None: as many as `test_size`.
         data_seed: seed of the points, independent of the run's seed.
+        data: `batch_size` and `val_size`, as of `TensorData`.
     """
 
     may_miss_classes = True
 
-    def __init__(
-        self,
-        centers: Tensor,
-        *,
-        dim: int,
-        std: float,
-        batch_size: int,
-        train_size: int,
-        test_size: int,
-        data_seed: int,
-        val_size: int | None = None,
-    ):
-        super().__init__(shape=(2,), num_classes=len(centers), batch_size=batch_size, val_size=val_size)
+    def __init__(self, centers: Tensor, *, dim: int, std: float, train_size: int, test_size: int, data_seed: int, **data):
+        super().__init__(shape=(2,), num_classes=len(centers), **data)
         if dim != 2:
             raise ValueError(f"data.dim must be 2 for a mixture in the plane, got {dim!r}")
         self.centers, self.dim = centers.float(), dim
@@ -46,9 +36,8 @@ class GaussianMixture(TensorData):
 
     def load(self) -> tuple[Split, Split, Split]:
         generator = torch.Generator().manual_seed(self.data_seed)
-        train, test, val = (
-            self._draw(n, generator) for n in (self.train_size, self.test_size, self.val_size or self.test_size)
-        )
+        sizes = self.train_size, self.test_size, self.val_size or self.test_size
+        train, test, val = (self._draw(n, generator) for n in sizes)
         return train, val, test
 
     def _draw(self, n: int, generator: torch.Generator) -> Split:

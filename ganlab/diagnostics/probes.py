@@ -91,10 +91,8 @@ def probe_weights(functional: FunctionalGAN) -> dict[str, Tensor]:
     normalized = {id(p) for m in d.modules() if is_parametrized(m) for p in m.parametrizations.parameters()}
     matrices = [p if functional.is_ensemble else p[None] for p in d.parameters() if id(p) not in normalized]
     largest = [largest_singular_value(p.flatten(2)) for p in matrices if p.ndim > 2]
-    return {
-        "d_weight_norm": functional.norm(list(d.parameters())),
-        "g_weight_norm": functional.norm(list(g.parameters())),
-    } | ({"d_singular_value": torch.stack(largest).amax(0)} if largest else {})
+    norms = {f"{name}_weight_norm": functional.norm(list(network.parameters())) for name, network in (("d", d), ("g", g))}
+    return norms | ({"d_singular_value": torch.stack(largest).amax(0)} if largest else {})
 
 
 def largest_singular_value(matrices: Tensor, rounds: int = 4) -> Tensor:
