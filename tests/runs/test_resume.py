@@ -13,40 +13,25 @@ import shutil
 import signal
 import sys
 import time
-from functools import cache
 
 import pytest
+import small_runs
 import torch
-from hydra import compose, initialize_config_dir
 from lightning import Callback
 from omegaconf import OmegaConf
+from small_runs import Killed
 
 from ganlab.callbacks import Evaluation, checkpoints
 from ganlab.callbacks.checkpoints import AtomicCheckpointIO, Interrupted
 from ganlab.callbacks.loggers import CSV
 from ganlab.cli import hydra_app
-from ganlab.config.paths import conf_folder
 from ganlab.diagnostics import Monitor
 from ganlab.diagnostics.rules import BELOW, RULES
 from ganlab.runs import train
 from ganlab.runs.resume import config_to_resume, resume_command
 from ganlab.runs.run_dir import RunDir, latest_unfinished
 
-SMALL = [
-    "name=t",
-    "logger=csv",
-    "trainer=cpu",
-    "trainer.log_every_n_steps=7",
-    "data=ring",
-    "data.train_size=200",  # 12 batches a pass, so that runs are stopped within one
-    "data.test_size=50",
-    "data.batch_size=16",
-    "networks.hidden=[8,8]",
-    "metrics.samples=50",
-    "max_images=480",
-    "eval_every=160",
-    "callbacks.sample_grid=null",  # drawing points takes most of the time of a run this short
-]
+SMALL = [*small_runs.SMALL, "max_images=480", "callbacks.sample_grid=null"]  # 12 batches a pass: runs are stopped within one
 ARGUMENTS = [override for override in SMALL if not override.startswith("name")]  # keep the default name, which says more
 WITH_SAMPLE_GRID = [override for override in SMALL if not override.startswith("callbacks.sample_grid")]
 IMAGES = [
@@ -63,15 +48,8 @@ IMAGES = [
 TIMINGS = ("seconds", "training_seconds", "images_per_second", "seconds_before_resume")
 
 
-@cache
-def composed(*overrides):
-    with initialize_config_dir(conf_folder(), version_base="1.3"):
-        return compose("config", [*overrides, "run_dir=???"])
-
-
 def config(folder, *overrides, base=SMALL):
-    merged = OmegaConf.merge(composed(*base, *overrides), {"run_dir": str(folder)})
-    return OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+    return small_runs.config(folder, *overrides, base=base)
 
 
 def start(config):
@@ -80,10 +58,6 @@ def start(config):
 
 def resume(folder):
     return train.train(config_to_resume(RunDir(folder)), resume=True)
-
-
-class Killed(BaseException):
-    """Like SIGKILL: ganlab writes nothing more, also no summary of a failure."""
 
 
 class Stop(Callback):
