@@ -125,12 +125,12 @@ class Vanishing(Periodic):
 def check_critic(clone) -> None:
     """
     Raises:
-        RuntimeError: a loss of the new critic is not finite. (FloatingPointError would say so of the run itself.)
+        RuntimeError: a loss of the new critic is not finite. (A FloatingPointError would end the run.)
     """
     try:
         clone.check_finite()
     except FloatingPointError as error:
-        raise RuntimeError(f"of the new critic {error}") from error
+        raise RuntimeError(f"the new critic failed: {error}") from error
 
 
 # line styles of the highlighted families, the widest drawn first: three of them nearly coincide

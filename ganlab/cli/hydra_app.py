@@ -51,7 +51,7 @@ def run_job(cfg: DictConfig, show_traceback: bool) -> float:
     run = RunDir(Path(about.runtime.output_dir))
     is_sweep = about.mode == RunMode.MULTIRUN
     searched = is_sweep and is_search(about)
-    failure: Exception = RuntimeError(f"{run.path} has no value, which the sampler is told")
+    failure: Exception = RuntimeError(f"{run.path} has no value and counts as failed")
     with errors_as_sentences("train", show_traceback, run):
         try:
             value = start(cfg, about, run, is_sweep)
@@ -108,7 +108,7 @@ def start(cfg: DictConfig, about: DictConfig, run: RunDir, is_sweep: bool) -> fl
         config["threads"] = run.read_config().get("threads")  # chosen on another machine: bit for bit the same numbers
     resume = may_resume and matches_saved_config(run, config)
     if resume and searched and run.was_killed_twice:
-        raise RuntimeError(f"{run.path} was killed twice without a new checkpoint; the memory may be too small for it")
+        raise RuntimeError(f"{run.path} was killed twice without a new checkpoint (out of memory?); remove it to try again")
     if resume and is_sweep and (run.is_complete or searched and run.has_failed):
         log.info(f"{run.path} is {run.status} already")
         return objective(run.read_summary())

@@ -15,7 +15,7 @@ class RpGAN(GAN):
     or diverges; R3GAN adds R1 and R2 (`loss=r3gan`). The optimal logit is defined up to a constant.
 
     With labels, real and fake of a pair have the same one, as in R3GAN, if fakes get the real batch's labels
-    (`label_prior=batch`, which the presets set). With another prior D compares across classes, too, and the step warns.
+    (`label_prior=batch`, which the presets set). With another prior D compares across classes, too; a run warns of it.
     """
 
     generator_sees_real = pairs_samples = True

@@ -74,7 +74,7 @@ def with_length(config: dict, max_images: int) -> dict:
 
 
 def without_limit(config: dict, ended_by: str) -> dict:
-    """The configuration without the trainer's limit that ended the run; a verdict that ended it now warns."""
+    """The configuration without the trainer's limit that ended the run; a verdict that ended it only warns."""
     limits = {key: off for key, off in TRAINER_LIMITS.items() if f"trainer.{key}=" in ended_by}
     config = config | {"trainer": config["trainer"] | limits}
     if config["callbacks"].get("verdicts") and ended_by.isupper():

@@ -219,8 +219,8 @@ def idle_generator(config: dict, gan: AdversarialModule, processes: int) -> str 
         return None
     setting = "leave gan.critic_warmup out" if gan.template.critic_warmup else f"lower gan.n_critic={first}"
     return (
-        f"the generator is updated first after {first} updates of the discriminator, {first * batch * processes:,} images, and "
-        f"max_images={config['max_images']:,} ends before: it will not be trained; raise max_images, or {setting}"
+        f"the generator will not be trained: its first update comes with update {first} of the discriminator, after "
+        f"{first * batch * processes:,} images, and max_images={config['max_images']:,}; raise max_images, or {setting}"
     )
 
 

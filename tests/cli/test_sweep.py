@@ -157,7 +157,7 @@ def test_search_without_any_value_says_so(planted):
         code, out = planted(*[f"+gan.where=choice({where})" if "interval" in word else word for word in command])
         assert code == 1 and "ganlab: no trial of the search has a value" in out, out
         assert where == "3.5" or "was interrupted" not in out
-        assert f"search/{where} has no value, which the sampler is told" in out
+        assert f"search/{where} has no value and counts as failed" in out
 
 
 def test_settings_that_cannot_be_composed_are_failed_trials(planted):
