@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
+from ganlab.utils.errors import describe_error
 from ganlab.utils.files import atomic_write, write_csv
 
 log = logging.getLogger(__name__)
@@ -118,8 +119,9 @@ class Wandb(WandbLogger):
             try:
                 run = wandb.init(**self._wandb_init, mode=mode, settings=settings)
             except Exception as error:  # of any kind: a run must not fail because of its logger
+                reason = str(error).partition("\n")[0]
                 log.warning(
-                    f"W&B cannot be reached ({first_line(error)}); this run is logged offline, and `wandb sync` uploads it "
+                    f"W&B cannot be reached ({reason}); this run is logged offline, and `wandb sync` uploads it "
                     "later. WANDB_MODE=offline does not wait for W&B, and logger=csv does without it"
                 )
                 run = wandb.init(**self._wandb_init, mode="offline", settings=settings)
@@ -145,10 +147,6 @@ def has_api_key(base_url: str) -> bool:
         return False
 
 
-def first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
 def finish_wandb() -> None:
     """End the current W&B run, if there is one: otherwise it would collect the numbers of the next job."""
     if (wandb := sys.modules.get("wandb")) is None:
@@ -157,7 +155,7 @@ def finish_wandb() -> None:
         wandb.finish()
     except Exception as error:  # its service process crashed; the next run starts a new one
         log.warning(
-            f"W&B failed ({type(error).__name__}: {first_line(error)}). All numbers are in metrics.csv, and `wandb sync` "
+            f"W&B failed ({describe_error(error)}). All numbers are in metrics.csv, and `wandb sync` "
             "uploads what W&B wrote before"
         )
         wandb.run = None  # type: ignore[attr-defined]
