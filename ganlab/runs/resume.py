@@ -19,7 +19,7 @@ HARMLESS = re.compile(r"hydra/(launcher|sweeper)(/\w+)?=\w+|hydra\.(launcher|swe
 
 
 def config_to_resume(run: RunDir, trust: Sequence[str] = (), max_images: int | None = None) -> dict:
-    """The saved configuration, with which a run goes on, and with the run's directory where it is now.
+    """The saved configuration of a run that goes on, with the run's directory where it is now.
 
     Args:
         max_images: the new length of the run; None keeps it.
@@ -55,9 +55,7 @@ def require_more_images(run: RunDir, max_images: int) -> None:
 
     if (checkpoint := run.last_checkpoint) is None:
         if run.is_complete:
-            raise ValueError(
-                f"{run.path} has no checkpoints/last.ckpt to go on from; start a new run with max_images={max_images}"
-            )
+            raise ValueError(f"{run.path} has no checkpoints/last.ckpt to go on from; start a new run of {max_images} images")
         return
     seen = read_checkpoint(checkpoint)["state_dict"]["_extra_state"]["images_seen"]
     if max_images <= seen:
@@ -100,7 +98,7 @@ def matches_saved_config(run: RunDir, config: dict) -> bool:
     saved = run.read_config()
     if run.is_complete and not {*REQUIRED} - saved.keys():  # it may have been lengthened since, or gone on without a limit
         ours, theirs = config["trainer"], saved["trainer"]
-        limits = {key: ours[key] for key, off in TRAINER_LIMITS.items() if key in {*ours} & {*theirs} and theirs[key] == off}
+        limits = {key: ours[key] for key, off in TRAINER_LIMITS.items() if key in ours and key in theirs and theirs[key] == off}
         saved = with_length(saved, min(saved["max_images"], config["max_images"]))
         saved["trainer"] = theirs | limits
         warnings = {name: action for name, action in verdict_actions(saved).items() if action == "warn"}

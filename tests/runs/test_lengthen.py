@@ -97,7 +97,7 @@ def test_run_without_a_checkpoint_or_with_a_non_finite_loss_is_not_lengthened(tm
     train.train(config(run.path, "max_images=16"))
     summary = run.read_summary()
     run.last_checkpoint.unlink()
-    with pytest.raises(ValueError, match="has no checkpoints/last.ckpt to go on from; start a new run with max_images=640"):
+    with pytest.raises(ValueError, match="has no checkpoints/last.ckpt to go on from; start a new run of 640 images"):
         config_to_resume(run, max_images=640)
     run.write_summary(summary | {"status": "failed", "error_type": "FloatingPointError"})
     with pytest.raises(ValueError, match="is failed, there is nothing to continue; start a new run$"):
