@@ -213,14 +213,12 @@ class EvaluationSuite:
             **dict.fromkeys(("density", "coverage"), {"k": K_DENSITY_COVERAGE}),
             "vendi": {"kernel": "cosine"},
         }
-        counts = {}
         if self.is_points:
-            counts["vendi"] = min(MAX_VENDI_POINTS, self.samples)
             kernel = f"Gaussian of width {self.vendi_width:.4g}, a quarter of the modes' smallest distance"
-            protocols["vendi"] = {"kernel": kernel, "samples": counts["vendi"]}
+            protocols["vendi"] = {"kernel": kernel, "samples": min(MAX_VENDI_POINTS, self.samples)}
         for name, value in scores.items():
             estimate, protocol = self._of_draws(name, value, protocols.get(name, {}))
-            self._add(name, estimate, real[name], protocol, n=counts.get(name))
+            self._add(name, estimate, real[name], protocol)
         if "frechet_infinity" not in scores:
             reason = f"fewer than {MIN_SAMPLES_PER_FEATURE} for each of the {self.reference.shape[1]:,} features"
             self.results.not_measured["frechet_infinity"] = f"{self.samples:,} samples are {reason}"
@@ -229,18 +227,17 @@ class EvaluationSuite:
 
     def _memorization(self) -> None:
         train, progress = self.data.train.x, self._progress("nearest training samples")
-        result = memorization(self.fake_samples, self.held_out_part, train, self.device, progress)
-        self.results.memorization = result
+        self.results.memorization = result = memorization(self.fake_samples, self.held_out_part, train, self.device, progress)
         space, unit = ("points", "points") if self.is_points else ("pixels", "pixels in [-1, 1]")
         common = {"distance": f"L2 between {unit}", "train": f"all {len(train)}", "held out": SPLIT_NAMES[self.split]}
         medians = float(result.distance.median()), float(result.real_distance.median())
-        median = common | {"measures": "median distance to the nearest training sample"}
-        self._add("nearest_train", *medians, median, space)
+        median = {"measures": "median distance to the nearest training sample"}
+        self._add("nearest_train", *medians, common | median, space)
         auc = {"measures": "P(further from the training data than a held-out real sample)", "interval": "DeLong 95 %"}
         self._add("nearest_train_auc", result.auc, 0.5, common | auc, space)
         measures = "within half the distance from its nearest training sample to that one's own nearest"
-        copies = common | {"measures": measures, "interval": "Wilson 95 %"}
-        self._add("copies", result.copies, result.real_copies.value, copies, space)
+        copies = {"measures": measures, "interval": "Wilson 95 %"}
+        self._add("copies", result.copies, result.real_copies.value, common | copies, space)
 
     def _classification_accuracy(self) -> None:
         """GAN-train and GAN-test of conditional models."""
@@ -279,33 +276,22 @@ class EvaluationSuite:
 
     def _accuracy_of_points(self, fake: Split) -> None:
         train, held_out = self.data.train, self.held_out
-        parts = (
-            ("gan_train", len(held_out.x), ((fake, held_out), (self.train_part, held_out))),
-            ("gan_test", self.samples, ((train, fake), (train, held_out))),
-        )
-        for name, n, pairs in parts:
-            value, real = (cas.nearest_mean_accuracy(a, b, self.data.num_classes) for a, b in pairs)
+        pairs = {"gan_train": ((fake, held_out), (self.train_part, held_out)), "gan_test": ((train, fake), (train, held_out))}
+        for name, of_fake_and_real in pairs.items():
+            value, real = (cas.nearest_mean_accuracy(*pair, self.data.num_classes) for pair in of_fake_and_real)
+            n = len(of_fake_and_real[0][1].x)
             self._add(name, wilson_interval(round(value * n), n), real, {"classifier": "nearest class mean"})
 
     def _progress(self, description: str) -> Callable[[Iterable], Iterable]:
         return partial(self.progress, description=description)
 
-    def _add(
-        self,
-        name: str,
-        value: float | Estimate,
-        real: float,
-        protocol: dict,
-        space: str = "",
-        metric=None,
-        n: int | None = None,
-    ) -> None:
-        """Add a result as `<name>_<space>_<n>`, by default of the first metric, in its features and of all samples."""
-        metric, n = metric or self.metrics[0], n or self.samples
+    def _add(self, name: str, value: float | Estimate, real: float, protocol: dict, space: str = "", metric=None) -> None:
+        """Add a result as `<name>_<space>_<samples>`, by default of the first metric, in its features."""
+        metric = metric or self.metrics[0]
         space = space or metric.extractor
         protocol = metric.protocol | {"metric": name} | self.reference_protocol | self.sampling_protocol | protocol
         if space == "pixels" or "classifier" in protocol:  # no use of the extractor
             protocol.pop("extractor", None)
         estimate = value if isinstance(value, Estimate) else Estimate(value)
         result = MetricResult(float(estimate.value), real, protocol, estimate.low, estimate.high)
-        self.results.metrics[f"{name}_{space}_{format_count(n)}"] = result
+        self.results.metrics[f"{name}_{space}_{format_count(protocol['samples'])}"] = result
