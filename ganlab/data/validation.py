@@ -88,8 +88,8 @@ def validate_shape(source: str, splits: Sequence[Split], shape: tuple[int, ...])
     """Raise ValueError unless samples have the shape; names the mend for a missing or a last channel axis."""
     for got in (tuple(split.x.shape[1:]) for split in splits):
         if got != shape:
-            mends = {shape[1:]: ": add a channel axis with x.unsqueeze(1)", (*shape[1:], shape[0]): ": x.permute(0, 3, 1, 2)"}
-            raise ValueError(f"{source} returned samples of shape {got}, not {shape}" + mends.get(got, ""))
+            mends = {(1, *got): ": add a channel axis with x.unsqueeze(1)", (*got[-1:], *got[:-1]): ": use x.movedim(-1, 1)"}
+            raise ValueError(f"{source} returned samples of shape {got}, not {shape}" + mends.get(shape, ""))
 
 
 def validate_labels(y: Tensor, num_classes: int) -> None:
@@ -127,7 +127,7 @@ def validate_values(train: Tensor, val: Tensor, test: Tensor) -> None:
         scale = float(train.double().square().mean().sqrt())
         if not POINT_SCALES[0] <= scale <= POINT_SCALES[1]:
             rank_zero_warn(
-                f"the training points have a root mean square of {scale:.3g}, networks start at 1: divide them by it"
+                f"the training points have a root mean square of {scale:.3g}; scale them to about 1, as networks expect"
             )
         return
     if 1 in (int(images.max()) for images in (train, val, test)):

@@ -1,5 +1,6 @@
 """Own data: the range of values, labels, classes, and samples that look like a mistake."""
 
+import re
 import warnings
 
 import numpy as np
@@ -241,13 +242,26 @@ def test_modes_of_stacks_may_be_missing():
     "x, message",
     [
         (images().x.squeeze(1), r"shape \(4, 4\), not \(1, 4, 4\): add a channel axis with x.unsqueeze\(1\)"),
-        (images().x.permute(0, 2, 3, 1), r"shape \(4, 4, 1\), not \(1, 4, 4\): x.permute\(0, 3, 1, 2\)"),
+        (images().x.permute(0, 2, 3, 1), r"shape \(4, 4, 1\), not \(1, 4, 4\): use x.movedim\(-1, 1\)"),
         (images().x[..., :3], r"shape \(1, 4, 3\), not \(1, 4, 4\)$"),
     ],
 )
 def test_shape_must_be_the_configured_one(x, message):
     with pytest.raises(ValueError, match=message):
         set_up(Split(x, torch.zeros(12).long()), images())
+
+
+@pytest.mark.parametrize("got, hint", [((8, 8), ""), ((8, 8, 3), ": use x.movedim(-1, 1)"), ((1, 8, 8), "")])
+def test_hints_give_the_configured_shape(got, hint):
+    split = Split(torch.zeros(6, *got, dtype=torch.uint8), torch.zeros(6).long())
+    with pytest.raises(ValueError, match=re.escape(f"shape {got}, not (3, 8, 8){hint}") + "$"):
+        set_up(split, split, shape=(3, 8, 8))
+
+
+def test_hint_for_signals_whose_channels_are_last():
+    x = torch.randn(6, 64, 2)
+    with pytest.raises(ValueError, match=r"use x.movedim\(-1, 1\)$"):
+        set_up(Split(x, torch.zeros(6).long()), Split(x, torch.zeros(6).long()), shape=(2, 64))
 
 
 @pytest.mark.parametrize("empty", [0, 1, 2])
@@ -282,7 +296,7 @@ def test_images_that_are_not_contiguous_are_the_same_data():
     "change, message",
     [
         (lambda x: x[:, 0], r"shape \(8, 8\), not \(1, 8, 8\): add a channel axis"),
-        (lambda x: x.permute(0, 2, 3, 1), r"shape \(8, 8, 1\), not \(1, 8, 8\): x.permute"),
+        (lambda x: x.permute(0, 2, 3, 1), r"shape \(8, 8, 1\), not \(1, 8, 8\): use x.movedim"),
         (lambda x: x[..., :6], r"shape \(1, 8, 6\), not \(1, 8, 8\)$"),
         (lambda x: x[..., :6, :6], "the images are 1x6x6, not 1x8x8: type data.channels=1 data.size=6"),
     ],
