@@ -46,8 +46,8 @@ class ImageFolder(Images):
     Raises:
         FileNotFoundError: in `setup`, there is no such directory, or it holds fewer than three images.
         OSError: in `setup`, an image cannot be read.
-        ValueError: in `setup`, `num_classes` is not the number of subdirectories, a class has no image in a split, or the
-            images do not fit into the free memory.
+        ValueError: in `setup`, `num_classes` is not the number of subdirectories, a class has no image in a split, an image
+            lies in no class, or the images do not fit into the free memory.
     """
 
     rare_class_remedy = "add images of it, remove its directory, or type data.num_classes=0 for unlabeled images"
@@ -88,18 +88,18 @@ class ImageFolder(Images):
                 f"data.num_classes is {self.num_classes} but {directory} has {len(classes)} subdirectories: "
                 f"type data.num_classes={len(classes)}"
             )
+        return tuple(path.name for path in classes)
+
+    def _find(self, directory: Path) -> tuple[list[Path], Tensor]:
+        """The images of a split, or of all, and their labels; refuses images that lie in no class of train."""
+        if not self.num_classes:
+            paths = find_images(directory)
+            return paths, torch.zeros(len(paths), dtype=torch.int64)
         if loose := find_images(directory, "*"):
             raise ValueError(
                 f"{len(loose):,} image(s) lie beside the classes of {directory} ({loose[0].name} …): move them into a class, or "
                 "type data.num_classes=0 for unlabeled images"
             )
-        return tuple(path.name for path in classes)
-
-    def _find(self, directory: Path) -> tuple[list[Path], Tensor]:
-        """The images of a split, or of all, and their labels."""
-        if not self.num_classes:
-            paths = find_images(directory)
-            return paths, torch.zeros(len(paths), dtype=torch.int64)
         for path in subdirectories(directory):
             if path.name not in self.classes:
                 raise ValueError(f"{path} is no class of the training images ({', '.join(self.classes)}): rename or remove it")
@@ -117,7 +117,7 @@ class ImageFolder(Images):
         n = len(paths)
         for name, fraction in (("test", self.test_fraction), ("val", self.val_fraction)):
             if name not in found and n:
-                rest, part = (indices.tolist() for indices in stratified_split(y, min(round(n * fraction), len(y))))
+                rest, part = stratified_split(y, min(round(n * fraction), len(y)))
                 found[name] = [paths[i] for i in part], y[part]
                 paths, y = [paths[i] for i in rest], y[rest]
         splits = [(paths, y), *(found.get(name, ([], y)) for name in ("val", "test"))]

@@ -258,6 +258,14 @@ def test_class_of_another_split_must_be_one_of_train(tmp_path):
         loaded(tmp_path, num_classes=2)
 
 
+def test_test_images_without_a_class_are_refused(tmp_path):
+    tree(tmp_path, train=ZOO)
+    save(tmp_path / "test" / "0.png")
+    with pytest.raises(ValueError, match=r"1 image\(s\) lie beside the classes of .*/test \(0.png …\): move them into a class"):
+        loaded(tmp_path, num_classes=2)
+    assert len(loaded(tmp_path).test.x) == 1
+
+
 def test_split_directory_without_images_is_refused(tmp_path):
     tree(tmp_path, train=ZOO)
     (tmp_path / "test").mkdir()
