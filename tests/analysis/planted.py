@@ -1211,6 +1211,35 @@ class Critic(GAN):
 
 
 @right
+class EnergyDistance(GAN):
+    """Of logits (Bellemare et al. 2017): the same with real and fake exchanged."""
+
+    generator_sees_real = True
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        distance = lambda a, b: (a[:, None] - b).abs().mean()
+        between = 2 * distance(real_logits, fake_logits)
+        return between - distance(real_logits, real_logits) - distance(fake_logits, fake_logits)
+
+    def discriminator_loss(self, real_logits, fake_logits):
+        return -self.generator_loss(fake_logits, real_logits)
+
+
+@right
+class Savage(GAN):
+    """LSGAN's formula on sigmoids, by a name of its own (Masnadi-Shirazi & Vasconcelos 2008)."""
+
+    @staticmethod
+    def discriminator_loss(real_logits, fake_logits):
+        return (1 - real_logits.sigmoid()).square().mean() + fake_logits.sigmoid().square().mean()
+
+    @staticmethod
+    def generator_loss(fake_logits, real_logits=None):
+        return (1 - fake_logits.sigmoid()).square().mean()
+
+
+@right
 class TopK(GAN):
     """Only the better half of the fakes teaches G (Sinha et al. 2020)."""
 

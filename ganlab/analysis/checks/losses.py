@@ -384,7 +384,13 @@ def is_bounded(loss: Loss) -> None:
         hint = "; declare requires_lipschitz = True if it needs a Lipschitz critic, or `divergence` if that is infinite"
     if values[1e4] < values[1e3] - 0.1 or values[1e4] == -float("inf"):
         terms = f"{loss.player}_terms"  # which may bound it
-        may_be_bounded = loss.gan.optimal_logit is not None or getattr(type(loss.gan), terms) is not getattr(GAN, terms)
+        may_be_bounded = (
+            loss.gan.optimal_logit is not None
+            or getattr(type(loss.gan), terms) is not getattr(GAN, terms)
+            or any(regularizer.lipschitz for regularizer in loss.gan.regularizers.values())
+            or loss.is_symmetric
+            or loss.is_even
+        )
         raise (Noticed if loss.player == "discriminator" and may_be_bounded else CheckFailed)(
             f"falls without bound {when}: {values[1e3]:.4g} for real logits of 1e3 and fake of -1e3, {values[1e4]:.4g} for 1e4 "
             f"and -1e4{hint}"
