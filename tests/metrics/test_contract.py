@@ -106,7 +106,8 @@ def test_every_public_function_has_a_contract():
     elsewhere = {
         "validate_features", "pairwise_distances", "iter_blocks", "flatten_samples", "format_count",
         "reference_protocol", "reference_labels", "evaluation_samples", "evenly_spaced_samples", "as_saved", "require_finite",
-        "smallest_gap", "perfect_class_scores", "binomial_pmf", "target_with_off_mode", "perfect_sampler_scores", "to_inception_input", "load_classifier",
+        "smallest_gap", "perfect_class_scores", "binomial_pmf", "target_with_off_mode", "perfect_sampler_scores",
+        "to_inception_input", "load_classifier",
     }  # fmt: skip
     tested = {name.partition(" of ")[0] for name in (*OF_FEATURES, *OF_COUNTS, *OF_IMAGES)} | {"mann_whitney_auc"}
     for path in Path(ganlab.metrics.__file__).parent.glob("*.py"):
