@@ -23,7 +23,7 @@ class SweepTable(Callback):
     A sweep that ends early (it was interrupted, or a launcher's process died) prints the jobs that there are. Where Weights &
     Biases is on, the tables are logged there, as a run of the sweep's name.
 
-    A search (hydra/sweeper=optuna) goes on after a failed trial, of which its sampler is told, and ends with exit code 0 if any
+    A search (hydra/sweeper=optuna) reports a failed trial to its sampler and goes on, and ends with exit code 0 if any
     trial has a value. `resume=` asks for the same trials again, since a sampler without a seed gets the run's; those that are
     done or failed are not trained again. To try a failed one again, remove its directory.
     """

@@ -14,8 +14,13 @@ class Interrupted(Exception):
 
 
 def describe_error(error: Exception) -> str:
-    """The error's message, after its type's name unless the message is a sentence by itself (a ValueError's is)."""
+    """The error's message, after its type's name unless the message is a sentence by itself (a ValueError's is).
+
+    Without a message, where the error was raised.
+    """
     message = " ".join(str(error).split())
+    if not message and (frames := traceback.extract_tb(error.__traceback__)):
+        return f"{type(error).__name__} in {frames[-1].filename}, line {frames[-1].lineno}"
     if isinstance(error, (ValueError, OSError, ArithmeticError)) and message:
         return message
     return f"{type(error).__name__}: {message}".rstrip(": ")

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from ganlab.cli.errors import explain
 from ganlab.config.paths import conf_folder
 from ganlab.config.resolvers import file_name
+from ganlab.utils.errors import describe_error
 
 
 @pytest.mark.parametrize(
@@ -66,3 +67,11 @@ def test_part_that_cannot_be_built_is_explained(part, sentence):
 def test_run_name_makes_one_directory(name):
     made = file_name(name)
     assert "/" not in made and made.isprintable() and 0 < len(made.encode()) < 200 and not made.startswith(".")
+
+
+def test_error_without_a_message_says_where_it_was_raised():
+    try:
+        raise AssertionError
+    except AssertionError as error:
+        line = error.__traceback__.tb_lineno
+        assert describe_error(error) == f"AssertionError in {__file__}, line {line}"

@@ -16,7 +16,7 @@ from ganlab.models.gan import StepOutputs
 from ganlab.regularizers import InstanceNoise, Regularizer
 
 IMAGE_SHAPE = (2, 8, 8)
-LATE_STEP = 9_999  # D's updates before a check: schedules (LeCam's start) have begun by then; a multiple of LAZY_EVERY
+LATE_STEP = 9_999  # D's updates before a check: schedules (LeCam's start) have started by then; a multiple of LAZY_EVERY
 LAZY_EVERY = 3
 SHAPES = ((1, 8, 8), (2, 8, 8), (3, 8, 8), (5,))  # gray, two and three channels, points
 SLOPES = (0.3, 2.5)  # below and above the center of a penalty centered at 1
